@@ -1,0 +1,33 @@
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: demo test e2e lint clean
+
+demo: $(VENV)/demo.installed  ## set up, and enhance a portrait into demo/
+	$(BIN)/python examples/portrait.py demo
+
+test: $(VENV)/dev.installed  ## set up for development, and run the tests
+	$(BIN)/python -m pytest -m "not e2e"
+
+e2e: $(VENV)/dev.installed  ## run the commands of the README and the docs
+	$(BIN)/python -m pytest -m e2e tests/e2e
+
+lint: $(VENV)/dev.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) demo
+
+$(VENV)/demo.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(INSTALL) --editable '.[faces]' scikit-image
+	touch $@
+
+$(VENV)/dev.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(INSTALL) --editable '.[dev]'
+	touch $@

@@ -1,0 +1,55 @@
+"""The progress bar of every long command."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TypeVar
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+Item = TypeVar("Item")
+
+
+class Bar:
+    """A running bar: `advance` it by one, with a few words on how it goes."""
+
+    def __init__(self, progress: Progress, task: TaskID) -> None:
+        self._progress = progress
+        self._task = task
+
+    def advance(self, words: str = "") -> None:
+        speed = self._progress.tasks[0].speed
+        rate = "" if not speed else f"{speed:.1f}/s" if speed >= 1 else f"{1 / speed:.1f} s each"
+        self._progress.update(self._task, advance=1, words=f"{rate}  {words}")
+
+
+@contextmanager
+def progress(what: str, total: int, done: int = 0) -> Iterator[Bar]:
+    """A bar on standard error with count, rate, time taken and time left."""
+    columns = (
+        TextColumn(what),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[words]}"),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as display:
+        yield Bar(display, display.add_task(what, total=total, completed=done, words=""))
+
+
+def progressed(what: str, items: Sequence[Item]) -> Iterator[Item]:
+    """The items, one after another, with a bar that counts those that are through."""
+    with progress(what, len(items)) as bar:
+        for item in items:
+            yield item
+            bar.advance()

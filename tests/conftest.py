@@ -1,0 +1,71 @@
+"""What several tests share: images to work on, and small heads."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from undistill.heads import Head
+
+SHARED = Path(__file__).parents[2] / "shared"
+
+
+@pytest.fixture(autouse=True)
+def _offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+
+@pytest.fixture
+def portraits() -> Path:
+    """Real FLUX portraits: ../shared/portraits/tiles."""
+    folder = SHARED / "portraits" / "tiles"
+    if not folder.is_dir():
+        pytest.skip("needs ../shared/portraits, which is not here")
+    return folder
+
+
+def hair(side: int = 256, seed: int = 0) -> Tensor:
+    """(1, 3, side, side) in [-1, 1]: fine strands, most of them within 20 degrees of one direction."""
+    random = np.random.default_rng(seed)
+    noise = np.fft.fft2(random.standard_normal((side, side)))
+    y, x = np.meshgrid(np.fft.fftfreq(side), np.fft.fftfreq(side), indexing="ij")
+    radius, angle = np.hypot(x, y), np.arctan2(y, x)
+    strands = np.exp(-(((np.mod(angle - 0.5 + np.pi / 2, np.pi) - np.pi / 2) / 0.35) ** 2))
+    field = np.real(np.fft.ifft2(noise * strands * (radius > 0.02) / np.maximum(radius, 0.02)))
+    field = np.tanh(field / field.std() / 2)
+    colour = np.array([0.8, 0.6, 0.45]).reshape(3, 1, 1)
+    return torch.from_numpy(((field + 1) * colour - 1).astype(np.float32))[None]
+
+
+def strong(head: Head, seed: int = 0) -> Head:
+    """The head with random weights so large that its output is far from flat: a hard case for tiles and patterns."""
+    torch.manual_seed(seed)
+    for module in head.modules():
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+    return head.eval()
+
+
+def psnr(a: Tensor, b: Tensor, peak: float) -> float:
+    error = (a.double() - b.double()).square().mean().clamp_min(1e-12)
+    return float(10 * torch.log10(peak**2 / error))
+
+
+@pytest.fixture
+def image_folder(tmp_path: Path) -> Callable[..., Path]:
+    """Makes a folder of small pictures: image_folder("student", 8, size=(80, 72), suffix=".png")."""
+
+    def make(name: str, count: int, size: tuple[int, int] = (80, 72), suffix: str = ".png", seed: int = 0) -> Path:
+        folder = tmp_path / name
+        folder.mkdir(parents=True, exist_ok=True)
+        random = np.random.default_rng([seed, len(name)])
+        for number in range(count):
+            coarse = random.integers(0, 256, (6, 6, 3), dtype=np.uint8)
+            Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC).save(folder / f"{number:03d}{suffix}")
+        return folder
+
+    return make
