@@ -1,0 +1,235 @@
+"""What every head has in common: loading, saving, and a typed description."""
+
+import json
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from functools import cached_property
+from hashlib import sha256
+from importlib.resources import files
+from pathlib import Path
+from shutil import copyfile
+from typing import Any, ClassVar, Self
+
+import torch
+from huggingface_hub import ModelHubMixin, snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
+
+from undistill.atomic import replacing
+from undistill.errors import UsageError, first_line
+from undistill.heads.pooling import GlobalPool
+
+WEIGHTS = Path(str(files("undistill"))) / "weights"
+_FILES = ["config.json", "model.safetensors", "README.md", "metrics.json"]
+
+
+class HeadError(UsageError):
+    """A head that can't be found, read or used as asked."""
+
+
+@dataclass(frozen=True)
+class Descriptor:
+    """What a caller must know of a head, so that nobody asks the network itself."""
+
+    architecture: str
+    parameters: int
+    smallest: int
+    """Least height and width, px."""
+    multiple: int
+    """Height and width must be multiples of this, px."""
+    receptive_field: int
+    """Side of the square of input pixels that an output pixel depends on, px (statistics of the whole image apart)."""
+    whole_image: bool
+    """Some layers use statistics of the whole image (instance norm, CBAM)."""
+    bf16: bool
+    """Autocast to bfloat16 gives the same picture: PSNR to float32 of 40 dB and more, measured on fixed noise."""
+    gflop_512: float
+    """Cost of one 512 x 512 image in GFLOP (a multiply-add counts as two)."""
+
+
+class Head(
+    nn.Module,
+    ModelHubMixin,
+    ABC,
+    library_name="undistill",
+    license="apache-2.0",
+    pipeline_tag="image-to-image",
+    tags=["undistill", "portraits"],
+    paper_url="https://arxiv.org/abs/2505.02255",
+):
+    """Image-to-image network that makes student images look like teacher images.
+
+    Input and output: (N, 3, H, W) in [-1, 1], H and W as `descriptor` asks. With `residual` the network's output is
+    added to its input, and the sum may leave [-1, 1] a little: clamp it to show it.
+
+    A subclass defines `body` (the network; its output in [-1, 1]), `reach` (px an output pixel sees to each side), and
+    the sizes it takes.
+
+    Example:
+        head = Head.from_pretrained("flux1-lite")
+        enhanced = head(student).clamp(-1, 1)
+    """
+
+    multiple: ClassVar[int]
+    smallest: ClassVar[int]
+    architectures: ClassVar[dict[str, type["Head"]]] = {}
+
+    def __init_subclass__(cls, **card: Any) -> None:
+        super().__init_subclass__(**card)
+        Head.architectures[cls.__name__] = cls
+
+    def __init__(self, residual: bool) -> None:
+        super().__init__()
+        self.residual = residual
+        self.folder: Path | None = None  # where it was loaded from
+
+    @abstractmethod
+    def body(self, x: Tensor) -> Tensor: ...
+
+    @abstractmethod
+    def reach(self) -> int: ...
+
+    def forward(self, x: Tensor) -> Tensor:
+        height, width = x.shape[-2:]
+        if min(height, width) < self.smallest or height % self.multiple or width % self.multiple:
+            raise ValueError(
+                f"{type(self).__name__} takes sides of at least {self.smallest} px that are multiples of "
+                f"{self.multiple}, not {height} x {width}: undistill.enhance.Enhancer takes any"
+            )
+        y = self.body(x)
+        return x + y if self.residual else y
+
+    def initialise(self, last: nn.Module) -> None:
+        """He's weights (2015), so that features keep their size even without normalisation.
+
+        `last`, the convolution to RGB, starts small, and in a residual head at zero: it begins by changing nothing.
+        """
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        for parameter in last.parameters():
+            parameter.data.mul_(0.0 if self.residual else 0.1)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The arguments that make a head like this one."""
+        return dict(self._hub_mixin_config or {})  # type: ignore[arg-type]  # collected by the mixin
+
+    # -- description ---------------------------------------------------------------------------------------------
+
+    @cached_property
+    def descriptor(self) -> Descriptor:
+        """Measured at the first call (bf16, GFLOP), kept after it: don't change the weights in between."""
+        return Descriptor(
+            architecture=type(self).__name__,
+            parameters=sum(parameter.numel() for parameter in self.parameters()),
+            smallest=self.smallest,
+            multiple=self.multiple,
+            receptive_field=2 * self.reach() + 1,
+            whole_image=any(isinstance(module, GlobalPool) for module in self.modules()),
+            bf16=self._bf16_psnr() >= 40,
+            gflop_512=self._gflop(512),
+        )
+
+    def _gflop(self, size: int) -> float:
+        side = -(-size // self.multiple) * self.multiple
+        with torch.device("meta"):
+            twin = type(self)(**self.config)
+            counter = FlopCounterMode(display=False)
+            with counter, torch.no_grad():
+                twin(torch.empty(1, 3, side, side))
+        return float(counter.get_total_flops()) / 1e9 * (size / side) ** 2
+
+    @torch.no_grad()
+    def _bf16_psnr(self) -> float:
+        side = -(-max(self.smallest, 64) // self.multiple) * self.multiple
+        device = next(self.parameters()).device
+        # Smooth noise, since white noise is nothing like a picture.
+        noise = torch.rand(1, 3, side // 4, side // 4, generator=torch.Generator().manual_seed(0)) * 2 - 1
+        image = F.interpolate(noise, (side, side), mode="bicubic").clamp(-1, 1).to(device)
+        exact = self(image).clamp(-1, 1)
+        with torch.autocast(image.device.type, torch.bfloat16):
+            coarse = self(image).float().clamp(-1, 1)
+        error = (exact - coarse).square().mean().clamp_min(1e-12)
+        return float(10 * torch.log10(4 / error))
+
+    # -- files ---------------------------------------------------------------------------------------------------
+
+    def _save_pretrained(self, save_directory: Path) -> None:
+        weights = {name: tensor.detach().half().contiguous() for name, tensor in self.state_dict().items()}
+        config = {"architecture": type(self).__name__, **self.config}
+        with replacing(save_directory / "model.safetensors") as path:
+            save_file(weights, path)
+        with replacing(save_directory / "config.json") as path:
+            path.write_text(json.dumps(config, indent=2) + "\n")
+        for name in ("README.md", "metrics.json"):
+            if self.folder is not None and (self.folder / name).exists() and not (save_directory / name).exists():
+                copyfile(self.folder / name, save_directory / name)
+
+    @classmethod
+    def from_pretrained(cls, name: str | Path, *, revision: str | None = None, **hub: Any) -> Self:  # type: ignore[override]
+        """Load a head: a folder, a shipped name (`shipped()`), or a Hugging Face hub id ("owner/name", downloaded).
+
+        Weights are stored as float16 and come back as float32, in evaluation mode.
+
+        Raises:
+            HeadError: nothing of that name, or its files don't fit.
+        """
+        folder = head_folder(name, revision, **hub)
+        try:
+            config = json.loads((folder / "config.json").read_text())
+            made_of = cls.architectures[config.pop("architecture")]
+            head = made_of(**config)
+            head.load_state_dict(load_file(folder / "model.safetensors"))
+        except FileNotFoundError as error:
+            raise HeadError(f"{folder} is not a head: it has no {Path(error.filename).name}") from error
+        except (ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
+            raise HeadError(f"{folder} is not a head this version can read: {first_line(error)}") from error
+        if not isinstance(head, cls):
+            raise HeadError(f"{name} is a {made_of.__name__}, not a {cls.__name__}")
+        head.folder = folder
+        return head.eval()
+
+
+def shipped() -> list[str]:
+    """Names of the heads that come with the package."""
+    return sorted(path.parent.name for path in WEIGHTS.glob("*/config.json"))
+
+
+def head_folder(name: str | Path, revision: str | None = None, **hub: Any) -> Path:
+    """The folder of a head: itself, a shipped head's, or where the hub's files were downloaded to.
+
+    Raises:
+        HeadError: nothing of that name.
+    """
+    if Path(name).is_dir():
+        return Path(name)
+    if str(name) in shipped():
+        return WEIGHTS / str(name)
+    wanted = f"no head {str(name)!r}: neither a folder, nor shipped ({', '.join(shipped())})"
+    if str(name).count("/") != 1:
+        raise HeadError(f"{wanted}, nor a hub id (owner/name)")
+    try:
+        return Path(snapshot_download(str(name), revision=revision, allow_patterns=_FILES, **hub))
+    except HFValidationError as error:
+        raise HeadError(f"{wanted}, nor a hub id (owner/name)") from error
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise HeadError(f"{wanted}, nor to be had from the hub: {first_line(error)}") from error
+
+
+def head_hash(folder: Path) -> str:
+    """Tells two heads apart: SHA-256 over configuration and weights.
+
+    Raises:
+        HeadError: the folder holds no head.
+    """
+    try:
+        return sha256((folder / "config.json").read_bytes() + (folder / "model.safetensors").read_bytes()).hexdigest()
+    except OSError as error:
+        raise HeadError(f"{folder} is not a head: it has no {Path(error.filename).name}") from error

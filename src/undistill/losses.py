@@ -1,0 +1,122 @@
+"""The losses of the paper (arXiv 2505.02255) and of CycleGAN (Zhu et al. 2017).
+
+Images are (N, 3, H, W) in [-1, 1], losses scalars >= 0. x is the student image, y the teacher image, z the head's
+output for x.
+"""
+
+import numpy as np
+import torch
+from numpy.random import Generator
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from undistill.heads.head import WEIGHTS
+
+
+def gradient(x: Tensor, z: Tensor) -> Tensor:
+    """GRAD(x, z): the L1 distance between the image gradients (forward differences) of input and output.
+
+    GRAD(x, z) = mean |d_h x - d_h z| + mean |d_v x - d_v z|. It keeps the edges where the student drew them and leaves
+    colour and light to the other terms.
+    """
+    difference = x - z
+    horizontal = difference[..., :, 1:] - difference[..., :, :-1]
+    vertical = difference[..., 1:, :] - difference[..., :-1, :]
+    return horizontal.abs().mean() + vertical.abs().mean()
+
+
+def l1(x: Tensor, z: Tensor, slack: float = 0.0) -> Tensor:
+    """Mean absolute difference: cycle consistency (Zhu et al. 2017, eq. 2), identity (section 5.2), GRAD's rival.
+
+    With slack s, differences d below it count as d^2 / 2s, those above as |d| - s / 2 (Huber). L1 pulls as hard at the
+    smallest difference as at a large one, which holds a residual head where it starts: at no difference.
+    """
+    return F.smooth_l1_loss(z, x, beta=slack)
+
+
+def adversarial(logits: Tensor, *, real: bool) -> Tensor:
+    """LSGAN (Mao et al. 2017, eq. 9, a = 0, b = c = 1): mean (D - 1)^2 where D should say real, mean D^2 where fake."""
+    target = torch.ones_like(logits) if real else torch.zeros_like(logits)
+    return F.mse_loss(logits, target)
+
+
+class ImagePool:
+    """The last fakes, up to 50, that a discriminator is shown beside new ones (Shrivastava et al. 2017, section 2.3).
+
+    Once the pool is full, each new image is shown as it is with probability 1/2, else swapped for one of the pool.
+    """
+
+    def __init__(self, size: int = 50) -> None:
+        self.size = size
+        self.images: list[Tensor] = []
+
+    def exchange(self, fakes: Tensor, random: Generator) -> Tensor:
+        """Fakes to show for the new ones, of the same shape. `random` decides, so that a resumed run does the same."""
+        shown = []
+        for fake in fakes.detach():
+            if len(self.images) < self.size:
+                self.images.append(fake.clone())
+                shown.append(fake)
+            elif self.size and random.random() < 0.5:
+                old = int(random.integers(self.size))
+                shown.append(self.images[old])
+                self.images[old] = fake.clone()
+            else:
+                shown.append(fake)
+        return torch.stack(shown)
+
+
+class LPIPS(nn.Module):
+    """Learned perceptual image patch similarity on AlexNet, v0.1 (Zhang et al. 2018, eq. 1). Shipped weights.
+
+    LPIPS(y, z) = sum over the five layers of mean over space of w . (f(y) - f(z))^2, with features f of length 1.
+    0 for equal images, about 0.1 to 0.7 for different ones. Images from 32 px up. The weights are frozen.
+
+    Example:
+        lpips = LPIPS()
+        lpips(torch.rand(1, 3, 64, 64) * 2 - 1, torch.rand(1, 3, 64, 64) * 2 - 1)
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features = nn.ModuleList(
+            [
+                nn.Conv2d(3, 64, 11, stride=4, padding=2),
+                nn.Conv2d(64, 192, 5, padding=2),
+                nn.Conv2d(192, 384, 3, padding=1),
+                nn.Conv2d(384, 256, 3, padding=1),
+                nn.Conv2d(256, 256, 3, padding=1),
+            ]
+        )
+        self.lin = nn.ModuleList(nn.Conv2d(n, 1, 1, bias=False) for n in (64, 192, 384, 256, 256))
+        self.shift: Tensor
+        self.scale: Tensor
+        self.register_buffer("shift", torch.tensor([-0.030, -0.088, -0.188]).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("scale", torch.tensor([0.458, 0.448, 0.450]).view(1, 3, 1, 1), persistent=False)
+        self.load_state_dict(load_file(WEIGHTS / "lpips-alex.safetensors"))
+        self.requires_grad_(False)
+
+    def layers(self, image: Tensor) -> list[Tensor]:
+        """AlexNet's five feature maps, channels normalised to length 1."""
+        x = (image - self.shift) / self.scale
+        maps = []
+        for number, convolution in enumerate(self.features):
+            if number in (1, 2):
+                x = F.max_pool2d(x, 3, 2)
+            x = F.relu(convolution(x))
+            # Not sqrt(sum(x^2)): its derivative where all channels are 0 is not a number.
+            maps.append(x / (torch.linalg.vector_norm(x, dim=1, keepdim=True) + 1e-10))
+        return maps
+
+    def forward(self, y: Tensor, z: Tensor) -> Tensor:
+        """Mean over the batch."""
+        total = torch.zeros((), device=y.device)
+        for lin, a, b in zip(self.lin, self.layers(y), self.layers(z), strict=True):
+            total = total + lin((a - b).square()).mean()
+        return total
+
+
+def pool_random(seed: int, step: int, side: int) -> Generator:
+    """The random numbers of an image pool at a step: a function of its place in the run alone."""
+    return np.random.default_rng([seed, step, side, 50])

@@ -1,0 +1,53 @@
+"""Nets and chequerboards: energy at the frequencies of a network's strides."""
+
+import torch
+from torch import Tensor
+
+_NEIGHBOURS = (-4, -3, 3, 4)
+
+
+def periodic(images: Tensor, strides: tuple[int, ...] = (2, 4, 8, 16, 32)) -> Tensor:
+    """How far the spectrum stands out at the frequencies of a grid of 2, 4, ... px, in dB; shape (N,).
+
+    A network that treats the pixels of its strides' grids differently draws patterns with these periods. The power of
+    the luminance (Hann windows that overlap by half) at the multiples of 1 / stride is set against that of the
+    frequencies 3 and 4 bins away along the row or the column, whichever is more, so that a straight edge does not
+    count. The worst stride counts. 0 dB: nothing; 10 dB: a net that a trained eye finds; transposed convolutions with
+    random weights: 30 and more. The images are rounded to 8 bits first: what that hides counts for nothing.
+
+    Args:
+        images: (N, 3, H, W) in [-1, 1], from 64 px up.
+        strides: px; each needs images of 8 x stride px, those that don't fit are left out.
+
+    Raises:
+        ValueError: smaller than 64 px.
+    """
+    shortest = min(images.shape[-2:])
+    if shortest < 64:
+        raise ValueError(f"{images.shape[-2]} x {images.shape[-1]} px: a spectrum needs 64 px")
+    weights = torch.tensor([0.299, 0.587, 0.114], device=images.device).view(3, 1, 1)
+    luminance = (((images.float() + 1) * 127.5).round() * weights).sum(1)
+    worst = torch.zeros(len(images), device=images.device)
+    for stride in strides:
+        side = max(64, 8 * stride)  # 8 bins between two frequencies of the grid, for neighbours to stand between
+        if side <= shortest:
+            worst = torch.maximum(worst, _excess(luminance, side, side // stride))
+    return worst
+
+
+def _excess(luminance: Tensor, side: int, step: int) -> Tensor:
+    """dB by which every `step`-th frequency stands out, over windows of `side` px of (N, H, W)."""
+    windows = luminance.unfold(1, side, side // 2).unfold(2, side, side // 2).flatten(1, 2)
+    hann = torch.hann_window(side, device=luminance.device)
+    hann = hann[:, None] * hann
+    windows = (windows - windows.mean((-2, -1), keepdim=True)) * hann
+    power = torch.fft.fft2(windows).abs().square().mean(1)
+    rounding = hann.square().sum() / 12  # white noise of rounding to 8 bits, variance 1/12
+
+    bins = torch.arange(0, side, step, device=luminance.device)
+    rows, columns = (grid.flatten()[1:] for grid in torch.meshgrid(bins, bins, indexing="ij"))
+    along = torch.stack([power[:, rows, (columns + n) % side] for n in _NEIGHBOURS]).mean(0)
+    across = torch.stack([power[:, (rows + n) % side, columns] for n in _NEIGHBOURS]).mean(0)
+    around = torch.maximum(along, across)
+    ratio = (power[:, rows, columns].mean(1) + rounding) / (around.mean(1) + rounding)
+    return 10 * torch.log10(ratio)

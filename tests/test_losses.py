@@ -1,0 +1,78 @@
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from undistill.losses import LPIPS, ImagePool, adversarial, gradient, l1, pool_random
+
+
+def noise(seed: int) -> Tensor:
+    return torch.from_numpy(np.random.default_rng(seed).random((1, 3, 64, 64), dtype=np.float32) * 2 - 1)
+
+
+RAMP = torch.linspace(-1, 1, 64).expand(1, 3, 64, 64)
+
+
+@pytest.fixture(scope="module")
+def lpips() -> LPIPS:
+    return LPIPS()
+
+
+@pytest.mark.parametrize(
+    ("y", "z", "value"),
+    [
+        (noise(0), noise(1), 0.105298),
+        (RAMP, RAMP.flip(-1), 0.409913),
+        (RAMP, RAMP.transpose(-1, -2), 0.510937),
+    ],
+    ids=["noise", "flipped", "transposed"],
+)
+def test_lpips_known_values(lpips: LPIPS, y: Tensor, z: Tensor, value: float) -> None:
+    assert float(lpips(y, z)) == pytest.approx(value, abs=5e-4)
+
+
+def test_lpips_is_zero_for_equal_images_and_has_a_gradient_everywhere(lpips: LPIPS) -> None:
+    x = torch.zeros(1, 3, 64, 64, requires_grad=True)
+    assert float(lpips(x, x).detach()) == 0.0
+    lpips(x, noise(0)).backward()
+    assert x.grad is not None
+    assert x.grad.isfinite().all()
+    assert not any(parameter.requires_grad for parameter in lpips.parameters())
+
+
+def test_gradient_of_a_ramp() -> None:
+    flat = torch.zeros(1, 3, 4, 5)
+    ramp = torch.arange(5.0).expand(1, 3, 4, 5) * 0.25
+    assert float(gradient(flat, ramp)) == pytest.approx(0.25)  # 0.25 along the rows, 0 down the columns
+    assert float(gradient(ramp, ramp + 0.5)) == 0.0  # light alone costs nothing
+    assert float(gradient(flat, ramp)) == float(gradient(ramp, flat))
+
+
+def test_l1() -> None:
+    assert float(l1(torch.zeros(2, 3), torch.full((2, 3), -0.5))) == 0.5
+
+
+def test_adversarial_is_least_squares() -> None:
+    logits = torch.tensor([0.0, 1.0, 3.0])
+    assert float(adversarial(logits, real=True)) == pytest.approx((1 + 0 + 4) / 3)
+    assert float(adversarial(logits, real=False)) == pytest.approx((0 + 1 + 9) / 3)
+
+
+def test_pool_fills_then_shows_old_fakes_half_the_time() -> None:
+    pool = ImagePool(4)
+    first = torch.arange(4.0).view(4, 1)
+    assert torch.equal(pool.exchange(first, pool_random(0, 0, 0)), first)
+    new = torch.arange(100.0, 300.0).view(200, 1)
+    shown = pool.exchange(new, pool_random(0, 1, 0))
+    assert len(pool.images) == 4
+    assert 0.35 < float((shown != new).float().mean()) < 0.65
+    # Nothing is lost: what went in was shown or is in the pool.
+    assert sorted([*shown.flatten().tolist(), *(float(image) for image in pool.images)]) == [
+        *range(4),
+        *range(100, 300),
+    ]
+
+
+def test_pool_of_nothing_shows_the_new() -> None:
+    fakes = torch.randn(3, 2)
+    assert torch.equal(ImagePool(0).exchange(fakes, pool_random(0, 0, 0)), fakes)
