@@ -1,0 +1,185 @@
+"""The loop that both ways of training share: order, checkpoints, resume, logs, samples, early stop."""
+
+import csv
+import signal
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+import torch
+from lightning_fabric import Fabric
+from tensorboardX import SummaryWriter
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from undistill.atomic import replacing
+from undistill.dataset.read import Consecutive, Training, Validation
+from undistill.heads import Head
+from undistill.images import write_grid
+from undistill.progress import progress
+from undistill.training import checkpoint
+from undistill.training.average import Average
+from undistill.training.recipe import PairedRecipe, Recipe
+
+Batch = tuple[Tensor, Tensor]
+
+
+class Method(Protocol):
+    """A way of training: `Paired` or `Unpaired`."""
+
+    columns: tuple[str, ...]
+    validation_columns: tuple[str, ...]
+    networks: dict[str, nn.Module]
+    averages: dict[str, Average]
+    optimizers: dict[str, torch.optim.Optimizer]
+
+    def head(self) -> Head: ...
+    def learning_rate(self, progress: float) -> float: ...
+    def step(self, batches: Sequence[Batch], step: int) -> dict[str, Tensor]: ...
+    def validate(self, batches: Iterable[Batch]) -> dict[str, float]: ...
+    def sample(self, x: Tensor, y: Tensor) -> list[Tensor]: ...
+    def extra_state(self) -> dict[str, Any]: ...
+    def load_extra_state(self, state: dict[str, Any]) -> None: ...
+
+
+def fit(
+    fabric: Fabric,
+    method: Method,
+    recipe: Recipe,
+    training: Training,
+    validation: Validation,
+    run: Path,
+    max_steps: int | None = None,
+) -> tuple[int, str]:
+    """Train, going on from `run/last.safetensors` if it is there. The schedule is the recipe's, whatever `max_steps`.
+
+    Returns: the step it stopped at, and why: "done", "early stop", "max steps" or "interrupted".
+    """
+    per_step = recipe.batch * recipe.accumulate
+    per_epoch = -(-max(len(side) for side in training.sides) // per_step)
+    total = recipe.steps or (recipe.epochs or 0) * per_epoch
+    last = min(total, max_steps or total)
+    validate_every = recipe.validate_every or per_epoch
+    patience = recipe.patience * per_epoch if isinstance(recipe, PairedRecipe) else None
+
+    state: dict[str, Any] = {"step": 0, "best": None, "best_step": 0, "stopped": False}
+    if (run / "last.safetensors").exists():
+        state = restore(method, run / "last.safetensors")
+    start: int = state["step"]
+    if state["stopped"]:
+        return start, "early stop"
+    if start >= last:
+        return start, "done" if start == total else "max steps"
+
+    log = Log(run, ("step", "epoch", *method.columns, *method.validation_columns), start)
+    order = Consecutive(start * per_step, last * per_step)
+    batches = iter(_loader(fabric, DataLoader(training, recipe.batch, sampler=order, num_workers=recipe.data.workers)))
+    held_out = _loader(fabric, DataLoader(validation, recipe.batch))
+    samples = next(iter(_loader(fabric, DataLoader(validation, min(len(validation), 6)))))
+
+    with progress("training", last, start) as bar, _interruptible() as interrupted:
+        for step in range(start, last):
+            rate = method.learning_rate(step / total)
+            for optimizer in method.optimizers.values():
+                for group in optimizer.param_groups:
+                    group["lr"] = rate
+            losses = method.step(list(islice(batches, recipe.accumulate)), step)
+            done = state["step"] = step + 1
+            bar.advance(" ".join(f"{name.removeprefix('loss_')} {float(loss):.3f}" for name, loss in losses.items()))
+            values: dict[str, float] = {}
+            if done % recipe.log_every == 0 or done == last:
+                values = {"lr": rate, **{name: float(loss) for name, loss in losses.items()}}
+            if done % validate_every == 0 or done == last:
+                held = method.validate(held_out)
+                values.update(held)
+                if state["best"] is None or held["val_loss"] < state["best"]:
+                    state.update(best=held["val_loss"], best_step=done)
+                    save(method, state, run / "best.safetensors")
+                state["stopped"] = patience is not None and done - state["best_step"] >= patience
+            if values:
+                log.write(done, {"epoch": done / per_epoch, **values})
+            if done % recipe.sample_every == 0 or done == last:
+                write_grid(method.sample(*samples), run / "samples" / f"{done:07d}.png")
+            if done % recipe.save_every == 0 or done == last or state["stopped"] or interrupted.is_set():
+                save(method, state, run / "last.safetensors")
+            if state["stopped"]:
+                return done, "early stop"
+            if interrupted.is_set() and done < last:
+                return done, "interrupted"
+    return last, "done" if last == total else "max steps"
+
+
+def save(method: Method, state: dict[str, Any], path: Path) -> None:
+    """Everything a run needs to go on: networks, averages, optimizers, image pools, and its place."""
+    checkpoint.save(
+        path,
+        {
+            "progress": state,
+            "networks": {name: network.state_dict() for name, network in method.networks.items()},
+            "averages": {name: average.module.state_dict() for name, average in method.averages.items()},
+            "optimizers": {name: optimizer.state_dict() for name, optimizer in method.optimizers.items()},
+            "extra": method.extra_state(),
+        },
+    )
+
+
+def restore(method: Method, path: Path) -> dict[str, Any]:
+    """Undo `save`; returns the run's place."""
+    saved = checkpoint.load(path)
+    for name, network in method.networks.items():
+        network.load_state_dict(saved["networks"][name])
+    for name, average in method.averages.items():
+        average.module.load_state_dict(saved["averages"][name])
+    for name, optimizer in method.optimizers.items():
+        optimizer.load_state_dict(saved["optimizers"][name])
+    method.load_extra_state(saved["extra"])
+    state: dict[str, Any] = saved["progress"]
+    return state
+
+
+class Log:
+    """`metrics.csv` and TensorBoard events. What a killed run wrote after its last checkpoint is dropped."""
+
+    def __init__(self, run: Path, columns: tuple[str, ...], start: int) -> None:
+        self.path = run / "metrics.csv"
+        self.columns = columns
+        rows = []
+        if self.path.exists():
+            with self.path.open(newline="") as file:
+                rows = [row for row in csv.DictReader(file) if int(row["step"]) <= start]
+        with replacing(self.path) as beside, beside.open("w", newline="") as file:
+            writer = csv.DictWriter(file, columns)
+            writer.writeheader()
+            writer.writerows(rows)
+        self.board = SummaryWriter(str(run), purge_step=start + 1)
+
+    def write(self, step: int, values: dict[str, float]) -> None:
+        with self.path.open("a", newline="") as file:
+            csv.DictWriter(file, self.columns).writerow(
+                {"step": step, **{name: f"{value:.6g}" for name, value in values.items()}}
+            )
+        for name, value in values.items():
+            self.board.add_scalar(name, value, step)
+        self.board.flush()
+
+
+def _loader(fabric: Fabric, loader: DataLoader[Batch]) -> Iterable[Batch]:
+    return cast(Iterable[Batch], fabric.setup_dataloaders(loader, use_distributed_sampler=False))
+
+
+@contextmanager
+def _interruptible() -> Iterator[threading.Event]:
+    """Ctrl-C and SIGTERM let the step end, so that the state that is saved is a whole one."""
+    event = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield event
+        return
+    before = {number: signal.signal(number, lambda *_: event.set()) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield event
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

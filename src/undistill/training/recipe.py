@@ -1,0 +1,187 @@
+"""Recipes: YAML files that fix one training run."""
+
+from difflib import get_close_matches
+from inspect import signature
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator, model_validator
+
+from undistill.dataset.split import parse_split
+from undistill.errors import UsageError, first_line
+from undistill.heads import Head
+
+Positive = Annotated[int, Field(gt=0)]
+
+
+class RecipeError(UsageError):
+    """A recipe that can't be followed."""
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class HeadRecipe(Strict, extra="allow"):
+    """A class of `undistill.heads` and its arguments."""
+
+    architecture: Literal["ResnetGenerator", "EsaGenerator", "UNet"]
+
+    @model_validator(mode="after")
+    def _arguments_are_known(self) -> Self:
+        known = list(signature(Head.architectures[self.architecture]).parameters)
+        for key in self.model_extra or {}:
+            if key not in known:
+                raise ValueError(_unknown(key, known))
+        return self
+
+
+class DataRecipe(Strict):
+    crop: Annotated[int, Field(ge=32)]
+    """Side of the training crops, px."""
+    size: Positive | None = None
+    """Resize the shorter side to this before cropping, px; null: native scale."""
+    min_side: Annotated[int, Field(ge=0)] = 0
+    """Leave out images whose shorter side is less, px."""
+    train: str = "train"
+    val: str = "val"
+    fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Use this part of the training split."""
+    flip: bool = True
+    gamma: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    colour: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    workers: Annotated[int, Field(ge=0)] = 0
+    """Loader processes."""
+
+    @field_validator("train", "val")
+    @classmethod
+    def _is_a_split(cls, text: str) -> str:
+        parse_split(text)
+        return text
+
+    @model_validator(mode="after")
+    def _crop_fits(self) -> Self:
+        if self.size is not None and self.size < self.crop:
+            raise ValueError(f"size {self.size} is smaller than crop {self.crop}")
+        return self
+
+
+class Common(Strict):
+    """What paired and unpaired training share."""
+
+    head: HeadRecipe
+    data: DataRecipe
+    seed: Annotated[int, Field(ge=0)] = 0
+    batch: Positive = 1
+    accumulate: Positive = 1
+    """Batches an optimizer step adds up."""
+    epochs: Positive | None = None
+    steps: Positive | None = None
+    """The length of the run: one of the two."""
+    lr: Annotated[float, Field(gt=0)]
+    precision: Literal["32-true", "bf16-mixed"] = "32-true"
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    """Decay of the exponential moving average of the generator's weights; 0: none."""
+    keep: Literal["best", "last"] = "best"
+    """Which weights become the run's head."""
+    log_every: Positive = 50
+    save_every: Positive = 500
+    sample_every: Positive = 500
+    validate_every: Positive | None = None
+    """In steps; null: every epoch."""
+
+    @model_validator(mode="after")
+    def _one_length(self) -> Self:
+        if (self.epochs is None) == (self.steps is None):
+            raise ValueError("give either epochs or steps")
+        return self
+
+
+class PairedRecipe(Common):
+    """GRAD(x, z) + LPIPS(y, z), early stopping on the validation loss."""
+
+    mode: Literal["paired"]
+    structure: Literal["gradient", "l1", "none"] = "gradient"
+    """What holds the output to the input beside LPIPS(y, z): GRAD(x, z), L1(x, z) or nothing."""
+    patience: Positive = 10
+    """Stop after so many epochs without improvement."""
+
+
+class UnpairedRecipe(Common):
+    """CycleGAN: L_GAN + L_GAN + cycle x L_cycle (+ identity x L_identity), linear decay in the second half."""
+
+    mode: Literal["unpaired"]
+    cycle: Annotated[float, Field(ge=0)] = 10.0
+    """The paper's lambda."""
+    slack: Annotated[float, Field(ge=0)] = 0.0
+    """The cycle and identity losses count differences below this quadratically; 0: L1, as published."""
+    identity: Annotated[float, Field(ge=0)] = 0.0
+    discriminator_width: Positive = 64
+    pool: Annotated[int, Field(ge=0)] = 50
+
+
+Recipe = PairedRecipe | UnpairedRecipe
+_adapter: TypeAdapter[Recipe] = TypeAdapter(Annotated[Recipe, Field(discriminator="mode")])
+
+
+def read_recipe(path: Path) -> Recipe:
+    """Raises:
+    RecipeError: the file can't be read, is no YAML, or has a key or a value that doesn't belong.
+    """
+    try:
+        return make_recipe(yaml.safe_load(path.read_text()))
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(
+            f"recipe {path} can't be read: {error.strerror if isinstance(error, OSError) else error}"
+        ) from error
+    except yaml.YAMLError as error:
+        raise RecipeError(f"recipe {path} is no YAML: {' '.join(str(error).split())}") from error
+    except RecipeError as error:
+        raise RecipeError(f"recipe {path}: {error}") from error
+
+
+def build_head(recipe: HeadRecipe) -> Head:
+    """A new head with the weights its class starts with.
+
+    Raises:
+        RecipeError: an argument has a value that the class doesn't take.
+    """
+    try:
+        return Head.architectures[recipe.architecture](**(recipe.model_extra or {}))
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise RecipeError(f"head: {recipe.architecture} can't be made: {first_line(error)}") from error
+
+
+def make_recipe(data: Any) -> Recipe:
+    try:
+        return _adapter.validate_python(data)
+    except ValidationError as error:
+        raise RecipeError("; ".join(_explain(problem) for problem in error.errors())) from error
+
+
+def replace_split(recipe: Recipe, split: str) -> Recipe:
+    """The recipe, trained on another split."""
+    return make_recipe({**recipe.model_dump(), "data": {**recipe.data.model_dump(), "train": split}})
+
+
+def dump_recipe(recipe: Recipe) -> str:
+    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False)
+
+
+def _explain(problem: Any) -> str:
+    where = [str(part) for part in problem["loc"] if part not in ("paired", "unpaired")]
+    if problem["type"] != "extra_forbidden":
+        return f"{'.'.join(where) or 'recipe'}: {problem['msg'].removeprefix('Value error, ')}"
+    *parents, key = where
+    return "".join(f"{parent}: " for parent in parents) + _unknown(key, _known_keys(problem["loc"]))
+
+
+def _unknown(key: str, known: list[str]) -> str:
+    return f"unknown key {key}; did you mean {get_close_matches(key, known, n=1, cutoff=0.0)[0]}?"
+
+
+def _known_keys(location: tuple[str | int, ...]) -> list[str]:
+    if "data" in location:
+        return list(DataRecipe.model_fields)
+    return list((PairedRecipe if location[0] == "paired" else UnpairedRecipe).model_fields)

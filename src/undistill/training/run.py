@@ -1,0 +1,160 @@
+"""One training run: folders and a recipe in, a run folder with a head out."""
+
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from shutil import rmtree
+
+import torch
+from lightning_fabric import Fabric
+from safetensors import SafetensorError
+
+from undistill.atomic import replacing
+from undistill.dataset.read import Cut, DataError, Sample, Training, Validation, list_samples, match
+from undistill.dataset.split import parse_split
+from undistill.errors import UsageError, first_line
+from undistill.images import size_of
+from undistill.training.card import card
+from undistill.training.loop import Method, fit, restore
+from undistill.training.paired import Paired
+from undistill.training.recipe import PairedRecipe, Recipe, RecipeError, dump_recipe, read_recipe
+from undistill.training.unpaired import Unpaired
+
+
+Sides = tuple[list[Sample], list[Sample]]
+Inventory = dict[str, dict[str, int | str]]
+
+
+@dataclass(frozen=True)
+class Result:
+    """Where a run stands: its last step, why it stopped there, and its head's folder (None if interrupted)."""
+
+    step: int
+    ended: str
+    head: Path | None
+
+
+def train(
+    recipe: Recipe,
+    student: Sequence[Path],
+    teacher: Sequence[Path],
+    run: Path,
+    *,
+    max_steps: int | None = None,
+    device: str = "auto",
+) -> Result:
+    """Train a head on folders of images, or go on with the run in `run`.
+
+    Args:
+        recipe: what to do; a run can only go on with the recipe and the images it began with.
+        student, teacher: folders of images. Paired recipes match them by file name.
+        run: gets recipe.yaml, metrics.csv, TensorBoard events, samples/, last and best.safetensors, and head/.
+        max_steps: stop after so many steps in all; the schedule stays the recipe's.
+        device: "auto", "cpu" or "cuda".
+
+    Raises:
+        UsageError: the recipe, the folders or the run folder don't fit each other.
+    """
+    sides, held_out = _sides(recipe, student, teacher)
+    _check_run(run, recipe, _inventory(sides, held_out))
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+    fabric = Fabric(accelerator=device, devices=1, precision=recipe.precision)
+    torch.manual_seed(recipe.seed)
+    method: Method
+    method = Paired(fabric, recipe) if isinstance(recipe, PairedRecipe) else Unpaired(fabric, recipe)
+    data = recipe.data
+    multiple = method.head().multiple
+    if data.crop % multiple:
+        raise RecipeError(
+            f"data: crop {data.crop} is no multiple of {multiple}, which {recipe.head.architecture} needs"
+        )
+    cut = Cut(data.crop, data.size, data.flip, data.gamma, data.colour)
+    run.mkdir(parents=True, exist_ok=True)
+    with replacing(run / "recipe.yaml") as beside:
+        beside.write_text(dump_recipe(recipe))
+    with replacing(run / "data.json") as beside:
+        beside.write_text(json.dumps(_inventory(sides, held_out), indent=2) + "\n")
+    try:
+        step, ended = fit(
+            fabric,
+            method,
+            recipe,
+            Training(*sides, cut, recipe.seed, recipe.mode == "paired"),
+            Validation(*held_out, cut),
+            run,
+            max_steps,
+        )
+    except (SafetensorError, KeyError) as error:
+        raise UsageError(
+            f"{run}/last.safetensors can't be read ({first_line(error)}): take a new folder for -o"
+        ) from error
+    head = None if ended == "interrupted" else _export(method, recipe, run, step)
+    return Result(step, ended, head)
+
+
+def _sides(recipe: Recipe, student: Sequence[Path], teacher: Sequence[Path]) -> tuple[Sides, Sides]:
+    """Student and teacher samples to train on, and those to validate on."""
+    data = recipe.data
+    pairs = []
+    for split, fraction in ((data.train, data.fraction), (data.val, 1.0)):
+        x = list_samples(student, parse_split(split), fraction, data.min_side)
+        y = list_samples(teacher, parse_split(split), fraction, data.min_side)
+        if isinstance(recipe, PairedRecipe):
+            x, y = match(x, y)
+        pairs.append((x, y))
+    if data.size is None:
+        for sample in {sample.path: sample for side in (*pairs[0], *pairs[1]) for sample in side}.values():
+            if min(size_of(sample.path)) < data.crop:
+                raise DataError(
+                    f"{sample.path} is smaller than the crop of {data.crop} px: in the recipe's data set size (resize) "
+                    "or min_side (leave out), or lower crop"
+                )
+    return pairs[0], pairs[1]
+
+
+def _check_run(run: Path, recipe: Recipe, images: Inventory) -> None:
+    if run.exists() and not run.is_dir():
+        raise UsageError(f"{run} is a file; -o takes a folder")
+    if not (run / "recipe.yaml").exists():
+        if run.exists() and any(run.iterdir()):
+            raise UsageError(f"{run} holds something else than a run: choose a new folder for -o")
+        return
+    before = read_recipe(run / "recipe.yaml").model_dump()
+    now = recipe.model_dump()
+    changed = [key for key in now if now[key] != before.get(key)]
+    if changed:
+        raise UsageError(
+            f"{run} was begun with another recipe ({', '.join(changed)} differ): choose a new folder for -o"
+        )
+    inventory = run / "data.json"
+    if inventory.exists() and json.loads(inventory.read_text()) != images:
+        raise UsageError(f"{run} was begun with other images: choose a new folder for -o")
+
+
+def _inventory(sides: Sides, held_out: Sides) -> Inventory:
+    """How many images each side trains on and validates on, and a hash of their names in order."""
+    lists = {"student": sides[0], "teacher": sides[1], "val_student": held_out[0], "val_teacher": held_out[1]}
+    return {
+        name: {
+            "images": len(samples),
+            "sha256": sha256("\n".join("/".join(sample.path.parts[-2:]) for sample in samples).encode()).hexdigest(),
+        }
+        for name, samples in lists.items()
+    }
+
+
+def _export(method: Method, recipe: Recipe, run: Path, step: int) -> Path:
+    """The run's head: the average of the weights at the best validation or at the end, as the recipe says."""
+    best = restore(method, run / f"{recipe.keep}.safetensors")
+    metrics = {"step": best["step"], "trained_steps": step, "best_val_loss": best["best"], "keep": recipe.keep}
+    beside = run / ".head.part"
+    rmtree(beside, ignore_errors=True)
+    beside.mkdir()
+    (beside / "README.md").write_text(card(recipe, json.loads((run / "data.json").read_text()), metrics))
+    (beside / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
+    method.head().save_pretrained(beside)
+    rmtree(run / "head", ignore_errors=True)
+    return beside.rename(run / "head")

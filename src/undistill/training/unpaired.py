@@ -1,0 +1,135 @@
+"""CycleGAN's training (Zhu et al. 2017), for any head as generator."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+from torchmetrics.functional.image import structural_similarity_index_measure
+
+from undistill.heads import Head, PatchGAN
+from undistill.losses import ImagePool, adversarial, l1, pool_random
+from undistill.training.average import Average
+from undistill.training.recipe import UnpairedRecipe, build_head
+
+Batch = tuple[Tensor, Tensor]
+
+
+class Unpaired:
+    """G: student to teacher, F: teacher to student; D_Y tells teacher images from G's, D_X student images from F's.
+
+    L = L_GAN(G, D_Y) + L_GAN(F, D_X) + cycle x L_cycle(G, F) + identity x L_identity(G, F)  (Zhu et al. 2017, eq. 3,
+    with least squares for L_GAN).
+    """
+
+    columns: tuple[str, ...] = ("lr", "loss_gan", "loss_cycle", "loss_identity", "loss_discriminator")
+    validation_columns: tuple[str, ...] = ("val_loss", "val_ssim_cycle")
+
+    def __init__(self, fabric: Fabric, recipe: UnpairedRecipe) -> None:
+        self.fabric = fabric
+        self.recipe = recipe
+        self.networks: dict[str, nn.Module] = {
+            "G": build_head(recipe.head),
+            "F": build_head(recipe.head),
+            "D_Y": PatchGAN(recipe.discriminator_width),
+            "D_X": PatchGAN(recipe.discriminator_width),
+        }
+        for network in self.networks.values():
+            network.to(fabric.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.averages = {name: Average(self.networks[name], recipe.ema) for name in ("G", "F")}
+        self.pools = {"Y": ImagePool(recipe.pool), "X": ImagePool(recipe.pool)}
+        generators = nn.ModuleList([self.networks["G"], self.networks["F"]])
+        discriminators = nn.ModuleList([self.networks["D_Y"], self.networks["D_X"]])
+        self.optimizers: dict[str, torch.optim.Optimizer] = {
+            "generators": torch.optim.Adam(generators.parameters(), lr=recipe.lr, betas=(0.5, 0.999)),
+            "discriminators": torch.optim.Adam(discriminators.parameters(), lr=recipe.lr, betas=(0.5, 0.999)),
+        }
+        self.G, self.F, self.D_Y, self.D_X = (fabric.setup_module(network) for network in self.networks.values())
+
+    def learning_rate(self, progress: float) -> float:
+        """Constant in the first half, then falling linearly to 0. `progress` in [0, 1)."""
+        return self.recipe.lr * min(1.0, 2 * (1 - progress))
+
+    def step(self, batches: Sequence[Batch], step: int) -> dict[str, Tensor]:
+        """One step of the generators, then one of the discriminators, each over all the batches."""
+        recipe = self.recipe
+        share = 1 / len(batches)
+        totals = dict.fromkeys(self.columns[1:], torch.zeros((), device=self.fabric.device))
+        fakes: list[Batch] = []
+
+        self._learn(discriminators=False)
+        self.optimizers["generators"].zero_grad()
+        for x, y in batches:
+            fake_y, fake_x = self.G(x), self.F(y)
+            gan = adversarial(self.D_Y(fake_y), real=True) + adversarial(self.D_X(fake_x), real=True)
+            cycle = l1(x, self.F(fake_y), recipe.slack) + l1(y, self.G(fake_x), recipe.slack)
+            loss = gan + recipe.cycle * cycle
+            if recipe.identity:
+                identity = l1(y, self.G(y), recipe.slack) + l1(x, self.F(x), recipe.slack)
+                loss = loss + recipe.identity * identity
+                totals["loss_identity"] = totals["loss_identity"] + identity.detach() * share
+            self.fabric.backward(loss * share)
+            fakes.append((fake_y.detach(), fake_x.detach()))
+            totals["loss_gan"] = totals["loss_gan"] + gan.detach() * share
+            totals["loss_cycle"] = totals["loss_cycle"] + cycle.detach() * share
+        self.optimizers["generators"].step()
+        for name, average in self.averages.items():
+            average.update(self.networks[name], step)
+
+        self._learn(discriminators=True)
+        self.optimizers["discriminators"].zero_grad()
+        for side, pool in enumerate(self.pools.values()):
+            judge = (self.D_Y, self.D_X)[side]
+            random = pool_random(recipe.seed, step, side)
+            for batch, fake in zip(batches, fakes, strict=True):
+                shown = pool.exchange(fake[side], random)
+                loss = 0.5 * (adversarial(judge(batch[1 - side]), real=True) + adversarial(judge(shown), real=False))
+                self.fabric.backward(loss * share)
+                totals["loss_discriminator"] = totals["loss_discriminator"] + loss.detach() * share
+        self.optimizers["discriminators"].step()
+        return totals
+
+    @torch.no_grad()
+    def validate(self, batches: Iterable[Batch]) -> dict[str, float]:
+        """`val_loss`: the generators' loss; `val_ssim_cycle`: SSIM(x, F(G(x))). The paper selects by these two."""
+        losses: list[float] = []
+        likeness: list[float] = []
+        forward, back = self.averages["G"].module, self.averages["F"].module
+        for x, y in batches:
+            with self.fabric.autocast():
+                fake_y, fake_x = forward(x), back(y)
+                cycled = back(fake_y)
+                gan = adversarial(self.D_Y(fake_y), real=True) + adversarial(self.D_X(fake_x), real=True)
+                slack = self.recipe.slack
+                loss = gan + self.recipe.cycle * (l1(x, cycled, slack) + l1(y, forward(fake_x), slack))
+            # Outside autocast: SSIM's variances are small differences of large numbers.
+            ssim = structural_similarity_index_measure(cycled.float().clamp(-1, 1), x, data_range=(-1.0, 1.0))
+            losses.append(float(loss))
+            likeness.append(float(ssim))  # type: ignore[arg-type]  # a tuple only if asked for more
+        return {"val_loss": sum(losses) / len(losses), "val_ssim_cycle": sum(likeness) / len(likeness)}
+
+    @torch.no_grad()
+    def sample(self, x: Tensor, y: Tensor) -> list[Tensor]:
+        """Rows of a sample grid: student, enhanced, and back again."""
+        with self.fabric.autocast():
+            enhanced = self.averages["G"].module(x)
+            return [x, enhanced, self.averages["F"].module(enhanced)]
+
+    def head(self) -> Head:
+        """The moving average of the generator."""
+        head = self.averages["G"].module
+        assert isinstance(head, Head)
+        return head
+
+    def extra_state(self) -> dict[str, Any]:
+        return {"pools": {name: pool.images for name, pool in self.pools.items()}}
+
+    def load_extra_state(self, state: dict[str, Any]) -> None:
+        for name, images in state["pools"].items():
+            self.pools[name].images = [image.to(self.fabric.device) for image in images]
+
+    def _learn(self, *, discriminators: bool) -> None:
+        # The generators' step needs no gradient of the discriminators' weights: leaving it out saves a third of it.
+        for name in ("D_Y", "D_X"):
+            self.networks[name].requires_grad_(discriminators)

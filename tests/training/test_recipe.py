@@ -1,0 +1,95 @@
+from pathlib import Path
+
+import pytest
+import yaml
+
+from undistill.heads import EsaGenerator, ResnetGenerator, UNet
+from undistill.training.recipe import (
+    PairedRecipe,
+    RecipeError,
+    UnpairedRecipe,
+    build_head,
+    dump_recipe,
+    make_recipe,
+    read_recipe,
+    replace_split,
+)
+
+RECIPES = Path(__file__).parents[2] / "recipes"
+PLAIN = {
+    "mode": "paired",
+    "head": {"architecture": "UNet", "width": 4},
+    "data": {"crop": 64},
+    "steps": 10,
+    "lr": 1e-4,
+}
+
+
+@pytest.mark.parametrize("path", sorted(RECIPES.glob("*.yaml")), ids=lambda path: path.stem)
+def test_recipes_in_the_repository_are_followed(path: Path) -> None:
+    recipe = read_recipe(path)
+    build_head(recipe.head)
+    assert make_recipe(yaml.safe_load(dump_recipe(recipe))) == recipe
+
+
+def test_paper_recipes_are_the_papers() -> None:
+    unet = read_recipe(RECIPES / "paper-unet.yaml")
+    assert isinstance(unet, PairedRecipe)
+    assert isinstance(build_head(unet.head), UNet)
+    assert (unet.data.size, unet.data.fraction, unet.lr, unet.patience, unet.structure) == (
+        512,
+        0.01,
+        5e-5,
+        10,
+        "gradient",
+    )
+    for name, architecture in (("paper-cyclegan", ResnetGenerator), ("paper-esa-cyclegan", EsaGenerator)):
+        gan = read_recipe(RECIPES / f"{name}.yaml")
+        assert isinstance(gan, UnpairedRecipe)
+        assert type(build_head(gan.head)) is architecture
+        assert (gan.data.size, gan.data.fraction, gan.cycle, gan.lr, gan.epochs) == (512, 0.2, 2, 1e-4, 190)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"bach": 4}, "unknown key bach; did you mean batch?"),
+        ({"cycle": 2}, "unknown key cycle"),  # of the other mode
+        ({"data": {"crop": 64, "colur": 0.1}}, "data: unknown key colur; did you mean colour?"),
+        ({"lr": -1}, "lr: Input should be greater than 0"),
+        ({"epochs": 3}, "either epochs or steps"),
+        ({"data": {"crop": 64, "size": 32}}, "size 32 is smaller than crop 64"),
+        ({"data": {"crop": 64, "train": "1:0"}}, "LO:HI"),
+        ({"mode": "both"}, "mode"),
+    ],
+)
+def test_refuses(change: dict[str, object], message: str) -> None:
+    with pytest.raises(RecipeError) as error:
+        make_recipe({**PLAIN, **change})
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_refuses_what_the_head_does_not_take() -> None:
+    with pytest.raises(RecipeError, match=r"head: unknown key widht; did you mean width\?"):
+        make_recipe({**PLAIN, "head": {"architecture": "UNet", "widht": 4}})
+    with pytest.raises(RecipeError, match="UNet can't be made"):
+        build_head(make_recipe({**PLAIN, "head": {"architecture": "UNet", "width": "wide"}}).head)
+
+
+def test_refuses_files_that_are_no_recipe(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="No such file"):
+        read_recipe(tmp_path / "gone.yaml")
+    for text in ("a: [", "just words", ""):
+        (tmp_path / "bad.yaml").write_text(text)
+        with pytest.raises(RecipeError, match=r"bad\.yaml"):
+            read_recipe(tmp_path / "bad.yaml")
+    (tmp_path / "bad.yaml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(RecipeError, match=r"bad\.yaml"):
+        read_recipe(tmp_path / "bad.yaml")
+
+
+def test_replaces_the_split() -> None:
+    assert replace_split(make_recipe(PLAIN), "0:0.3").data.train == "0:0.3"
+    with pytest.raises(RecipeError, match="LO:HI"):
+        replace_split(make_recipe(PLAIN), "most")

@@ -1,0 +1,201 @@
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from undistill.dataset.read import DataError
+from undistill.errors import Failure, UsageError
+from undistill.heads import Head
+from undistill.training import loop
+from undistill.training.recipe import Recipe, RecipeError, make_recipe
+from undistill.training.run import train
+
+Folders = Callable[..., Path]
+
+
+def settings(mode: str, **changes: Any) -> dict[str, Any]:
+    return {
+        "mode": mode,
+        "head": {"architecture": "ResnetGenerator", "width": 4, "blocks": 1},
+        "data": {"crop": 64, "train": "0:0.7", "val": "0.7:1", "gamma": 0.1},
+        "seed": 5,
+        "batch": 2,
+        "steps": 12,
+        "lr": 1e-3,
+        "log_every": 2,
+        "save_every": 3,
+        "sample_every": 6,
+        "validate_every": 4,
+        **({"discriminator_width": 4, "pool": 4} if mode == "unpaired" else {}),
+        **changes,
+    }
+
+
+def recipe(mode: str, **changes: Any) -> Recipe:
+    return make_recipe(settings(mode, **changes))
+
+
+@pytest.fixture
+def student(image_folder: Folders) -> Path:
+    return image_folder("student", 12)
+
+
+@pytest.fixture
+def teacher(image_folder: Folders) -> Path:
+    return image_folder("teacher", 12, seed=1)
+
+
+@pytest.mark.parametrize("mode", ["paired", "unpaired"])
+def test_a_run_ends_with_its_files_and_a_head(mode: str, student: Path, teacher: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    result = train(recipe(mode), [student], [teacher], run, device="cpu")
+    assert (result.step, result.ended, result.head) == (12, "done", run / "head")
+    names = {path.name for path in run.iterdir() if not path.name.startswith("events")}
+    assert names == {
+        "recipe.yaml", "data.json", "metrics.csv", "samples", "last.safetensors", "best.safetensors", "head"
+    }  # fmt: skip
+    assert any(path.name.startswith("events") for path in run.iterdir())
+    assert sorted(path.name for path in (run / "samples").iterdir()) == ["0000006.png", "0000012.png"]
+    assert {path.name for path in (run / "head").iterdir()} == {
+        "config.json", "model.safetensors", "README.md", "metrics.json"
+    }  # fmt: skip
+    Head.from_pretrained(run / "head")
+    with (run / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["step"]) for row in rows] == [2, 4, 6, 8, 10, 12]
+    assert [bool(row["val_loss"]) for row in rows] == [False, True, False, True, False, True]
+    card = (run / "head" / "README.md").read_text()
+    count = json.loads((run / "data.json").read_text())["student"]["images"]
+    assert f"{count} student" in card
+
+
+@pytest.mark.parametrize("mode", ["paired", "unpaired"])
+def test_stopped_and_gone_on_equals_straight_through(mode: str, student: Path, teacher: Path, tmp_path: Path) -> None:
+    kept = recipe(mode, keep="last")
+    train(kept, [student], [teacher], tmp_path / "straight", device="cpu")
+    for steps in (1, 5, 8, None):
+        train(kept, [student], [teacher], tmp_path / "pieces", max_steps=steps, device="cpu")
+    one, two = (load_file(tmp_path / name / "last.safetensors") for name in ("straight", "pieces"))
+    assert one.keys() == two.keys()
+    assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+SCRIPT = "import sys; from undistill.cli import main; sys.argv[0] = 'undistill'; main()"
+
+
+def command(*arguments: object) -> list[str]:
+    return [sys.executable, "-c", SCRIPT, *map(str, arguments)]
+
+
+def test_killed_with_9_and_started_again_ends_the_same(student: Path, teacher: Path, tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(settings("unpaired", steps=40, keep="last", save_every=1)))
+
+    def arguments(run: str) -> list[str]:
+        out = tmp_path / run
+        return command(
+            "train", tmp_path / "recipe.yaml", "--student", student, "--teacher", teacher, "-o", out, "--device", "cpu"
+        )
+
+    subprocess.run(arguments("straight"), check=True, capture_output=True)
+    killed = subprocess.Popen(arguments("killed"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    for _ in range(1200):
+        if (tmp_path / "killed" / "last.safetensors").exists():
+            break
+        time.sleep(0.05)
+    os.kill(killed.pid, signal.SIGKILL)
+    assert killed.wait() == -signal.SIGKILL
+    assert not (tmp_path / "killed" / "head").exists()
+    subprocess.run(arguments("killed"), check=True, capture_output=True)
+    for name in ("last.safetensors", "head/model.safetensors"):
+        assert (tmp_path / "straight" / name).read_bytes() == (tmp_path / "killed" / name).read_bytes()
+    assert (tmp_path / "straight" / "metrics.csv").read_text() == (tmp_path / "killed" / "metrics.csv").read_text()
+
+
+def test_an_interrupt_saves_and_says_how_to_go_on(
+    student: Path, teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save = loop.save
+
+    def interrupted_at_4(method: Any, state: dict[str, Any], path: Path) -> None:
+        if state["step"] == 4:  # at its validation, long before the next checkpoint is due
+            os.kill(os.getpid(), signal.SIGINT)
+        save(method, state, path)
+
+    monkeypatch.setattr(loop, "save", interrupted_at_4)
+    result = train(recipe("paired", save_every=100), [student], [teacher], tmp_path / "run", device="cpu")
+    assert (result.step, result.ended, result.head) == (4, "interrupted", None)
+    monkeypatch.undo()
+    assert train(recipe("paired", save_every=100), [student], [teacher], tmp_path / "run", device="cpu").step == 12
+
+
+def test_stops_early_on_the_validation_loss(student: Path, teacher: Path, tmp_path: Path) -> None:
+    hopeless = recipe("paired", lr=1e-12, ema=0, patience=2, steps=None, epochs=50, validate_every=None)
+    result = train(hopeless, [student], [teacher], tmp_path / "run", device="cpu")
+    per_epoch = -(-json.loads((tmp_path / "run" / "data.json").read_text())["student"]["images"] // 2)
+    assert result.ended == "early stop"
+    assert result.step < 10 * per_epoch
+    again = train(hopeless, [student], [teacher], tmp_path / "run", device="cpu")
+    assert (again.ended, again.step) == ("early stop", result.step)
+
+
+def test_refuses_to_go_on_with_something_else(student: Path, teacher: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    train(recipe("paired"), [student], [teacher], run, max_steps=2, device="cpu")
+    with pytest.raises(UsageError, match=r"another recipe \(lr differ"):
+        train(recipe("paired", lr=2e-3), [student], [teacher], run, device="cpu")
+    (student / "012.png").write_bytes((student / "000.png").read_bytes())
+    (teacher / "012.png").write_bytes((student / "000.png").read_bytes())
+    with pytest.raises(UsageError, match="other images"):
+        train(recipe("paired"), [student], [teacher], run, device="cpu")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").touch()
+    with pytest.raises(UsageError, match="something else than a run"):
+        train(recipe("paired"), [student], [teacher], tmp_path / "mine", device="cpu")
+
+
+def test_refuses_a_damaged_checkpoint(student: Path, teacher: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    train(recipe("paired"), [student], [teacher], run, max_steps=2, device="cpu")
+    (run / "last.safetensors").write_bytes(b"half")
+    with pytest.raises(UsageError, match="can't be read"):
+        train(recipe("paired"), [student], [teacher], run, device="cpu")
+
+
+def test_refuses_images_that_do_not_fit(student: Path, teacher: Path, image_folder: Folders, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="smaller than the crop of 128 px"):
+        train(
+            recipe("unpaired", data={"crop": 128, "train": "0:0.7", "val": "0.7:1"}),
+            [student],
+            [teacher],
+            tmp_path / "a",
+        )
+    with pytest.raises(RecipeError, match="multiple of 4"):
+        train(
+            recipe("unpaired", data={"crop": 66, "train": "0:0.7", "val": "0.7:1"}),
+            [student],
+            [teacher],
+            tmp_path / "b",
+        )
+    strangers = image_folder("strangers", 0)
+    for number in range(8):
+        (strangers / f"other{number}.png").write_bytes((student / "000.png").read_bytes())
+    with pytest.raises(DataError, match="share no file name"):
+        train(recipe("paired"), [student], [strangers], tmp_path / "c")
+
+
+def test_a_broken_image_is_named(student: Path, teacher: Path, tmp_path: Path) -> None:
+    for path in student.iterdir():
+        path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(Failure, match=r"student.*is broken"):
+        train(recipe("unpaired"), [student], [teacher], tmp_path / "run", device="cpu")

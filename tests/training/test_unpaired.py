@@ -1,0 +1,82 @@
+from typing import Any
+
+import pytest
+import torch
+from lightning_fabric import Fabric
+
+from undistill.training.recipe import UnpairedRecipe, make_recipe
+from undistill.training.unpaired import Unpaired
+
+
+def unpaired(head: dict[str, Any] | None = None, **changes: Any) -> Unpaired:
+    torch.manual_seed(0)
+    recipe = make_recipe(
+        {
+            "mode": "unpaired",
+            "head": head
+            or {"architecture": "ResnetGenerator", "width": 4, "blocks": 1, "norm": "pixel", "residual": True},
+            "data": {"crop": 64},
+            "steps": 20,
+            "lr": 1e-3,
+            "discriminator_width": 8,
+            **changes,
+        }
+    )
+    assert isinstance(recipe, UnpairedRecipe)
+    return Unpaired(Fabric(accelerator="cpu", devices=1, precision=recipe.precision), recipe)
+
+
+def batch(seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Students are grey noise, teachers the same but darker and red."""
+    random = torch.Generator().manual_seed(seed)
+    x, y = (torch.rand(2, 1, 64, 64, generator=random).expand(2, 3, 64, 64) - 0.5 for _ in range(2))
+    return x, y - torch.tensor([0.1, 0.5, 0.5]).view(3, 1, 1)
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_it_learns_what_tells_teachers_from_students(precision: str) -> None:
+    method = unpaired(precision=precision, cycle=1, lr=2e-3)
+    for step in range(60):
+        method.step([batch(step)], step)
+    x, y = batch(99)
+    with torch.no_grad():
+        shift = (method.networks["G"](x) - x).mean((0, 2, 3))
+        back = (method.networks["F"](y) - y).mean((0, 2, 3))
+    assert shift[1] < -0.1
+    assert shift[2] < -0.1
+    assert back[1] > 0.1
+
+
+def test_identity_heads_pass_the_full_cycle() -> None:
+    values = unpaired().validate([batch(0)])
+    assert values["val_ssim_cycle"] == pytest.approx(1.0, abs=1e-4)
+
+
+def test_discriminators_learn_only_from_their_own_step() -> None:
+    method = unpaired()
+    method.step([batch(0)], 0)
+    judge = method.networks["D_Y"]
+    assert all(parameter.requires_grad for parameter in judge.parameters())
+    assert len(method.pools["Y"].images) == 2
+
+
+def test_decays_in_the_second_half() -> None:
+    method = unpaired(lr=1.0)
+    rates = [method.learning_rate(progress) for progress in (0.0, 0.25, 0.5, 0.75, 0.99)]
+    assert rates == pytest.approx([1, 1, 1, 0.5, 0.02])
+
+
+def test_any_head_can_be_the_generator() -> None:
+    method = unpaired(head={"architecture": "UNet", "width": 4, "depth": 3})
+    losses = method.step([batch(0), batch(1)], 0)
+    assert all(bool(loss.isfinite()) for loss in losses.values())
+
+
+def test_the_average_follows_slowly() -> None:
+    method = unpaired(ema=0.5)
+    start = method.averages["G"].module.state_dict()["layers.1.weight"].clone()
+    for step in range(8):
+        method.step([batch(step)], step)
+    now = method.networks["G"].state_dict()["layers.1.weight"]
+    average = method.averages["G"].module.state_dict()["layers.1.weight"]
+    assert 0 < (average - start).norm() < (now - start).norm()
