@@ -1,0 +1,45 @@
+"""undistill enhance"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from undistill.errors import Failure, UsageError
+
+
+def enhance(
+    inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help="Images, and folders of images.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the enhanced images.")],
+    head: Annotated[str, typer.Option(help="A shipped head, a folder, or a Hugging Face id.")] = "flux1-lite",
+    strength: Annotated[float, typer.Option(min=0, max=1, help="0: unchanged. 1: the head's image.")] = 1.0,
+    split: Annotated[str, typer.Option(help="train, val, test, all or LO:HI: these images alone.")] = "all",
+    device: Annotated[
+        str | None, typer.Option(help="cpu, cuda, cuda:1, mps.  [default: a GPU if there is one]")
+    ] = None,
+) -> None:
+    """Enhance images; each goes to the same relative path and format below OUT.
+
+    Run it again to go on: what is done with this head and strength is skipped. Inputs are never overwritten.
+    """
+    from undistill.dataset.split import parse_split
+    from undistill.enhance.files import enhance_files, list_jobs
+
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"{out} is a file; -o takes a folder")
+    jobs = list_jobs(inputs, out, parse_split(split))
+
+    from undistill.enhance.enhancer import Enhancer
+    from undistill.heads.head import Head, head_folder, head_hash
+
+    folder = head_folder(head)
+    identity = {"head": head, "weights": head_hash(folder)}
+    outcome = enhance_files(jobs, out, lambda: Enhancer(Head.from_pretrained(folder), device), identity, strength)
+
+    for source, note in outcome.notes.items():
+        typer.echo(f"{source}: {note}", err=True)
+    typer.echo(f"{outcome.enhanced} enhanced, {outcome.skipped} done before -> {out}")
+    if outcome.failures:
+        for source, reason in outcome.failures.items():
+            typer.echo(f"{source} {reason}", err=True)
+        raise Failure(f"{len(outcome.failures)} of {len(jobs)} images failed")

@@ -1,0 +1,34 @@
+"""undistill train"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def train(
+    recipe: Annotated[Path, typer.Argument(help="A YAML file, e.g. recipes/portraits-lite.yaml.")],
+    student: Annotated[list[Path], typer.Option(help="Folder of student images; may be repeated.")],
+    teacher: Annotated[list[Path], typer.Option(help="Folder of teacher images; may be repeated.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder of the run.")],
+    split: Annotated[
+        str | None, typer.Option(help="Train on this, not on the recipe's: train, val, test, all or LO:HI.")
+    ] = None,
+    max_steps: Annotated[int | None, typer.Option(min=1, help="Stop after so many steps in all.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+) -> None:
+    """Train a head; it ends up in OUT/head, which `undistill enhance --head` takes.
+
+    Run it again to go on: after an interrupt, a crash, or with a larger --max-steps.
+    """
+    from undistill.training.recipe import read_recipe, replace_split
+    from undistill.training.run import train as run
+
+    followed = read_recipe(recipe)
+    if split is not None:
+        followed = replace_split(followed, split)
+    result = run(followed, student, teacher, out, max_steps=max_steps, device=device)
+    if result.head is None:
+        typer.echo(f"stopped at step {result.step}; the same command goes on from there", err=True)
+        raise typer.Exit(130)
+    typer.echo(f"{result.ended} at step {result.step} -> {result.head}")

@@ -1,0 +1,171 @@
+"""Run a head on images in memory: any size, any of the usual kinds."""
+
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from undistill.enhance.tiles import Span, mirrored, spans, weights
+from undistill.heads import Head
+from undistill.heads.pooling import Tile, known_statistics
+
+Images = TypeVar("Images", Image.Image, "np.ndarray[Any, Any]", Tensor)
+
+# Larger images are cut into tiles, px. The published generator needs some 4 GB at this size in float32, a lite head 1.
+WHOLE = 1536 * 1536
+CORE = 1024
+HALO = 192
+
+
+class Enhancer:
+    """Enhances images with a head.
+
+    Args:
+        head: a `Head`, or what `Head.from_pretrained` takes.
+        device: where to run; None: a GPU if there is one, else the CPU.
+        dtype: torch.float32 or torch.bfloat16; None: bfloat16 on a GPU if it is safe for the head, else float32.
+
+    Example:
+        enhancer = Enhancer("flux1-lite")
+        enhancer(Image.open("portrait.png")).save("enhanced.png")
+    """
+
+    def __init__(
+        self,
+        head: Head | str | Path,
+        device: str | torch.device | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        self.head = (head if isinstance(head, Head) else Head.from_pretrained(head)).eval()
+        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.head.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if dtype not in (None, torch.float32, torch.bfloat16):
+            raise ValueError(f"dtype {dtype}: take torch.float32 or torch.bfloat16")
+        self.dtype = dtype or (
+            torch.bfloat16 if self.device.type == "cuda" and self.head.descriptor.bf16 else torch.float32
+        )
+
+    def __call__(self, images: Images, strength: float = 1.0) -> Images:
+        """Enhanced images of the same type, shape, dtype and range.
+
+        Args:
+            images: a PIL image; or a numpy array (H, W, 3) or (N, H, W, 3); or a torch tensor (3, H, W) or
+                (N, 3, H, W): uint8, or float in [0, 1]. Any height and width from 1 up. A PIL image in another mode
+                than RGB or RGBA comes back as RGB, RGBA with its alpha untouched.
+            strength: 0 (the image as it is) to 1 (the head's image); between them they are mixed.
+
+        Raises:
+            ValueError: shape, dtype or strength is none of these.
+        """
+        if not 0 <= strength <= 1:
+            raise ValueError(f"strength {strength} is not between 0 and 1")
+        if isinstance(images, Image.Image):
+            return self._pil(images, strength)
+        if isinstance(images, np.ndarray):
+            tensor = torch.from_numpy(np.require(images, requirements=["C", "W"]))
+            if tensor.ndim not in (3, 4) or tensor.shape[-1] != 3:
+                raise ValueError(f"an array of shape {images.shape}: take (H, W, 3) or (N, H, W, 3)")
+            return self._batch(tensor.movedim(-1, -3), strength).movedim(-3, -1).numpy()
+        if images.ndim not in (3, 4) or images.shape[-3] != 3:
+            raise ValueError(f"a tensor of shape {tuple(images.shape)}: take (3, H, W) or (N, 3, H, W)")
+        return self._batch(images, strength)
+
+    def _pil(self, image: Image.Image, strength: float) -> Image.Image:
+        if strength == 0:
+            return image.copy()
+        rgb = np.asarray(image.convert("RGB"))
+        enhanced = Image.fromarray(self(rgb, strength))
+        if image.mode == "RGBA":
+            enhanced.putalpha(image.getchannel("A"))
+        return enhanced
+
+    @torch.inference_mode()
+    def _batch(self, images: Tensor, strength: float) -> Tensor:
+        if images.dtype != torch.uint8 and not images.is_floating_point():
+            raise ValueError(f"images of {images.dtype}: take uint8, or float in [0, 1]")
+        height, width = images.shape[-2:]
+        if not images.numel():
+            raise ValueError(f"images of shape {tuple(images.shape)} hold no pixel")
+        if strength == 0:
+            return images.clone()
+        batch = images if images.ndim == 4 else images[None]
+        if height * width <= WHOLE:
+            enhanced = self._whole(batch, strength)
+        else:
+            enhanced = torch.stack([self._tiled(image, strength) for image in batch])
+        return enhanced if images.ndim == 4 else enhanced[0]
+
+    def _whole(self, batch: Tensor, strength: float) -> Tensor:
+        height, width = batch.shape[-2:]
+        x = self._take(batch, 0, self._padded(height), 0, self._padded(width))
+        z = self._run(x)
+        return _mix(batch, x[..., :height, :width], z[..., :height, :width], strength)
+
+    def _tiled(self, image: Tensor, strength: float) -> Tensor:
+        """One image (3, H, W), a row of tiles at a time, so that the whole is never in memory as floats."""
+        height, width = image.shape[-2:]
+        high, wide = self._padded(height), self._padded(width)
+        halo = self._round_up(min(HALO, self.head.reach()))
+        ramp = halo // 2
+        rows, columns = (spans(length, CORE, halo, ramp, self.head.multiple) for length in (high, wide))
+
+        def tile(row: Span, column: Span) -> Tile:
+            x = self._take(image[None], row.start, row.stop, column.start, column.stop)
+            return Tile(
+                x, row.begin - row.start, row.end - row.start, column.begin - column.start, column.end - column.start
+            )
+
+        result = torch.empty_like(image)
+        with known_statistics(self.head, self._run, lambda: (tile(row, column) for row in rows for column in columns)):
+            unfinished = torch.zeros(3, 0, wide, device=self.device)
+            for row in rows:
+                # The row above left its last pixels unfinished: this one adds its share to them.
+                new = row.last - row.first - unfinished.shape[1]
+                band = torch.cat([unfinished, torch.zeros(3, new, wide, device=self.device)], dim=1)
+                for column in columns:
+                    z = self._run(tile(row, column).x)[0]
+                    used = z[:, row.first - row.start :, column.first - column.start :]
+                    used = used[:, : row.last - row.first, : column.last - column.first]
+                    weight = weights(row, high, ramp)[:, None] * weights(column, wide, ramp)
+                    band[:, :, column.first : column.last] += used * weight.to(self.device)
+                finished = row.last if row.last == high else row.last - 2 * ramp
+                bottom = min(finished, height)
+                x = self._take(image[None], row.first, bottom, 0, width)
+                z = band[None, :, : bottom - row.first, :width]
+                result[:, row.first : bottom] = _mix(image[:, row.first : bottom], x, z, strength)[0]
+                unfinished = band[:, finished - row.first :].clone()
+        return result
+
+    def _take(self, batch: Tensor, top: int, bottom: int, left: int, right: int) -> Tensor:
+        """Pixels of (N, 3, H, W), mirrored beyond the border, as float32 in [-1, 1] on the device."""
+        height, width = batch.shape[-2:]
+        part = batch[..., top:bottom, left:right]
+        if bottom > height or right > width:
+            part = batch.index_select(-2, mirrored(top, bottom, height).to(batch.device))
+            part = part.index_select(-1, mirrored(left, right, width).to(batch.device))
+        part = part.to(self.device).float()
+        x = part / 127.5 - 1 if batch.dtype == torch.uint8 else part * 2 - 1
+        return x.contiguous(memory_format=torch.channels_last)
+
+    def _run(self, x: Tensor) -> Tensor:
+        # Autocast, not a head in bfloat16: a residual head adds to the image, which must keep its precision.
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16):
+            z: Tensor = self.head(x)
+        return z.float()
+
+    def _padded(self, length: int) -> int:
+        return max(self._round_up(length), self._round_up(self.head.smallest))
+
+    def _round_up(self, length: int) -> int:
+        return -(-length // self.head.multiple) * self.head.multiple
+
+
+def _mix(original: Tensor, x: Tensor, z: Tensor, strength: float) -> Tensor:
+    """x + strength (z - x), from [-1, 1] back to the original's dtype and device."""
+    mixed = ((torch.lerp(x, z, strength) + 1) / 2).clamp(0, 1)
+    if original.dtype == torch.uint8:
+        mixed = (mixed * 255).round()
+    return mixed.to(original.device, original.dtype)

@@ -1,0 +1,170 @@
+"""Enhance files and folders: same place, same format, metadata kept, nothing overwritten, resumable."""
+
+import errno
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+from undistill.atomic import replacing
+from undistill.dataset.split import within
+from undistill.enhance.enhancer import Enhancer
+from undistill.errors import Failure, UsageError, first_line
+from undistill.images import EXTENSIONS, ImageError, decode, encode, list_images
+from undistill.progress import progressed
+
+RECORD = ".undistill.json"
+_RECORD_EVERY_S = 5.0
+
+
+@dataclass(frozen=True)
+class Job:
+    """An image to read, and where its enhanced twin goes, relative to the output folder."""
+
+    source: Path
+    target: Path
+
+
+@dataclass
+class Outcome:
+    """What became of the jobs: how many were enhanced and skipped, what was changed on the way, and what failed."""
+
+    enhanced: int
+    skipped: int
+    notes: dict[Path, str]
+    failures: dict[Path, str]
+
+
+def list_jobs(inputs: Sequence[Path], out: Path, split: tuple[float, float] = (0.0, 1.0)) -> list[Job]:
+    """Jobs for files and for all images below folders. An image's id for the split is its name without ending.
+
+    Raises:
+        UsageError: an input is missing or no image, two would become one file, or one would be overwritten.
+    """
+    jobs: list[Job] = []
+    for path in inputs:
+        if path.is_dir():
+            # Results of an earlier run may lie below the input folder.
+            found = [image for image in list_images(path) if out.resolve() not in image.resolve().parents]
+            jobs += [Job(image, image.relative_to(path)) for image in found]
+        elif not path.exists():
+            raise UsageError(f"{path} does not exist")
+        elif path.suffix.lower() not in EXTENSIONS:
+            raise UsageError(f"{path}: can't enhance {path.suffix or 'a file without ending'}, only {_endings()}")
+        else:
+            jobs.append(Job(path, Path(path.name)))
+    if not jobs:
+        raise UsageError(f"{', '.join(map(str, inputs))}: no image inside ({_endings()})")
+    jobs = [job for job in jobs if within(job.source.stem, split)]
+    if not jobs:
+        raise UsageError(f"no image of {', '.join(map(str, inputs))} falls into the split {split[0]:g}:{split[1]:g}")
+    sources = {job.source.resolve() for job in jobs}
+    taken: dict[Path, Path] = {}
+    for job in jobs:
+        target = (out / job.target).resolve()
+        if target in sources:
+            raise UsageError(f"{job.source} would be overwritten: choose another folder for -o")
+        if target in taken and taken[target] != job.source:
+            raise UsageError(f"{taken[target]} and {job.source} would both become {out / job.target}: run them apart")
+        taken[target] = job.source
+    return list({job.target: job for job in jobs}.values())
+
+
+def enhance_files(
+    jobs: Sequence[Job],
+    out: Path,
+    enhancer: Callable[[], Enhancer],
+    head: dict[str, str],
+    strength: float,
+) -> Outcome:
+    """Work through the jobs; those that `out` holds already, whole and with this head and strength, are skipped.
+
+    Args:
+        enhancer: makes the enhancer when the first image needs it.
+        head: name and hash of the head, for the record.
+
+    Raises:
+        Failure: the disk is full, or the output folder can't be written.
+    """
+    record = Record(out)
+    outcome = Outcome(0, 0, {}, {})
+    ready: Enhancer | None = None
+    try:
+        for job in progressed("enhancing", jobs):
+            try:
+                data = job.source.read_bytes()
+                wanted = {**head, "strength": strength, "source": sha256(data).hexdigest()}
+                if record.holds(job.target, wanted):
+                    outcome.skipped += 1
+                    continue
+                picture = decode(BytesIO(data))
+                ready = ready or enhancer()
+                result = encode(picture, ready(picture.pixels, strength))
+                with replacing(out / job.target) as beside:
+                    beside.write_bytes(result)
+                record.add(job.target, {**wanted, "result": sha256(result).hexdigest()})
+                outcome.enhanced += 1
+                if picture.notes:
+                    outcome.notes[job.source] = ", ".join(picture.notes)
+            except ImageError as error:
+                outcome.failures[job.source] = str(error)
+            except OSError as error:
+                if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+                    raise
+                outcome.failures[job.source] = error.strerror or first_line(error)
+            except (ValueError, MemoryError) as error:
+                outcome.failures[job.source] = first_line(error)
+    except OSError as error:
+        raise Failure(
+            f"can't write to {out}: {error.strerror}; {outcome.enhanced + outcome.skipped} of {len(jobs)} images are "
+            "done, the same command goes on from there"
+        ) from error
+    finally:
+        record.save()
+    return outcome
+
+
+class Record:
+    """`OUT/.undistill.json`: for each file made, the head, the strength, and hashes of what went in and came out."""
+
+    def __init__(self, out: Path) -> None:
+        self.out = out
+        self.path = out / RECORD
+        self.files: dict[str, dict[str, Any]] = {}
+        self.saved = time.monotonic()
+        self.changed = False
+        try:
+            self.files = dict(json.loads(self.path.read_text())["files"])
+        except FileNotFoundError:
+            pass
+        except (OSError, ValueError, KeyError, TypeError):
+            pass  # An unreadable record costs time, not images: everything is made again.
+
+    def holds(self, target: Path, wanted: dict[str, Any]) -> bool:
+        entry = self.files.get(target.as_posix())
+        if entry is None or {**entry, "result": ""} != {**wanted, "result": ""}:
+            return False
+        try:
+            return bool(entry["result"] == sha256((self.out / target).read_bytes()).hexdigest())
+        except OSError:
+            return False
+
+    def add(self, target: Path, entry: dict[str, Any]) -> None:
+        self.files[target.as_posix()] = entry
+        self.changed = True
+        if time.monotonic() - self.saved > _RECORD_EVERY_S:
+            self.save()
+
+    def save(self) -> None:
+        if self.changed:
+            with replacing(self.path) as beside:
+                beside.write_text(json.dumps({"version": 1, "files": self.files}, indent=1, sort_keys=True))
+            self.saved, self.changed = time.monotonic(), False
+
+
+def _endings() -> str:
+    return ", ".join(sorted(EXTENSIONS))

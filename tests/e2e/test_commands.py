@@ -1,0 +1,90 @@
+"""Runs the commands of the README and the docs in a fresh folder."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
+
+
+def faces(folder: Path, count: int, warm: int) -> None:
+    """Pictures large enough for every recipe; what they show does not matter here."""
+    folder.mkdir()
+    for number in range(count):
+        coarse = np.random.default_rng([number, warm]).integers(0, 200, (9, 9, 3), dtype=np.uint8)
+        coarse[..., 0] += np.uint8(warm)
+        Image.fromarray(coarse).resize((420, 430), Image.Resampling.BICUBIC).save(folder / f"{number:03d}.png")
+
+
+@pytest.fixture
+def fresh(tmp_path: Path) -> Path:
+    """What the README assumes to be there: the recipes, and folders of images."""
+    (tmp_path / "recipes").symlink_to(ROOT / "recipes")
+    faces(tmp_path / "portraits", 3, 0)
+    faces(tmp_path / "student", 30, 0)
+    faces(tmp_path / "teacher", 30, 50)
+    return tmp_path
+
+
+def run(command: str, folder: Path) -> None:
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", command],
+        cwd=folder,
+        env={**os.environ, "PATH": path, "HF_HUB_OFFLINE": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+
+
+def commands(page: Path) -> list[str]:
+    """The page's commands, the long ones shortened: training stops after a few steps."""
+    lines = [line for block in blocks(page, "sh") for line in block.splitlines()]
+    lines = [re.sub(r"--max-steps (\d+)00$", r"--max-steps \1", line) for line in lines]
+    return [
+        f"{line} --max-steps 3" if line.startswith("undistill train") and "--max-steps" not in line else line
+        for line in lines
+    ]
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_of_the_page(page: Path, fresh: Path) -> None:
+    for command in commands(page):
+        run(command, fresh)
+    for block in blocks(page, "python"):
+        (fresh / "example.py").write_text(block)
+        run("python example.py", fresh)
+    if page.name == "README.md":
+        names = ["000.png", "001.png", "002.png"]
+        for folder, expected in (("enhanced", names), ("half", ["001.png"]), ("enhanced-by-mine", names)):
+            assert sorted(path.name for path in (fresh / folder).glob("*.png")) == expected
+        assert (fresh / "run" / "head" / "model.safetensors").exists()
+
+
+@pytest.mark.e2e
+def test_the_demo(tmp_path: Path) -> None:
+    run(f"python {ROOT / 'examples' / 'portrait.py'} demo", tmp_path)
+    before = Image.open(tmp_path / "demo" / "astronaut.png")
+    assert before.size == (512, 512)
+    assert (tmp_path / "demo" / "before-and-after.png").exists()
+
+
+@pytest.mark.e2e
+def test_the_table_of_heads() -> None:
+    done = subprocess.run([sys.executable, "-m", "undistill.heads"], capture_output=True, text=True, check=True)
+    page = (ROOT / "docs" / "heads.md").read_text()
+    assert done.stdout.strip() in page

@@ -1,0 +1,167 @@
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from tests.conftest import psnr, strong
+from undistill.enhance import Enhancer, enhancer
+from undistill.heads import EsaGenerator, Head, ResnetGenerator, UNet
+
+LOCAL = strong(ResnetGenerator(8, 2, norm="pixel", residual=True))
+with torch.no_grad():
+    list(LOCAL.parameters())[-2].mul_(0.05)  # the convolution to RGB: a residual is small
+
+
+def picture(height: int, width: int, seed: int = 0) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    coarse = np.random.default_rng(seed).integers(0, 256, (7, 7, 3), dtype=np.uint8)
+    return np.asarray(Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC))
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(1, 70), st.integers(1, 70))
+def test_any_size_from_1_px(height: int, width: int) -> None:
+    image = picture(height, width)
+    enhanced = Enhancer(LOCAL, "cpu")(image)
+    assert enhanced.shape == image.shape
+    assert enhanced.dtype == np.uint8
+
+
+def test_padding_changes_nothing_far_from_it() -> None:
+    image = picture(126, 130)
+    padded = np.pad(image, ((0, 2), (0, 2), (0, 0)), mode="symmetric")
+    run = Enhancer(LOCAL, "cpu")
+    assert np.array_equal(run(image), run(padded)[:126, :130])
+
+
+def test_all_kinds_of_images_give_the_same() -> None:
+    run = Enhancer(LOCAL, "cpu")
+    array = picture(40, 52)
+    expected = run(array)
+    assert not np.array_equal(expected, array)
+    assert np.array_equal(np.asarray(run(Image.fromarray(array))), expected)
+    chw = torch.from_numpy(array.copy()).permute(2, 0, 1)
+    assert np.array_equal(run(chw).permute(1, 2, 0).numpy(), expected)
+    for unit in (chw.float() / 255, chw.double() / 255):
+        result = run(unit)
+        assert result.dtype == unit.dtype
+        assert result.min() >= 0
+        assert result.max() <= 1
+        assert np.abs(result.permute(1, 2, 0).numpy() * 255 - expected).max() <= 0.51
+    halves = run(array.astype(np.float32) / 255)
+    assert halves.dtype == np.float32
+    batch = np.stack([array, array[::-1]])
+    assert np.abs(run(batch)[0].astype(int) - expected).max() <= 1
+    assert run(chw[None]).shape == (1, 3, 40, 52)
+
+
+def test_alpha_and_other_modes() -> None:
+    run = Enhancer(LOCAL, "cpu")
+    image = Image.fromarray(picture(30, 30)).convert("RGBA")
+    image.putalpha(Image.fromarray(picture(30, 30)[..., 0]))
+    enhanced = run(image)
+    assert enhanced.mode == "RGBA"
+    assert np.array_equal(np.asarray(enhanced)[..., 3], np.asarray(image)[..., 3])
+    assert run(image.convert("L")).mode == "RGB"
+
+
+@pytest.mark.parametrize(
+    "value", [picture(20, 20), torch.rand(2, 3, 17, 33), Image.fromarray(picture(9, 9)).convert("LA")]
+)
+def test_strength_0_is_exact(value: Any) -> None:
+    run = Enhancer(LOCAL, "cpu")
+    same = run(value, strength=0)
+    assert same is not value
+    assert np.array_equal(np.asarray(same), np.asarray(value))
+
+
+def test_strength_mixes() -> None:
+    run = Enhancer(LOCAL, "cpu", torch.float32)
+    image = torch.rand(3, 40, 40, generator=torch.Generator().manual_seed(0)) * 0.5 + 0.25
+    full, half = run(image), run(image, strength=0.5)
+    inside = (full > 0) & (full < 1)  # where nothing was clamped
+    assert torch.allclose(half[inside], ((image + full) / 2)[inside], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("value", "strength"),
+    [
+        (np.zeros((4, 4), np.uint8), 1.0),
+        (np.zeros((3, 8, 8), np.uint8), 1.0),
+        (np.zeros((8, 8, 3), np.int32), 1.0),
+        (np.zeros((0, 8, 3), np.uint8), 1.0),
+        (torch.zeros(8, 8, 3), 1.0),
+        (torch.zeros(3, 8, 8, dtype=torch.long), 1.0),
+        (torch.zeros(3, 8, 8), 1.5),
+    ],
+)
+def test_refuses(value: Any, strength: float) -> None:
+    with pytest.raises(ValueError, match=r"take|hold no pixel|between 0 and 1"):
+        Enhancer(LOCAL, "cpu")(value, strength)
+
+
+def test_bf16_keeps_the_pictures_precision() -> None:
+    image = torch.rand(3, 64, 64, generator=torch.Generator().manual_seed(0))
+    exact, coarse = (Enhancer(LOCAL, "cpu", dtype)(image) for dtype in (torch.float32, torch.bfloat16))
+    assert not torch.equal(exact, coarse)
+    assert psnr(exact, coarse, 1.0) > 45
+
+
+TILED = {
+    "pixel": LOCAL,
+    "instance": strong(ResnetGenerator(8, 2)),
+    "esa": strong(EsaGenerator(8, 2)),
+    "unet": strong(UNet(8, depth=4)),
+}
+
+
+@pytest.mark.parametrize("head", TILED.values(), ids=TILED.keys())
+@pytest.mark.parametrize("size", [(700, 500), (340, 811)])
+def test_tiles_equal_the_whole(head: Head, size: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    image = torch.from_numpy(picture(*size).copy()).permute(2, 0, 1).float() / 255
+    image[:, :, : size[1] // 2] *= 0.3  # so that no part has the statistics of the whole
+    run = Enhancer(head, "cpu")
+    whole = run(image)
+    monkeypatch.setattr(enhancer, "WHOLE", 256 * 256)
+    monkeypatch.setattr(enhancer, "CORE", 256)
+    tiled = run(image)
+    assert psnr(whole, tiled, 1.0) >= 45
+    # No seam: the worst column is no worse than some others.
+    error = (whole - tiled).abs().mean((0, 1))
+    assert float(error.max()) < 2 / 255
+
+
+def test_a_tiled_image_leaves_no_trace_in_the_head(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = Enhancer(TILED["instance"], "cpu")
+    small = picture(64, 64, seed=1)
+    before = run(small)
+    monkeypatch.setattr(enhancer, "WHOLE", 256 * 256)
+    run(picture(300, 300))
+    assert np.array_equal(run(small), before)
+
+
+MEMORY = """
+import resource, sys
+import numpy as np
+from undistill.enhance import Enhancer
+from undistill.heads import ResnetGenerator
+run = Enhancer(ResnetGenerator(2, 1, norm="pixel", residual=True), "cpu")
+image = np.zeros((8192, 8192, 3), np.uint8)
+image[:] = np.arange(8192, dtype=np.uint16).astype(np.uint8)[:, None]
+run(image[:64, :64].copy())
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+result = run(image)
+assert np.array_equal(result, image)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
+"""
+
+
+def test_8192_px_in_bounded_memory() -> None:
+    # A head so small that the tiles themselves weigh little: what is measured is the picture's own bookkeeping.
+    done = subprocess.run([sys.executable, "-c", MEMORY], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 1.2e9
