@@ -71,6 +71,13 @@ def test_16_bit_grey_keeps_its_light() -> None:
     assert "16 bits reduced to 8" in decoded.notes
 
 
+def test_16_bit_grey_with_a_transparent_value() -> None:
+    deep = Image.fromarray(np.array([[0, 1000], [30000, 65535]], np.uint16))
+    decoded = decode(file(deep, "PNG", transparency=1000))
+    assert decoded.alpha is not None
+    assert decoded.alpha.tolist() == [[255, 0], [255, 255]]
+
+
 def test_16_bit_colour_is_said() -> None:
     import struct
     import zlib
@@ -100,6 +107,41 @@ def test_orientation_is_applied_and_reset(format: str) -> None:
     assert result.getexif().get(ExifTags.Base.Orientation, 1) == 1
     assert result.getexif()[ExifTags.Base.Artist] == "Ada Okafor"
     assert result.size == (20, 30)
+
+
+def test_tiff_keeps_its_exif_and_place() -> None:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 3
+    exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.DateTimeOriginal] = "2026:11:23 18:00:00"
+    exif.get_ifd(ExifTags.IFD.GPSInfo)[ExifTags.GPS.GPSLatitudeRef] = "N"
+    whole = Image.Exif()
+    whole.load(exif.tobytes())
+    result = again(decode(file(picture(), "TIFF", exif=whole))).getexif()
+    assert result.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.DateTimeOriginal] == "2026:11:23 18:00:00"
+    assert result.get_ifd(ExifTags.IFD.GPSInfo)[ExifTags.GPS.GPSLatitudeRef] == "N"
+    assert result.get(ExifTags.Base.Orientation, 1) == 1
+
+
+def test_png_orientation_in_a_text_is_applied_once() -> None:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    exif[ExifTags.Base.Artist] = "Ada Okafor"
+    raw = exif.tobytes()
+    old, xmp = PngInfo(), PngInfo()
+    old.add_text("Raw profile type exif", f"\nexif\n{len(raw):8}\n{raw.hex()}\n")
+    xmp.add_itxt("XML:com.adobe.xmp", '<x:xmpmeta xmlns:x="adobe:ns:meta/"><a tiff:Orientation="6"/></x:xmpmeta>')
+    for chunks in (old, xmp):
+        result = again(decode(file(picture((30, 20)), "PNG", pnginfo=chunks)))
+        assert result.size == (20, 30)
+        assert result.getexif().get(ExifTags.Base.Orientation, 1) == 1
+    assert again(decode(file(picture(), "PNG", pnginfo=old))).getexif()[ExifTags.Base.Artist] == "Ada Okafor"
+
+
+@pytest.mark.parametrize("junk", [b"junk", b"Exif\0\0II*\0", b"Exif\0\0" + b"\xff" * 40])
+@pytest.mark.parametrize("format", ["PNG", "WEBP", "JPEG"])
+def test_exif_that_cannot_be_read_is_left_out(format: str, junk: bytes) -> None:
+    decoded = decode(file(picture(), format, exif=junk))
+    assert again(decoded).size == picture().size
 
 
 def test_png_text_is_kept() -> None:

@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from undistill.losses import LPIPS, ImagePool, adversarial, gradient, l1, pool_random
+from undistill.losses import LPIPS, ImagePool, adversarial, gradient, l1, pool_random, tone
 
 
 def noise(seed: int) -> Tensor:
@@ -50,6 +50,20 @@ def test_gradient_of_a_ramp() -> None:
 
 def test_l1() -> None:
     assert float(l1(torch.zeros(2, 3), torch.full((2, 3), -0.5))) == 0.5
+
+
+def test_slack_forgives_small_differences() -> None:
+    x = torch.zeros(4)
+    assert float(l1(x, torch.full((4,), 0.05), slack=0.1)) == pytest.approx(0.05**2 / 0.2)
+    assert float(l1(x, torch.full((4,), 0.5), slack=0.1)) == pytest.approx(0.45)
+
+
+def test_tone_sees_light_and_not_texture() -> None:
+    x = torch.zeros(1, 3, 32, 32)
+    texture = torch.ones(32, 32)
+    texture[::2] = -1
+    assert float(tone(x, x + texture)) == 0.0
+    assert float(tone(x, x + 0.25)) == pytest.approx(0.25)
 
 
 def test_adversarial_is_least_squares() -> None:

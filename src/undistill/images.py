@@ -40,6 +40,9 @@ _TIFF_TAGS = (
     ExifTags.IFD.GPSInfo,
 )
 
+_PNG_EXIF = ("Raw profile type exif", "Raw profile type APP1")
+_PNG_XMP = "XML:com.adobe.xmp"
+
 
 class ImageError(Failure):
     """An image that can't be used."""
@@ -81,24 +84,25 @@ def decode(file: Path | BytesIO) -> Picture:
             raise ImageError(f"has {frames} frames or pages; only still images can be enhanced")
         deep = _is_16_bit(image)
         image.load()
-        text = dict(getattr(image, "text", {}))
-        original, exif = image.mode, image.getexif()
-        upright = ImageOps.exif_transpose(image)
-        rgb, alpha, notes = _to_rgb(upright, deep)
+        notes = []
+        if image.mode not in ("RGB", "RGBA"):
+            notes.append(f"{_kind(image.mode)} read as RGB")
+        if deep:
+            notes.append("16 bits reduced to 8")
+        if image.format == "MPO":
+            notes.append("only the first of its pictures")
+        upright, exif = _upright(image, notes)
+        pixels, alpha = to_rgb(upright, notes)
     except ImageError:
         raise
     except UnidentifiedImageError as error:
         raise ImageError("is no image in a known format (PNG, JPEG, WebP, TIFF, AVIF)") from error
     except Image.DecompressionBombError as error:
         raise ImageError(f"is too large: {first_line(error)}") from error
-    except (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, KeyError, MemoryError) as error:
+    except Exception as error:  # Pillow's readers raise whatever the broken bytes led them to
         raise ImageError(f"is broken: {first_line(error)}") from error
-    if original not in ("RGB", "RGBA"):
-        notes.insert(0, f"{_kind(original)} read as RGB")
-    if image.format == "MPO":
-        notes.append("only the first of its pictures")
     format = "JPEG" if image.format == "MPO" else str(image.format)
-    return Picture(rgb, alpha, format, _metadata(upright, exif, format, text), notes)
+    return Picture(pixels, alpha, format, _metadata(image, upright, exif, format), notes)
 
 
 def encode(picture: Picture, pixels: Pixels) -> bytes:
@@ -113,7 +117,8 @@ def encode(picture: Picture, pixels: Pixels) -> bytes:
         "JPEG": {"quality": 95, "subsampling": 0},
         "WEBP": {"quality": 95},
         "AVIF": {"quality": 90},
-        "TIFF": {"compression": "tiff_deflate"},
+        # libtiff, which compresses, can't write the directories of EXIF data.
+        "TIFF": {} if "exif" in picture.metadata else {"compression": "tiff_deflate"},
     }
     metadata = dict(picture.metadata)
     if "text" in metadata:
@@ -173,36 +178,54 @@ def _is_16_bit(image: Image.Image) -> bool:
     return image.mode.startswith("I;16") or any(";16" in part for part in raw)
 
 
-def _to_rgb(image: Image.Image, deep: bool) -> tuple[Pixels, Pixels | None, list[str]]:
-    notes: list[str] = []
+def to_rgb(image: Image.Image, notes: list[str]) -> tuple[Pixels, Pixels | None]:
+    """Pixels (H, W, 3) in sRGB and alpha (H, W) of an image in any mode; an embedded profile is converted.
+
+    Args:
+        notes: what the user should know is added to it.
+
+    Raises:
+        ImageError: 32 bits a pixel.
+    """
     if image.mode in ("I", "F"):
         raise ImageError(f"has 32 bits a pixel (mode {image.mode}); save it with 8 or 16")
-    if deep:
-        notes.append("16 bits reduced to 8")
+    profile = image.info.get("icc_profile")
+    alpha: Pixels | None = None
     if image.mode.startswith("I;16"):
-        grey = np.asarray(image).astype(np.float32) / 257
-        image = _with_info(Image.fromarray(grey.round().astype(np.uint8)), image)
-    alpha = None
-    if image.has_transparency_data:
-        image = _with_info(image.convert("RGBA"), image)
-        alpha = np.asarray(image.getchannel("A"))
-        image = _with_info(image.convert("RGB"), image)
-    if image.mode not in ("RGB", "L", "CMYK", "LAB"):
-        image = _with_info(image.convert("RGB"), image)
-    if profile := image.info.get("icc_profile"):
+        deep = np.asarray(image)
+        if isinstance(transparent := image.info.get("transparency"), int):
+            alpha = np.where(deep == transparent, 0, 255).astype(np.uint8)
+        image = Image.fromarray((deep.astype(np.float32) / 257).round().astype(np.uint8))
+    elif image.has_transparency_data:
+        alpha = np.asarray(image.convert("RGBA").getchannel("A"))
+    # What a profile can be made for: grey stays grey until it is applied.
+    image = image.convert(
+        "L" if image.mode in ("1", "L", "LA", "La") else image.mode if image.mode in ("CMYK", "LAB") else "RGB"
+    )
+    if profile:
         try:
             source = ImageCms.ImageCmsProfile(BytesIO(profile))
             converted = ImageCms.profileToProfile(image, source, _srgb(), outputMode="RGB")
             if converted is not None:
-                return np.asarray(converted), alpha, notes
+                return np.asarray(converted), alpha
         except (ImageCms.PyCMSError, OSError) as error:
             notes.append(f"its colour profile is not usable ({first_line(error)}); taken for sRGB")
-    return np.asarray(image.convert("RGB")), alpha, notes
+    return np.asarray(image.convert("RGB")), alpha
 
 
-def _with_info(new: Image.Image, old: Image.Image) -> Image.Image:
-    new.info = dict(old.info)
-    return new
+def _upright(image: Image.Image, notes: list[str]) -> tuple[Image.Image, Image.Exif]:
+    """The image with its orientation applied, and its EXIF without it; EXIF that can't be read is dropped."""
+    try:
+        upright = ImageOps.exif_transpose(image)
+        exif = image.getexif()  # a TIFF's own tags: the copy has lost them
+        exif.tobytes()
+    except Exception as error:  # see decode
+        notes.append(f"its EXIF data can't be read ({first_line(error)}); left out")
+        bare = image.copy()
+        bare.info.pop("exif", None)
+        return bare, Image.Exif()
+    exif.pop(ExifTags.Base.Orientation, None)
+    return upright, exif
 
 
 def _srgb() -> ImageCms.ImageCmsProfile:
@@ -214,24 +237,29 @@ def _kind(mode: str) -> str:
     return names.get(mode, "greyscale" if mode.startswith("I") else mode)
 
 
-def _metadata(image: Image.Image, exif: Image.Exif, format: str, text: dict[str, str]) -> dict[str, Any]:
-    info = image.info
+def _metadata(image: Image.Image, upright: Image.Image, exif: Image.Exif, format: str) -> dict[str, Any]:
+    info = upright.info
     kept: dict[str, Any] = {key: info[key] for key in ("dpi", "xmp", "comment") if key in info}
-    if info.get("icc_profile"):
+    if image.info.get("icc_profile"):
         kept["icc_profile"] = _srgb().tobytes()
-    if format == "PNG" and text:
+    if format == "PNG":
+        # EXIF goes into its own chunk (old writers hid it in a text), XMP without the old orientation.
+        text = {key: value for key, value in getattr(image, "text", {}).items() if key not in _PNG_EXIF}
+        if isinstance(info.get(_PNG_XMP), str):
+            text[_PNG_XMP] = info[_PNG_XMP]
+        kept.pop("xmp", None)
         kept["text"] = text
-        kept.pop("xmp", None)  # it is one of the text chunks
     if format == "TIFF":
         kept = {key: value for key, value in kept.items() if key in ("dpi", "icc_profile")}
         lean = Image.Exif()
-        for tag in _TIFF_TAGS:
-            if tag in exif:
-                lean[tag] = exif.get_ifd(tag) if isinstance(tag, ExifTags.IFD) else exif[tag]
-        if len(lean):
-            kept["exif"] = lean
-    elif info.get("exif"):
-        kept["exif"] = info["exif"]
+        lean.load(exif.tobytes())
+        for tag in set(lean) - set(_TIFF_TAGS):
+            del lean[tag]
+        exif = lean
+    if format != "TIFF" and "exif" in info:
+        kept["exif"] = info["exif"]  # the bytes as they were, unless the orientation had to go
+    elif len(exif):
+        kept["exif"] = exif
     return kept
 
 
@@ -239,7 +267,7 @@ def _text_chunks(text: dict[str, str]) -> PngInfo:
     chunks = PngInfo()
     for key, value in text.items():
         language, translated = getattr(value, "lang", None), getattr(value, "tkey", None)
-        if language is not None or translated is not None:
+        if language is not None or translated is not None or key == _PNG_XMP:
             chunks.add_itxt(key, value, language or "", translated or "")
         else:
             chunks.add_text(key, value)

@@ -41,6 +41,8 @@ def test_matches_by_file_name(image_folder: Folders) -> None:
     assert [sample.id for sample in x] == [sample.id for sample in y] == [f"{number:03d}" for number in range(5)]
     with pytest.raises(DataError, match="share no file name"):
         match(student, teacher[5:])
+    with pytest.raises(DataError, match="only 1 file names are shared by 5 student and 4 teacher"):
+        match(student, teacher[4:])
     with pytest.raises(DataError, match="have one name"):
         match(student + teacher, teacher)
 

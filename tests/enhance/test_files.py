@@ -59,7 +59,8 @@ def test_skips_what_is_done_and_whole(image_folder: Folders, tmp_path: Path) -> 
     assert run([folder], out, strength=0.5)[1].calls == 4
     assert run([folder], out, head={**HEAD, "weights": "1"})[1].calls == 4
     (out / RECORD).write_text("{")
-    assert run([folder], out, head={**HEAD, "weights": "1"})[1].calls == 4
+    with pytest.raises(UsageError, match="can't be read"):
+        run([folder], out)
 
 
 def test_one_bad_file_never_stops_the_rest(image_folder: Folders, tmp_path: Path) -> None:
@@ -73,6 +74,20 @@ def test_one_bad_file_never_stops_the_rest(image_folder: Folders, tmp_path: Path
     assert {path.name for path in outcome.failures} == {"000.png", "bad.jpg", "moving.webp"}
     assert all("\n" not in reason for reason in outcome.failures.values())
     assert not (out / "bad.jpg").exists()
+
+
+def test_a_failure_of_any_kind_is_the_files_own(image_folder: Folders, tmp_path: Path) -> None:
+    class Fails(Inverse):
+        def __call__(self, pixels: Any, strength: float) -> Any:
+            self.calls += 1
+            if self.calls == 1:
+                raise RuntimeError("out of memory\nwith a long story")
+            return 255 - pixels
+
+    make: Callable[[], Enhancer] = Fails  # type: ignore[assignment]
+    outcome = enhance_files(list_jobs([image_folder("in", 3)], tmp_path / "out"), tmp_path / "out", make, HEAD, 1.0)
+    assert outcome.enhanced == 2
+    assert list(outcome.failures.values()) == ["failed: out of memory"]
 
 
 def test_says_what_was_converted(image_folder: Folders, tmp_path: Path) -> None:
@@ -98,10 +113,21 @@ def test_never_overwrites_an_input(image_folder: Folders, tmp_path: Path) -> Non
         list_jobs([folder], out)
 
 
+def test_never_overwrites_what_others_made(image_folder: Folders) -> None:
+    folder, other = image_folder("in", 2), image_folder("other", 1)
+    with pytest.raises(UsageError, match=r"000\.png is there and not made by undistill"):
+        list_jobs([folder], other)
+    below = image_folder("in/sub", 1)
+    with pytest.raises(UsageError, match="would be overwritten"):
+        list_jobs([folder], below)
+
+
 def test_results_inside_the_input_folder_are_no_inputs(image_folder: Folders) -> None:
     folder = image_folder("in", 2)
     run([folder], folder / "out")
     assert len(list_jobs([folder], folder / "out")) == 2
+    # But an output folder above the input hides nothing.
+    assert len(list_jobs([image_folder("above/in", 2)], folder.parent / "above")) == 2
 
 
 def test_refuses_inputs_that_collide_or_are_none(image_folder: Folders, tmp_path: Path) -> None:
@@ -133,9 +159,10 @@ def test_a_full_disk_ends_it_and_the_rest_is_done_later(
     written: list[Path] = []
 
     def full_after_two(path: Path) -> Any:
-        if len(written) == 2 and path.name != RECORD:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        written.append(path)
+        if path.name != RECORD:
+            if len(written) == 2:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            written.append(path)
         return replacing(path)
 
     monkeypatch.setattr(files, "replacing", full_after_two)
@@ -157,5 +184,5 @@ def test_an_interrupt_keeps_the_record(image_folder: Folders, tmp_path: Path) ->
     make: Callable[[], Enhancer] = Interrupted  # type: ignore[assignment]
     with pytest.raises(KeyboardInterrupt):
         enhance_files(list_jobs([folder], out), out, make, HEAD, 1.0)
-    assert len(json.loads((out / RECORD).read_text())["files"]) == 2
+    assert sum(bool(entry) for entry in json.loads((out / RECORD).read_text())["files"].values()) == 2
     assert run([folder], out)[1].calls == 1

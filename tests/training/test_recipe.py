@@ -61,6 +61,9 @@ def test_paper_recipes_are_the_papers() -> None:
         ({"data": {"crop": 64, "size": 32}}, "size 32 is smaller than crop 64"),
         ({"data": {"crop": 64, "train": "1:0"}}, "LO:HI"),
         ({"mode": "both"}, "mode"),
+        ({"head": {"architecture": "ResnetGenerator", "norm": "batch"}}, "norm: Input should be 'instance' or 'pixel'"),
+        ({"head": {"architecture": "ResnetGenerator", "blocks": 0}}, "blocks: Input should be greater than 0"),
+        ({"head": {"architecture": "UNet", "width": "wide"}}, "width: Input should be a valid integer"),
     ],
 )
 def test_refuses(change: dict[str, object], message: str) -> None:
@@ -73,8 +76,9 @@ def test_refuses(change: dict[str, object], message: str) -> None:
 def test_refuses_what_the_head_does_not_take() -> None:
     with pytest.raises(RecipeError, match=r"head: unknown key widht; did you mean width\?"):
         make_recipe({**PLAIN, "head": {"architecture": "UNet", "widht": 4}})
-    with pytest.raises(RecipeError, match="UNet can't be made"):
-        build_head(make_recipe({**PLAIN, "head": {"architecture": "UNet", "width": "wide"}}).head)
+    without = {key: value for key, value in PLAIN.items() if key != "mode"}
+    with pytest.raises(RecipeError, match="mode is missing: paired or unpaired; is mod meant"):
+        make_recipe({**without, "mod": "paired"})
 
 
 def test_refuses_files_that_are_no_recipe(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ def _version(version: bool = typer.Option(False, "--version", help="Print the ve
 def main() -> None:
     """Run a verb; what goes wrong is one line, exit code 2 for usage, 1 for failure, 130 for an interrupt."""
     try:
-        app()
+        raise SystemExit(app(standalone_mode=False))
     except UsageError as error:
         _end(error, 2)
     except Failure as error:
@@ -45,6 +45,11 @@ def main() -> None:
             "free some space, then run the same command again" if error.errno == errno.ENOSPC else "look at its rights"
         )
         _end(f"{error.filename or 'a file'}: {error.strerror or error}; {hint}", 1)
+    except Exception as error:
+        # What typer finds wrong with the options comes in classes that differ between its versions.
+        if not hasattr(error, "format_message"):
+            raise
+        _end(f"{error.format_message()} See undistill --help.", 2)
 
 
 def _end(message: object, code: int) -> None:

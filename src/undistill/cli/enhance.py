@@ -29,12 +29,14 @@ def enhance(
         raise UsageError(f"{out} is a file; -o takes a folder")
     jobs = list_jobs(inputs, out, parse_split(split))
 
+    from undistill.device import pick_device
     from undistill.enhance.enhancer import Enhancer
     from undistill.heads.head import Head, head_folder, head_hash
 
+    where = pick_device(device)
     folder = head_folder(head)
     identity = {"head": head, "weights": head_hash(folder)}
-    outcome = enhance_files(jobs, out, lambda: Enhancer(Head.from_pretrained(folder), device), identity, strength)
+    outcome = enhance_files(jobs, out, lambda: Enhancer(Head.from_pretrained(folder), where), identity, strength)
 
     for source, note in outcome.notes.items():
         typer.echo(f"{source}: {note}", err=True)

@@ -84,7 +84,7 @@ def match(student: Sequence[Sample], teacher: Sequence[Sample]) -> tuple[list[Sa
     """The samples that both sides have, by file name, in the same order.
 
     Raises:
-        DataError: none is shared, or a name stands for several images of one side.
+        DataError: none or few are shared, or a name stands for several images of one side.
     """
     sides = []
     for samples in (student, teacher):
@@ -98,6 +98,11 @@ def match(student: Sequence[Sample], teacher: Sequence[Sample]) -> tuple[list[Sa
         raise DataError(
             "student and teacher folders share no file name, so they hold no pairs: "
             "name the two images of a pair alike, or train unpaired"
+        )
+    if len(shared) < min(map(len, sides)) / 2:
+        raise DataError(
+            f"only {len(shared)} file names are shared by {len(sides[0])} student and {len(sides[1])} teacher images; "
+            "equal names must mean equal prompt and seed: are these pairs?"
         )
     return [sides[0][id] for id in shared], [sides[1][id] for id in shared]
 

@@ -13,7 +13,7 @@ class SplitError(UsageError, ValueError):
 
 def position(id: str) -> float:
     """Where an id lies in [0, 1): the first 8 bytes of its SHA-256 over 2^64."""
-    return int.from_bytes(sha256(id.encode()).digest()[:8], "big") / 2**64
+    return int.from_bytes(sha256(id.encode("utf-8", "surrogateescape")).digest()[:8], "big") / 2**64
 
 
 def parse_split(text: str) -> tuple[float, float]:

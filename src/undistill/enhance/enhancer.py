@@ -8,9 +8,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from undistill.device import pick_device
 from undistill.enhance.tiles import Span, mirrored, spans, weights
 from undistill.heads import Head
 from undistill.heads.pooling import Tile, known_statistics
+from undistill.images import to_rgb
 
 Images = TypeVar("Images", Image.Image, "np.ndarray[Any, Any]", Tensor)
 
@@ -40,7 +42,7 @@ class Enhancer:
         dtype: torch.dtype | None = None,
     ) -> None:
         self.head = (head if isinstance(head, Head) else Head.from_pretrained(head)).eval()
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.device = pick_device(device)
         self.head.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         if dtype not in (None, torch.float32, torch.bfloat16):
             raise ValueError(f"dtype {dtype}: take torch.float32 or torch.bfloat16")
@@ -53,12 +55,13 @@ class Enhancer:
 
         Args:
             images: a PIL image; or a numpy array (H, W, 3) or (N, H, W, 3); or a torch tensor (3, H, W) or
-                (N, 3, H, W): uint8, or float in [0, 1]. Any height and width from 1 up. A PIL image in another mode
-                than RGB or RGBA comes back as RGB, RGBA with its alpha untouched.
+                (N, 3, H, W): uint8, or float in [0, 1]. Any height and width from 1 up. A PIL image comes back as
+                RGB in sRGB, or RGBA with its alpha untouched.
             strength: 0 (the image as it is) to 1 (the head's image); between them they are mixed.
 
         Raises:
             ValueError: shape, dtype or strength is none of these.
+            ImageError: a PIL image with 32 bits a pixel.
         """
         if not 0 <= strength <= 1:
             raise ValueError(f"strength {strength} is not between 0 and 1")
@@ -76,13 +79,13 @@ class Enhancer:
     def _pil(self, image: Image.Image, strength: float) -> Image.Image:
         if strength == 0:
             return image.copy()
-        rgb = np.asarray(image.convert("RGB"))
-        enhanced = Image.fromarray(self(rgb, strength))
-        if image.mode == "RGBA":
-            enhanced.putalpha(image.getchannel("A"))
+        pixels, alpha = to_rgb(image, notes=[])
+        enhanced = Image.fromarray(self(pixels, strength))
+        if alpha is not None:
+            enhanced.putalpha(Image.fromarray(alpha))
         return enhanced
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def _batch(self, images: Tensor, strength: float) -> Tensor:
         if images.dtype != torch.uint8 and not images.is_floating_point():
             raise ValueError(f"images of {images.dtype}: take uint8, or float in [0, 1]")
@@ -92,7 +95,7 @@ class Enhancer:
         if strength == 0:
             return images.clone()
         batch = images if images.ndim == 4 else images[None]
-        if height * width <= WHOLE:
+        if self._padded(height) * self._padded(width) <= WHOLE:
             enhanced = self._whole(batch, strength)
         else:
             enhanced = torch.stack([self._tiled(image, strength) for image in batch])
@@ -108,9 +111,10 @@ class Enhancer:
         """One image (3, H, W), a row of tiles at a time, so that the whole is never in memory as floats."""
         height, width = image.shape[-2:]
         high, wide = self._padded(height), self._padded(width)
-        halo = self._round_up(min(HALO, self.head.reach()))
+        grid = self.head.grid
+        halo = -(-min(HALO, self.head.reach()) // grid) * grid
         ramp = halo // 2
-        rows, columns = (spans(length, CORE, halo, ramp, self.head.multiple) for length in (high, wide))
+        rows, columns = (spans(length, CORE, halo, ramp, grid) for length in (high, wide))
 
         def tile(row: Span, column: Span) -> Tile:
             x = self._take(image[None], row.start, row.stop, column.start, column.stop)

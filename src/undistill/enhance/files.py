@@ -4,6 +4,7 @@ import errno
 import json
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from io import BytesIO
@@ -43,14 +44,15 @@ def list_jobs(inputs: Sequence[Path], out: Path, split: tuple[float, float] = (0
     """Jobs for files and for all images below folders. An image's id for the split is its name without ending.
 
     Raises:
-        UsageError: an input is missing or no image, two would become one file, or one would be overwritten.
+        UsageError: an input is missing or no image, two would become one file, or a file would be overwritten that is
+            an input or that we have not made.
     """
     jobs: list[Job] = []
+    ours = {(out / name).resolve() for name in Record(out).files}
     for path in inputs:
         if path.is_dir():
             # Results of an earlier run may lie below the input folder.
-            found = [image for image in list_images(path) if out.resolve() not in image.resolve().parents]
-            jobs += [Job(image, image.relative_to(path)) for image in found]
+            jobs += [Job(image, image.relative_to(path)) for image in list_images(path) if image.resolve() not in ours]
         elif not path.exists():
             raise UsageError(f"{path} does not exist")
         elif path.suffix.lower() not in EXTENSIONS:
@@ -68,6 +70,8 @@ def list_jobs(inputs: Sequence[Path], out: Path, split: tuple[float, float] = (0
         target = (out / job.target).resolve()
         if target in sources:
             raise UsageError(f"{job.source} would be overwritten: choose another folder for -o")
+        if target.exists() and target not in ours:
+            raise UsageError(f"{out / job.target} is there and not made by undistill: choose another folder for -o")
         if target in taken and taken[target] != job.source:
             raise UsageError(f"{taken[target]} and {job.source} would both become {out / job.target}: run them apart")
         taken[target] = job.source
@@ -94,6 +98,8 @@ def enhance_files(
     outcome = Outcome(0, 0, {}, {})
     ready: Enhancer | None = None
     try:
+        # First of all, so that after a kill we know what lies there as ours.
+        record.plan(jobs)
         for job in progressed("enhancing", jobs):
             try:
                 data = job.source.read_bytes()
@@ -112,19 +118,22 @@ def enhance_files(
                     outcome.notes[job.source] = ", ".join(picture.notes)
             except ImageError as error:
                 outcome.failures[job.source] = str(error)
+            except UsageError:
+                raise  # the head, not the image
             except OSError as error:
                 if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
                     raise
                 outcome.failures[job.source] = error.strerror or first_line(error)
-            except (ValueError, MemoryError) as error:
-                outcome.failures[job.source] = first_line(error)
+            except Exception as error:  # whatever it is, one bad file never stops the rest
+                outcome.failures[job.source] = f"failed: {first_line(error)}"
     except OSError as error:
         raise Failure(
             f"can't write to {out}: {error.strerror}; {outcome.enhanced + outcome.skipped} of {len(jobs)} images are "
             "done, the same command goes on from there"
         ) from error
     finally:
-        record.save()
+        with suppress(OSError):  # of a full disk we have spoken
+            record.save()
     return outcome
 
 
@@ -137,16 +146,23 @@ class Record:
         self.files: dict[str, dict[str, Any]] = {}
         self.saved = time.monotonic()
         self.changed = False
+        if not self.path.exists():
+            return
         try:
-            self.files = dict(json.loads(self.path.read_text())["files"])
-        except FileNotFoundError:
-            pass
-        except (OSError, ValueError, KeyError, TypeError):
-            pass  # An unreadable record costs time, not images: everything is made again.
+            self.files = {str(name): dict(entry) for name, entry in json.loads(self.path.read_text())["files"].items()}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise UsageError(f"{self.path} can't be read: delete {out}, or choose another folder for -o") from error
+
+    def plan(self, jobs: Sequence[Job]) -> None:
+        """Note the files to be made, before the first is."""
+        for job in jobs:
+            self.files.setdefault(job.target.as_posix(), {})
+        self.changed = True
+        self.save()
 
     def holds(self, target: Path, wanted: dict[str, Any]) -> bool:
         entry = self.files.get(target.as_posix())
-        if entry is None or {**entry, "result": ""} != {**wanted, "result": ""}:
+        if not entry or {**entry, "result": ""} != {**wanted, "result": ""}:
             return False
         try:
             return bool(entry["result"] == sha256((self.out / target).read_bytes()).hexdigest())

@@ -22,15 +22,15 @@ class Span:
     last: int
 
 
-def spans(length: int, core: int, halo: int, ramp: int, multiple: int) -> list[Span]:
+def spans(length: int, core: int, halo: int, ramp: int, grid: int) -> list[Span]:
     """Tiles of about `core` px, with `halo` px around them, that cover `length`.
 
-    `length`, `halo` and every border of a tile are multiples of `multiple`, so that each tile lies on the head's own
-    grid. `ramp` <= `halo` is how far beyond its core a tile is used, in the cross-fade with its neighbour.
+    `halo` and every border inside are multiples of `grid`, so that each tile lies where the head's own grid has it in
+    the whole image. `ramp` <= `halo` is how far beyond its core a tile is used, in the cross-fade with its neighbour.
     """
     count = -(-length // core)
     # Cores of like size: a last one that is shorter than the ramp would have nothing of its own.
-    borders = [round(number * length / count / multiple) * multiple for number in range(count + 1)]
+    borders = [*(round(number * length / count / grid) * grid for number in range(count)), length]
     return [
         Span(
             begin=begin,

@@ -49,7 +49,9 @@ class EnhancedSpatialAttention(nn.Module):
 class EsaGenerator(ResnetGenerator):
     """`ResnetGenerator` with Enhanced Spatial Attention at the end of every residual block. Same arguments."""
 
-    multiple = 4 * EnhancedSpatialAttention.grid
+    @property
+    def grid(self) -> int:
+        return 4 * EnhancedSpatialAttention.grid
 
     def block(self, channels: int, norm: Norm) -> nn.Module:
         return ResidualBlock(channels, norm, EnhancedSpatialAttention(channels))

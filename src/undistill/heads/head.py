@@ -74,7 +74,7 @@ class Head(
         enhanced = head(student).clamp(-1, 1)
     """
 
-    multiple: ClassVar[int]
+    multiple: int
     smallest: ClassVar[int]
     architectures: ClassVar[dict[str, type["Head"]]] = {}
 
@@ -89,6 +89,11 @@ class Head(
 
     @abstractmethod
     def body(self, x: Tensor) -> Tensor: ...
+
+    @property
+    def grid(self) -> int:
+        """Tiles must begin at multiples of this to see what the whole image sees, px."""
+        return self.multiple
 
     @abstractmethod
     def reach(self) -> int: ...

@@ -1,6 +1,6 @@
 """CycleGAN's generator (Zhu et al. 2017; Johnson et al. 2016)."""
 
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +24,7 @@ class PixelNorm(nn.Module):
 
 
 def normalisation(norm: Norm) -> nn.Module:
-    return InstanceNorm() if norm == "instance" else PixelNorm()
+    return {"instance": InstanceNorm, "pixel": PixelNorm}[norm]()
 
 
 class ResidualBlock(nn.Module):
@@ -55,6 +55,8 @@ def upsample(channels: int, norm: Norm, upsampling: Upsampling) -> list[nn.Modul
     interpolation before a convolution cannot (Odena et al. 2016).
     """
     grow: list[nn.Module]
+    if upsampling not in get_args(Upsampling):
+        raise ValueError(f"upsampling {upsampling!r}: take one of {', '.join(get_args(Upsampling))}")
     if upsampling == "transposed":
         grow = [nn.ConvTranspose2d(channels, channels // 2, 3, stride=2, padding=1, output_padding=1)]
     else:

@@ -70,7 +70,7 @@ class UNet(Head):
     def __init__(self, width: int = 32, depth: int = 6, residual: bool = False) -> None:
         super().__init__(residual)
         self.depth = depth
-        self.multiple = 2 ** (depth - 1)  # type: ignore[misc]  # of the instance: it depends on the depth
+        self.multiple = 2 ** (depth - 1)
         channels = [min(width * 2**level, 16 * width) for level in range(depth)]
         self.down = nn.ModuleList(Block(a, b) for a, b in zip([3, *channels], channels, strict=False))
         self.up = nn.ModuleList(

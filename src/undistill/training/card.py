@@ -18,8 +18,8 @@ Makes the images of a distilled text-to-image model look like its teacher's (aft
     undistill enhance IMAGES -o OUT --head THIS_FOLDER
 
 Trained {mode} on {student} student and {teacher} teacher images for {trained_steps} steps; the weights are the moving
-average at step {step}. Best validation loss {best_val_loss:.4g}: it served to watch the run, and says nothing of how
-the pictures look. Not measured otherwise: evaluate it before you rely on it.
+average at step {step}. Not measured beyond the losses of the run: look at its pictures, and evaluate it, before you
+rely on it.
 
 ## Recipe
 

@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader
 
 from undistill.atomic import replacing
 from undistill.dataset.read import Consecutive, Training, Validation
+from undistill.errors import Failure, UsageError
 from undistill.heads import Head
 from undistill.images import write_grid
 from undistill.progress import progress
@@ -76,7 +77,8 @@ def fit(
 
     log = Log(run, ("step", "epoch", *method.columns, *method.validation_columns), start)
     order = Consecutive(start * per_step, last * per_step)
-    batches = iter(_loader(fabric, DataLoader(training, recipe.batch, sampler=order, num_workers=recipe.data.workers)))
+    workers: dict[str, Any] = {"num_workers": recipe.data.workers, "worker_init_fn": _leave_interrupts_to_the_loop}
+    batches = iter(_loader(fabric, DataLoader(training, recipe.batch, sampler=order, **workers)))
     held_out = _loader(fabric, DataLoader(validation, recipe.batch))
     samples = next(iter(_loader(fabric, DataLoader(validation, min(len(validation), 6)))))
 
@@ -92,7 +94,8 @@ def fit(
             values: dict[str, float] = {}
             if done % recipe.log_every == 0 or done == last:
                 values = {"lr": rate, **{name: float(loss) for name, loss in losses.items()}}
-            if done % validate_every == 0 or done == last:
+            # Not at a `max_steps` in between: a validation there could make another head the best.
+            if done % validate_every == 0 or done == total:
                 held = method.validate(held_out)
                 values.update(held)
                 if state["best"] is None or held["val_loss"] < state["best"]:
@@ -166,8 +169,26 @@ class Log:
         self.board.flush()
 
 
-def _loader(fabric: Fabric, loader: DataLoader[Batch]) -> Iterable[Batch]:
-    return cast(Iterable[Batch], fabric.setup_dataloaders(loader, use_distributed_sampler=False))
+def _loader(fabric: Fabric, loader: DataLoader[Batch]) -> "Batches":
+    return Batches(cast(Iterable[Batch], fabric.setup_dataloaders(loader, use_distributed_sampler=False)))
+
+
+class Batches:
+    """A loader whose errors have one line again: torch wraps those of its processes into whole tracebacks."""
+
+    def __init__(self, loader: Iterable[Batch]) -> None:
+        self.loader = loader
+
+    def __iter__(self) -> Iterator[Batch]:
+        try:
+            yield from self.loader
+        except (UsageError, Failure) as error:
+            last = str(error).strip().splitlines()[-1]
+            raise type(error)(last.removeprefix(f"{type(error).__module__}.{type(error).__qualname__}: ")) from error
+
+
+def _leave_interrupts_to_the_loop(_worker: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator, model_validator
 
 from undistill.dataset.split import parse_split
-from undistill.errors import UsageError, first_line
+from undistill.errors import UsageError
 from undistill.heads import Head
 
 Positive = Annotated[int, Field(gt=0)]
@@ -30,10 +30,18 @@ class HeadRecipe(Strict, extra="allow"):
 
     @model_validator(mode="after")
     def _arguments_are_known(self) -> Self:
-        known = list(signature(Head.architectures[self.architecture]).parameters)
-        for key in self.model_extra or {}:
+        known = {
+            name: given.annotation
+            for name, given in signature(Head.architectures[self.architecture]).parameters.items()
+        }
+        for key, value in (self.model_extra or {}).items():
             if key not in known:
-                raise ValueError(_unknown(key, known))
+                raise ValueError(_unknown(key, list(known)))
+            kind = Positive if known[key] is int else known[key]
+            try:
+                TypeAdapter(kind).validate_python(value, strict=True)
+            except ValidationError as error:
+                raise ValueError(f"{key}: {error.errors()[0]['msg']}") from error
         return self
 
 
@@ -115,8 +123,10 @@ class UnpairedRecipe(Common):
     cycle: Annotated[float, Field(ge=0)] = 10.0
     """The paper's lambda."""
     slack: Annotated[float, Field(ge=0)] = 0.0
-    """The cycle and identity losses count differences below this quadratically; 0: L1, as published."""
+    """Cycle, identity and tone losses count differences below this quadratically; 0: L1, as published."""
     identity: Annotated[float, Field(ge=0)] = 0.0
+    tone: Annotated[float, Field(ge=0)] = 0.0
+    """Weight of the loss that holds light and colour, averaged over 16 x 16 px, to the input's."""
     discriminator_width: Positive = 64
     pool: Annotated[int, Field(ge=0)] = 50
 
@@ -142,18 +152,14 @@ def read_recipe(path: Path) -> Recipe:
 
 
 def build_head(recipe: HeadRecipe) -> Head:
-    """A new head with the weights its class starts with.
-
-    Raises:
-        RecipeError: an argument has a value that the class doesn't take.
-    """
-    try:
-        return Head.architectures[recipe.architecture](**(recipe.model_extra or {}))
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise RecipeError(f"head: {recipe.architecture} can't be made: {first_line(error)}") from error
+    """A new head with the weights its class starts with."""
+    return Head.architectures[recipe.architecture](**(recipe.model_extra or {}))
 
 
 def make_recipe(data: Any) -> Recipe:
+    if isinstance(data, dict) and "mode" not in data:
+        nearest = get_close_matches("mode", [str(key) for key in data], n=1)
+        raise RecipeError("mode is missing: paired or unpaired" + (f"; is {nearest[0]} meant?" if nearest else ""))
     try:
         return _adapter.validate_python(data)
     except ValidationError as error:

@@ -12,9 +12,10 @@ import torch
 from lightning_fabric import Fabric
 from safetensors import SafetensorError
 
-from undistill.atomic import replacing
+from undistill.atomic import PART, replacing
 from undistill.dataset.read import Cut, DataError, Sample, Training, Validation, list_samples, match
 from undistill.dataset.split import parse_split
+from undistill.device import pick_device
 from undistill.errors import UsageError, first_line
 from undistill.images import size_of
 from undistill.training.card import card
@@ -22,7 +23,6 @@ from undistill.training.loop import Method, fit, restore
 from undistill.training.paired import Paired
 from undistill.training.recipe import PairedRecipe, Recipe, RecipeError, dump_recipe, read_recipe
 from undistill.training.unpaired import Unpaired
-
 
 Sides = tuple[list[Sample], list[Sample]]
 Inventory = dict[str, dict[str, int | str]]
@@ -53,7 +53,7 @@ def train(
         student, teacher: folders of images. Paired recipes match them by file name.
         run: gets recipe.yaml, metrics.csv, TensorBoard events, samples/, last and best.safetensors, and head/.
         max_steps: stop after so many steps in all; the schedule stays the recipe's.
-        device: "auto", "cpu" or "cuda".
+        device: "auto", "cpu", "cuda", "cuda:1".
 
     Raises:
         UsageError: the recipe, the folders or the run folder don't fit each other.
@@ -61,7 +61,8 @@ def train(
     sides, held_out = _sides(recipe, student, teacher)
     _check_run(run, recipe, _inventory(sides, held_out))
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
-    fabric = Fabric(accelerator=device, devices=1, precision=recipe.precision)
+    where = pick_device(device)
+    fabric = Fabric(accelerator=where.type, devices=[where.index] if where.index else 1, precision=recipe.precision)
     torch.manual_seed(recipe.seed)
     method: Method
     method = Paired(fabric, recipe) if isinstance(recipe, PairedRecipe) else Unpaired(fabric, recipe)
@@ -104,6 +105,7 @@ def _sides(recipe: Recipe, student: Sequence[Path], teacher: Sequence[Path]) -> 
         y = list_samples(teacher, parse_split(split), fraction, data.min_side)
         if isinstance(recipe, PairedRecipe):
             x, y = match(x, y)
+            _refuse_unequal(x, y, resized=data.size is not None)
         pairs.append((x, y))
     if data.size is None:
         for sample in {sample.path: sample for side in (*pairs[0], *pairs[1]) for sample in side}.values():
@@ -115,11 +117,25 @@ def _sides(recipe: Recipe, student: Sequence[Path], teacher: Sequence[Path]) -> 
     return pairs[0], pairs[1]
 
 
+def _refuse_unequal(student: list[Sample], teacher: list[Sample], *, resized: bool) -> None:
+    """The two images of a pair are cut at one place: they need one size, or one shape if they are resized."""
+    for x, y in zip(student, teacher, strict=True):
+        (width, height), (other_width, other_height) = size_of(x.path), size_of(y.path)
+        fits = (
+            width * other_height == height * other_width if resized else (width, height) == (other_width, other_height)
+        )
+        if not fits:
+            raise DataError(
+                f"{x.path} has {width} x {height} px and its pair {y.path} {other_width} x {other_height}: "
+                "make them alike" + ("" if resized else ", or set size in the recipe's data")
+            )
+
+
 def _check_run(run: Path, recipe: Recipe, images: Inventory) -> None:
     if run.exists() and not run.is_dir():
         raise UsageError(f"{run} is a file; -o takes a folder")
     if not (run / "recipe.yaml").exists():
-        if run.exists() and any(run.iterdir()):
+        if run.exists() and any(not path.name.endswith(PART) for path in run.iterdir()):
             raise UsageError(f"{run} holds something else than a run: choose a new folder for -o")
         return
     before = read_recipe(run / "recipe.yaml").model_dump()
@@ -148,8 +164,10 @@ def _inventory(sides: Sides, held_out: Sides) -> Inventory:
 
 def _export(method: Method, recipe: Recipe, run: Path, step: int) -> Path:
     """The run's head: the average of the weights at the best validation or at the end, as the recipe says."""
-    best = restore(method, run / f"{recipe.keep}.safetensors")
-    metrics = {"step": best["step"], "trained_steps": step, "best_val_loss": best["best"], "keep": recipe.keep}
+    kept = run / f"{recipe.keep}.safetensors"
+    # A run that ended before its first validation has no best.
+    best = restore(method, kept if kept.exists() else run / "last.safetensors")
+    metrics = {"step": best["step"], "trained_steps": step, "val_loss": best["best"], "keep": recipe.keep}
     beside = run / ".head.part"
     rmtree(beside, ignore_errors=True)
     beside.mkdir()

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 from undistill.heads import Head, PatchGAN
-from undistill.losses import ImagePool, adversarial, l1, pool_random
+from undistill.losses import ImagePool, adversarial, l1, pool_random, tone
 from undistill.training.average import Average
 from undistill.training.recipe import UnpairedRecipe, build_head
 
@@ -20,10 +20,10 @@ class Unpaired:
     """G: student to teacher, F: teacher to student; D_Y tells teacher images from G's, D_X student images from F's.
 
     L = L_GAN(G, D_Y) + L_GAN(F, D_X) + cycle x L_cycle(G, F) + identity x L_identity(G, F)  (Zhu et al. 2017, eq. 3,
-    with least squares for L_GAN).
+    with least squares for L_GAN) + tone x L_tone(G, F), ours.
     """
 
-    columns: tuple[str, ...] = ("lr", "loss_gan", "loss_cycle", "loss_identity", "loss_discriminator")
+    columns: tuple[str, ...] = ("lr", "loss_gan", "loss_cycle", "loss_identity", "loss_tone", "loss_discriminator")
     validation_columns: tuple[str, ...] = ("val_loss", "val_ssim_cycle")
 
     def __init__(self, fabric: Fabric, recipe: UnpairedRecipe) -> None:
@@ -65,6 +65,10 @@ class Unpaired:
             gan = adversarial(self.D_Y(fake_y), real=True) + adversarial(self.D_X(fake_x), real=True)
             cycle = l1(x, self.F(fake_y), recipe.slack) + l1(y, self.G(fake_x), recipe.slack)
             loss = gan + recipe.cycle * cycle
+            if recipe.tone:
+                kept = tone(x, fake_y, recipe.slack) + tone(y, fake_x, recipe.slack)
+                loss = loss + recipe.tone * kept
+                totals["loss_tone"] = totals["loss_tone"] + kept.detach() * share
             if recipe.identity:
                 identity = l1(y, self.G(y), recipe.slack) + l1(x, self.F(x), recipe.slack)
                 loss = loss + recipe.identity * identity
