@@ -24,7 +24,9 @@ class PixelNorm(nn.Module):
 
 
 def normalisation(norm: Norm) -> nn.Module:
-    return {"instance": InstanceNorm, "pixel": PixelNorm}[norm]()
+    if norm not in get_args(Norm):
+        raise ValueError(f"norm {norm!r}: take one of {', '.join(get_args(Norm))}")
+    return InstanceNorm() if norm == "instance" else PixelNorm()
 
 
 class ResidualBlock(nn.Module):

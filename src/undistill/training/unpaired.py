@@ -62,21 +62,11 @@ class Unpaired:
         self.optimizers["generators"].zero_grad()
         for x, y in batches:
             fake_y, fake_x = self.G(x), self.F(y)
-            gan = adversarial(self.D_Y(fake_y), real=True) + adversarial(self.D_X(fake_x), real=True)
-            cycle = l1(x, self.F(fake_y), recipe.slack) + l1(y, self.G(fake_x), recipe.slack)
-            loss = gan + recipe.cycle * cycle
-            if recipe.tone:
-                kept = tone(x, fake_y, recipe.slack) + tone(y, fake_x, recipe.slack)
-                loss = loss + recipe.tone * kept
-                totals["loss_tone"] = totals["loss_tone"] + kept.detach() * share
-            if recipe.identity:
-                identity = l1(y, self.G(y), recipe.slack) + l1(x, self.F(x), recipe.slack)
-                loss = loss + recipe.identity * identity
-                totals["loss_identity"] = totals["loss_identity"] + identity.detach() * share
-            self.fabric.backward(loss * share)
+            losses = self._generator_losses(self.G, self.F, x, y, fake_y, fake_x)
+            self.fabric.backward(self._weighted(losses) * share)
             fakes.append((fake_y.detach(), fake_x.detach()))
-            totals["loss_gan"] = totals["loss_gan"] + gan.detach() * share
-            totals["loss_cycle"] = totals["loss_cycle"] + cycle.detach() * share
+            for name, loss in losses.items():
+                totals[name] = totals[name] + loss.detach() * share
         self.optimizers["generators"].step()
         for name, average in self.averages.items():
             average.update(self.networks[name], step)
@@ -94,6 +84,26 @@ class Unpaired:
         self.optimizers["discriminators"].step()
         return totals
 
+    def _generator_losses(
+        self, forward: nn.Module, back: nn.Module, x: Tensor, y: Tensor, fake_y: Tensor, fake_x: Tensor
+    ) -> dict[str, Tensor]:
+        """The terms of the generators' loss that the recipe gives a weight, by their columns."""
+        slack = self.recipe.slack
+        losses = {
+            "loss_gan": adversarial(self.D_Y(fake_y), real=True) + adversarial(self.D_X(fake_x), real=True),
+            "loss_cycle": l1(x, back(fake_y), slack) + l1(y, forward(fake_x), slack),
+        }
+        if self.recipe.identity:
+            losses["loss_identity"] = l1(y, forward(y), slack) + l1(x, back(x), slack)
+        if self.recipe.tone:
+            losses["loss_tone"] = tone(x, fake_y, slack) + tone(y, fake_x, slack)
+        return losses
+
+    def _weighted(self, losses: dict[str, Tensor]) -> Tensor:
+        recipe = self.recipe
+        weights = {"loss_cycle": recipe.cycle, "loss_identity": recipe.identity, "loss_tone": recipe.tone}
+        return torch.stack([weights.get(name, 1.0) * loss for name, loss in losses.items()]).sum()
+
     @torch.no_grad()
     def validate(self, batches: Iterable[Batch]) -> dict[str, float]:
         """`val_loss`: the generators' loss; `val_ssim_cycle`: SSIM(x, F(G(x))). The paper selects by these two."""
@@ -103,13 +113,10 @@ class Unpaired:
         for x, y in batches:
             with self.fabric.autocast():
                 fake_y, fake_x = forward(x), back(y)
+                losses.append(float(self._weighted(self._generator_losses(forward, back, x, y, fake_y, fake_x))))
                 cycled = back(fake_y)
-                gan = adversarial(self.D_Y(fake_y), real=True) + adversarial(self.D_X(fake_x), real=True)
-                slack = self.recipe.slack
-                loss = gan + self.recipe.cycle * (l1(x, cycled, slack) + l1(y, forward(fake_x), slack))
             # Outside autocast: SSIM's variances are small differences of large numbers.
             ssim = structural_similarity_index_measure(cycled.float().clamp(-1, 1), x, data_range=(-1.0, 1.0))
-            losses.append(float(loss))
             likeness.append(float(ssim))  # type: ignore[arg-type]  # a tuple only if asked for more
         return {"val_loss": sum(losses) / len(losses), "val_ssim_cycle": sum(likeness) / len(likeness)}
 
