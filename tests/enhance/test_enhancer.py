@@ -168,7 +168,7 @@ from undistill.heads import Head, ResnetGenerator
 head, height, width = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 run = Enhancer(Head.from_pretrained(head) if head else ResnetGenerator(2, 1, norm="pixel", residual=True), "cpu")
 image = np.zeros((height, width, 3), np.uint8)
-image[:] = np.arange(height, dtype=np.uint16).astype(np.uint8)[:, None]
+image[:] = np.arange(height, dtype=np.uint16).astype(np.uint8)[:, None, None]
 run(image[:64, :64].copy())
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 result = run(image)

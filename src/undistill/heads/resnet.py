@@ -13,14 +13,16 @@ Upsampling = Literal["bilinear", "transposed"]
 
 
 class PixelNorm(nn.Module):
-    """Each pixel's channels divided by their root mean square (Karras et al. 2018, section 4.2). Shape kept.
+    """Each pixel's channels with mean 0 and variance 1 (layer norm over channels, without affine). Shape kept.
 
     Like instance norm it keeps a generator's features from growing without bound in the contest with a discriminator,
-    but it looks at nothing outside the pixel.
+    but it looks at nothing outside the pixel. The mean has to go too: without that (Karras et al. 2018) all channels
+    of a layer drifted below zero together, and the ReLU behind them died.
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        return x * torch.rsqrt(x.square().mean(1, keepdim=True) + 1e-5)
+        variance, mean = torch.var_mean(x, dim=1, keepdim=True, correction=0)
+        return (x - mean) * torch.rsqrt(variance + 1e-5)
 
 
 def normalisation(norm: Norm) -> nn.Module:
