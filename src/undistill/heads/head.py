@@ -171,6 +171,7 @@ class Head(
         config = {"architecture": type(self).__name__, **self.config}
         with replacing(save_directory / "model.safetensors") as path:
             save_file(weights, path)
+            path.chmod(0o644)  # safetensors writes for the owner alone
         with replacing(save_directory / "config.json") as path:
             path.write_text(json.dumps(config, indent=2) + "\n")
         for name in ("README.md", "metrics.json"):
