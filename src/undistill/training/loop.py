@@ -11,13 +11,14 @@ from typing import Any, Protocol, cast
 
 import torch
 from lightning_fabric import Fabric
+from safetensors import SafetensorError
 from tensorboardX import SummaryWriter
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from undistill.atomic import replacing
 from undistill.dataset.read import Consecutive, Training, Validation
-from undistill.errors import Failure, UsageError
+from undistill.errors import Failure, UsageError, first_line
 from undistill.heads import Head
 from undistill.images import write_grid
 from undistill.progress import progress
@@ -88,12 +89,13 @@ def fit(
             for optimizer in method.optimizers.values():
                 for group in optimizer.param_groups:
                     group["lr"] = rate
-            losses = method.step(list(islice(batches, recipe.accumulate)), step)
+            terms = method.step(list(islice(batches, recipe.accumulate)), step)
+            losses = {name: float(term) for name, term in terms.items()}
             done = state["step"] = step + 1
-            bar.advance(" ".join(f"{name.removeprefix('loss_')} {float(loss):.3f}" for name, loss in losses.items()))
+            bar.advance(" ".join(f"{name.removeprefix('loss_')} {loss:.3f}" for name, loss in losses.items()))
             values: dict[str, float] = {}
             if done % recipe.log_every == 0 or done == last:
-                values = {"lr": rate, **{name: float(loss) for name, loss in losses.items()}}
+                values = {"lr": rate, **losses}
             # Not at a `max_steps` in between: a validation there could make another head the best.
             if done % validate_every == 0 or done == total:
                 held = method.validate(held_out)
@@ -130,8 +132,15 @@ def save(method: Method, state: dict[str, Any], path: Path) -> None:
 
 
 def restore(method: Method, path: Path) -> dict[str, Any]:
-    """Undo `save`; returns the run's place."""
-    saved = checkpoint.load(path)
+    """Undo `save`; returns the run's place.
+
+    Raises:
+        UsageError: the file is damaged.
+    """
+    try:
+        saved = checkpoint.load(path)
+    except (SafetensorError, KeyError) as error:
+        raise UsageError(f"{path} can't be read ({first_line(error)}): take a new folder for -o") from error
     for name, network in method.networks.items():
         network.load_state_dict(saved["networks"][name])
     for name, average in method.averages.items():

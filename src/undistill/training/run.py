@@ -10,13 +10,12 @@ from shutil import rmtree
 
 import torch
 from lightning_fabric import Fabric
-from safetensors import SafetensorError
 
 from undistill.atomic import PART, replacing
 from undistill.dataset.read import Cut, DataError, Sample, Training, Validation, list_samples, match
 from undistill.dataset.split import parse_split
 from undistill.device import pick_device
-from undistill.errors import UsageError, first_line
+from undistill.errors import UsageError
 from undistill.images import size_of
 from undistill.training.card import card
 from undistill.training.loop import Method, fit, restore
@@ -59,7 +58,8 @@ def train(
         UsageError: the recipe, the folders or the run folder don't fit each other.
     """
     sides, held_out = _sides(recipe, student, teacher)
-    _check_run(run, recipe, _inventory(sides, held_out))
+    images = _inventory(sides, held_out)
+    _check_run(run, recipe, images)
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     where = pick_device(device)
     fabric = Fabric(accelerator=where.type, devices=[where.index] if where.index else 1, precision=recipe.precision)
@@ -77,21 +77,9 @@ def train(
     with replacing(run / "recipe.yaml") as beside:
         beside.write_text(dump_recipe(recipe))
     with replacing(run / "data.json") as beside:
-        beside.write_text(json.dumps(_inventory(sides, held_out), indent=2) + "\n")
-    try:
-        step, ended = fit(
-            fabric,
-            method,
-            recipe,
-            Training(*sides, cut, recipe.seed, recipe.mode == "paired"),
-            Validation(*held_out, cut),
-            run,
-            max_steps,
-        )
-    except (SafetensorError, KeyError) as error:
-        raise UsageError(
-            f"{run}/last.safetensors can't be read ({first_line(error)}): take a new folder for -o"
-        ) from error
+        beside.write_text(json.dumps(images, indent=2) + "\n")
+    training = Training(*sides, cut, recipe.seed, recipe.mode == "paired")
+    step, ended = fit(fabric, method, recipe, training, Validation(*held_out, cut), run, max_steps)
     head = None if ended == "interrupted" else _export(method, recipe, run, step)
     return Result(step, ended, head)
 
