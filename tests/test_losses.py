@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from undistill.losses import LPIPS, ImagePool, adversarial, gradient, l1, pool_random, tone
+from undistill.losses import LPIPS, ImagePool, PatchNCE, adversarial, gradient, l1, pool_random, tone
 
 
 def noise(seed: int) -> Tensor:
@@ -90,3 +90,23 @@ def test_pool_fills_then_shows_old_fakes_half_the_time() -> None:
 def test_pool_of_nothing_shows_the_new() -> None:
     fakes = torch.randn(3, 2)
     assert torch.equal(ImagePool(0).exchange(fakes, pool_random(0, 0, 0)), fakes)
+
+
+def test_patch_contrast_is_low_for_the_same_and_chance_for_another() -> None:
+    torch.manual_seed(0)
+    loss = PatchNCE([8, 4], patches=64)
+    maps = [torch.randn(2, 8, 16, 16), torch.randn(2, 4, 8, 8)]
+    other = [torch.randn_like(part) for part in maps]
+    same = float(loss(maps, maps, np.random.default_rng(0)))
+    assert same < np.log(64)
+    assert float(loss(maps, other, np.random.default_rng(0))) > 2 * np.log(64)  # no better than chance, twice
+    moved = [part.roll(1, -1) for part in maps]
+    assert float(loss(maps, moved, np.random.default_rng(0))) > 2 * np.log(64)
+
+
+def test_patch_contrast_teaches_the_output_alone() -> None:
+    loss = PatchNCE([3])
+    x, z = (torch.randn(1, 3, 12, 12, requires_grad=True) for _ in range(2))
+    loss([x], [z], np.random.default_rng(0)).backward()
+    assert x.grad is None
+    assert z.grad is not None

@@ -4,6 +4,8 @@ Images are (N, 3, H, W) in [-1, 1], losses scalars >= 0. x is the student image,
 output for x.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from numpy.random import Generator
@@ -76,6 +78,40 @@ class ImagePool:
         return torch.stack(shown)
 
 
+class PatchNCE(nn.Module):
+    """Patchwise contrast (Park et al. 2020, eq. 3, 4): a place of the output must be known among others of the input.
+
+    Sum over feature maps of the cross-entropy of telling, by cosine similarity over `temperature`, which of `patches`
+    places of the input a place of the output comes from; its own being right. Chance is log(patches) a map.
+
+    Args:
+        channels: of the feature maps, see `Head.encode`.
+        width: of the embedding; two linear layers for each map lead to it.
+    """
+
+    def __init__(self, channels: Sequence[int], width: int = 64, patches: int = 128, temperature: float = 0.07) -> None:
+        super().__init__()
+        self.patches = patches
+        self.temperature = temperature
+        self.embed = nn.ModuleList(
+            nn.Sequential(nn.Linear(count, width), nn.ReLU(inplace=True), nn.Linear(width, width)) for count in channels
+        )
+
+    def forward(self, x: Sequence[Tensor], z: Sequence[Tensor], random: Generator) -> Tensor:
+        """Feature maps of input and output, (N, C, H, W) each; `random` picks the places."""
+        total = torch.zeros((), device=z[0].device)
+        for embed, here, there in zip(self.embed, x, z, strict=True):
+            count = here.shape[-2] * here.shape[-1]
+            places = torch.from_numpy(random.permutation(count)[: self.patches]).to(here.device)
+            key, query = (
+                F.normalize(embed(maps.flatten(2)[..., places].transpose(1, 2)), dim=-1) for maps in (here, there)
+            )
+            logits = query @ key.detach().transpose(1, 2) / self.temperature
+            own = torch.arange(len(places), device=here.device).expand(len(logits), -1)
+            total = total + F.cross_entropy(logits.flatten(0, 1), own.flatten())
+        return total
+
+
 class LPIPS(nn.Module):
     """Learned perceptual image patch similarity on AlexNet, v0.1 (Zhang et al. 2018, eq. 1). Shipped weights.
 
@@ -106,17 +142,21 @@ class LPIPS(nn.Module):
         self.load_state_dict(load_file(WEIGHTS / "lpips-alex.safetensors"))
         self.requires_grad_(False)
 
-    def layers(self, image: Tensor) -> list[Tensor]:
-        """AlexNet's five feature maps, channels normalised to length 1."""
+    def maps(self, image: Tensor, count: int = 5) -> list[Tensor]:
+        """AlexNet's first `count` rectified feature maps."""
         x = (image - self.shift) / self.scale
         maps = []
-        for number, convolution in enumerate(self.features):
+        for number, convolution in enumerate(self.features[:count]):
             if number in (1, 2):
                 x = F.max_pool2d(x, 3, 2)
             x = F.relu(convolution(x))
-            # Not sqrt(sum(x^2)): its derivative where all channels are 0 is not a number.
-            maps.append(x / (torch.linalg.vector_norm(x, dim=1, keepdim=True) + 1e-10))
+            maps.append(x)
         return maps
+
+    def layers(self, image: Tensor) -> list[Tensor]:
+        """The maps, channels normalised to length 1."""
+        # Not sqrt(sum(x^2)): its derivative where all channels are 0 is not a number.
+        return [x / (torch.linalg.vector_norm(x, dim=1, keepdim=True) + 1e-10) for x in self.maps(image)]
 
     def forward(self, y: Tensor, z: Tensor) -> Tensor:
         """Mean over the batch."""

@@ -70,7 +70,8 @@ def test_draws_no_patterns(head: Head) -> None:
 @pytest.mark.parametrize("norm", ["instance", "pixel"])
 def test_transposed_convolutions_do(norm: Norm) -> None:
     head = ResnetGenerator(8, 2, "transposed", norm)
-    assert patterns(head, FLAT) > 40
+    if norm == "pixel":  # instance norm makes nothing of a flat image
+        assert patterns(head, FLAT) > 40
     assert patterns(head, hair(384)) > 15
 
 

@@ -35,7 +35,7 @@ def settings(mode: str, **changes: Any) -> dict[str, Any]:
         "save_every": 3,
         "sample_every": 6,
         "validate_every": 4,
-        **({"discriminator_width": 4, "pool": 4} if mode == "unpaired" else {}),
+        **({"discriminator_width": 4, "pool": 4} if mode != "paired" else {}),
         **changes,
     }
 
@@ -54,7 +54,7 @@ def teacher(image_folder: Folders) -> Path:
     return image_folder("teacher", 12, seed=1)
 
 
-@pytest.mark.parametrize("mode", ["paired", "unpaired"])
+@pytest.mark.parametrize("mode", ["paired", "unpaired", "contrastive"])
 def test_a_run_ends_with_its_files_and_a_head(mode: str, student: Path, teacher: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     result = train(recipe(mode), [student], [teacher], run, device="cpu")
@@ -78,7 +78,7 @@ def test_a_run_ends_with_its_files_and_a_head(mode: str, student: Path, teacher:
     assert f"{count} student" in card
 
 
-@pytest.mark.parametrize("mode", ["paired", "unpaired"])
+@pytest.mark.parametrize("mode", ["paired", "unpaired", "contrastive"])
 def test_stopped_and_gone_on_equals_straight_through(mode: str, student: Path, teacher: Path, tmp_path: Path) -> None:
     train(recipe(mode), [student], [teacher], tmp_path / "straight", device="cpu")
     for steps in (1, 5, 8, None):

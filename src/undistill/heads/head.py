@@ -66,8 +66,8 @@ class Head(
     Input and output: (N, 3, H, W) in [-1, 1], H and W as `descriptor` asks. With `residual` the network's output is
     added to its input, and the sum may leave [-1, 1] a little: clamp it to show it.
 
-    A subclass defines `body` (the network; its output in [-1, 1]), `reach` (px an output pixel sees to each side), and
-    the sizes it takes.
+    A subclass defines `body` (the network; its output in [-1, 1]), `encode` (its features on the way in), `reach` (px
+    an output pixel sees to each side), and the sizes it takes.
 
     Example:
         head = Head.from_pretrained("flux1-lite")
@@ -89,6 +89,10 @@ class Head(
 
     @abstractmethod
     def body(self, x: Tensor) -> Tensor: ...
+
+    @abstractmethod
+    def encode(self, x: Tensor) -> list[Tensor]:
+        """Feature maps on the way in, from fine to coarse: what patches are told apart by (losses.PatchNCE)."""
 
     @property
     def grid(self) -> int:

@@ -81,12 +81,15 @@ class UNet(Head):
         self.last = nn.Conv2d(width, 3, 3, padding=1, padding_mode="replicate")
         self.initialise(self.last)
 
-    def body(self, x: Tensor) -> Tensor:
-        skips: list[Tensor] = []
+    def encode(self, x: Tensor) -> list[Tensor]:
+        maps: list[Tensor] = []
         for level, block in enumerate(self.down):
             x = block(self.shrink(x) if level else x)
-            skips.append(x)
-        skips.pop()
+            maps.append(x)
+        return maps
+
+    def body(self, x: Tensor) -> Tensor:
+        *skips, x = self.encode(x)
         for block in self.up:
             x = block(torch.cat([self.grow(x), skips.pop()], 1))
         return torch.tanh(self.last(x))

@@ -30,7 +30,7 @@ Batch = tuple[Tensor, Tensor]
 
 
 class Method(Protocol):
-    """A way of training: `Paired` or `Unpaired`."""
+    """A way of training: `Paired`, `Unpaired` or `Contrastive`."""
 
     columns: tuple[str, ...]
     validation_columns: tuple[str, ...]

@@ -76,7 +76,7 @@ class DataRecipe(Strict):
 
 
 class Common(Strict):
-    """What paired and unpaired training share."""
+    """What all ways of training share."""
 
     head: HeadRecipe
     data: DataRecipe
@@ -116,22 +116,36 @@ class PairedRecipe(Common):
     """Stop after so many epochs without improvement."""
 
 
-class UnpairedRecipe(Common):
-    """CycleGAN: L_GAN + L_GAN + cycle x L_cycle (+ identity x L_identity), linear decay in the second half."""
+class Adversarial(Common):
+    """What ways of training without pairs share; linear decay in the second half."""
 
-    mode: Literal["unpaired"]
-    cycle: Annotated[float, Field(ge=0)] = 10.0
-    """The paper's lambda."""
-    slack: Annotated[float, Field(ge=0)] = 0.0
-    """Cycle, identity and tone losses count differences below this quadratically; 0: L1, as published."""
-    identity: Annotated[float, Field(ge=0)] = 0.0
     tone: Annotated[float, Field(ge=0)] = 0.0
     """Weight of the loss that holds light and colour, averaged over 16 x 16 px, to the input's."""
+    slack: Annotated[float, Field(ge=0)] = 0.0
+    """Cycle, identity and tone losses count differences below this quadratically; 0: L1, as published."""
     discriminator_width: Positive = 64
     pool: Annotated[int, Field(ge=0)] = 50
 
 
-Recipe = PairedRecipe | UnpairedRecipe
+class UnpairedRecipe(Adversarial):
+    """CycleGAN: L_GAN + L_GAN + cycle x L_cycle (+ identity x L_identity)."""
+
+    mode: Literal["unpaired"]
+    cycle: Annotated[float, Field(ge=0)] = 10.0
+    """The paper's lambda."""
+    identity: Annotated[float, Field(ge=0)] = 0.0
+
+
+class ContrastiveRecipe(Adversarial):
+    """CUT (Park et al. 2020): L_GAN + contrast x L_PatchNCE(x, z) + identity x L_PatchNCE(y, G(y)); no way back."""
+
+    mode: Literal["contrastive"]
+    contrast: Annotated[float, Field(ge=0)] = 1.0
+    identity: Annotated[float, Field(ge=0)] = 1.0
+
+
+Recipe = PairedRecipe | UnpairedRecipe | ContrastiveRecipe
+MODES: dict[str, type[Common]] = {"paired": PairedRecipe, "unpaired": UnpairedRecipe, "contrastive": ContrastiveRecipe}
 _adapter: TypeAdapter[Recipe] = TypeAdapter(Annotated[Recipe, Field(discriminator="mode")])
 
 
@@ -159,7 +173,9 @@ def build_head(recipe: HeadRecipe) -> Head:
 def make_recipe(data: Any) -> Recipe:
     if isinstance(data, dict) and "mode" not in data:
         nearest = get_close_matches("mode", [str(key) for key in data], n=1)
-        raise RecipeError("mode is missing: paired or unpaired" + (f"; is {nearest[0]} meant?" if nearest else ""))
+        raise RecipeError(
+            "mode is missing: paired, unpaired or contrastive" + (f"; is {nearest[0]} meant?" if nearest else "")
+        )
     try:
         return _adapter.validate_python(data)
     except ValidationError as error:
@@ -176,7 +192,7 @@ def dump_recipe(recipe: Recipe) -> str:
 
 
 def _explain(problem: Any) -> str:
-    where = [str(part) for part in problem["loc"] if part not in ("paired", "unpaired")]
+    where = [str(part) for part in problem["loc"] if part not in MODES]
     if problem["type"] != "extra_forbidden":
         return f"{'.'.join(where) or 'recipe'}: {problem['msg'].removeprefix('Value error, ')}"
     *parents, key = where
@@ -190,4 +206,4 @@ def _unknown(key: str, known: list[str]) -> str:
 def _known_keys(location: tuple[str | int, ...]) -> list[str]:
     if "data" in location:
         return list(DataRecipe.model_fields)
-    return list((PairedRecipe if location[0] == "paired" else UnpairedRecipe).model_fields)
+    return list(MODES[str(location[0])].model_fields)

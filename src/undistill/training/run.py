@@ -18,9 +18,10 @@ from undistill.device import pick_device
 from undistill.errors import UsageError
 from undistill.images import size_of
 from undistill.training.card import card
+from undistill.training.contrastive import Contrastive
 from undistill.training.loop import Method, fit, restore
 from undistill.training.paired import Paired
-from undistill.training.recipe import PairedRecipe, Recipe, RecipeError, dump_recipe, read_recipe
+from undistill.training.recipe import ContrastiveRecipe, PairedRecipe, Recipe, RecipeError, dump_recipe, read_recipe
 from undistill.training.unpaired import Unpaired
 
 Sides = tuple[list[Sample], list[Sample]]
@@ -64,8 +65,7 @@ def train(
     where = pick_device(device)
     fabric = Fabric(accelerator=where.type, devices=[where.index] if where.index else 1, precision=recipe.precision)
     torch.manual_seed(recipe.seed)
-    method: Method
-    method = Paired(fabric, recipe) if isinstance(recipe, PairedRecipe) else Unpaired(fabric, recipe)
+    method = _method(fabric, recipe)
     data = recipe.data
     multiple = method.head().multiple
     if data.crop % multiple:
@@ -82,6 +82,14 @@ def train(
     step, ended = fit(fabric, method, recipe, training, Validation(*held_out, cut), run, max_steps)
     head = None if ended == "interrupted" else _export(method, recipe, run, step)
     return Result(step, ended, head)
+
+
+def _method(fabric: Fabric, recipe: Recipe) -> Method:
+    if isinstance(recipe, PairedRecipe):
+        return Paired(fabric, recipe)
+    if isinstance(recipe, ContrastiveRecipe):
+        return Contrastive(fabric, recipe)
+    return Unpaired(fabric, recipe)
 
 
 def _sides(recipe: Recipe, student: Sequence[Path], teacher: Sequence[Path]) -> tuple[Sides, Sides]:
