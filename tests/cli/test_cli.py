@@ -36,7 +36,7 @@ def test_import_and_help_do_without_torch_and_quickly() -> None:
 
 
 def test_help_names_the_verbs() -> None:
-    assert all(verb in undistill("--help").stdout for verb in ("enhance", "train"))
+    assert all(verb in undistill("--help").stdout for verb in ("enhance", "train", "evaluate"))
     assert undistill("--version").stdout.strip() == "0.1.0"
 
 
@@ -118,3 +118,31 @@ def test_trains_the_portraits_recipe(portraits: Path, tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "run" / "head" / "model.safetensors").stat().st_size < 5e6
+
+
+def test_evaluate_prints_tables_and_writes_results(image_folder: Folders, tmp_path: Path) -> None:
+    student, teacher = image_folder("student", 4, (90, 90)), image_folder("teacher", 4, (90, 90))
+    options = ("--student", student, "--teacher", teacher, "--features", "alex-1", "--limit", 3)
+    out = tmp_path / "results.json"
+    done = undistill("evaluate", *options, "--enhanced", f"same={student}", "-o", out)
+    assert done.returncode == 0, done.stderr
+    assert "gap_closed" in done.stdout
+    assert {"student", "teacher", "same", "combined"} <= set(json.loads(out.read_text())["rows"])
+
+
+@pytest.mark.parametrize(
+    ("enhanced", "message"),
+    [
+        (["nothing"], "--enhanced 'nothing': write NAME=DIR"),
+        (["a=in", "a=in"], "--enhanced a is given twice"),
+        (["blur=in"], "blur is a row of its own"),
+        (["a=missing"], "missing is not a folder of images"),
+    ],
+)
+def test_evaluate_refuses_in_one_line(enhanced: list[str], message: str, image_folder: Folders) -> None:
+    folder = image_folder("in", 3)
+    rows = [part for text in enhanced for part in ("--enhanced", text)]
+    done = undistill("evaluate", "--student", folder, "--teacher", folder, *rows)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1

@@ -1,5 +1,6 @@
 """Runs the commands of the README and the docs in a fresh folder."""
 
+import json
 import os
 import re
 import subprocess
@@ -51,13 +52,15 @@ def run(command: str, folder: Path) -> None:
 
 
 def commands(page: Path) -> list[str]:
-    """The page's commands, the long ones shortened: training stops after a few steps."""
+    """The page's commands, the long ones shortened: training after a few steps, evaluation to a few images."""
     lines = [line for block in blocks(page, "sh") for line in block.splitlines()]
     lines = [re.sub(r"--max-steps (\d+)00$", r"--max-steps \1", line) for line in lines]
-    return [
-        f"{line} --max-steps 3" if line.startswith("undistill train") and "--max-steps" not in line else line
-        for line in lines
-    ]
+    shorter = {"undistill train": "--max-steps 3", "undistill evaluate": "--limit 5"}
+    for verb, option in shorter.items():
+        lines = [
+            f"{line} {option}" if line.startswith(verb) and option.split()[0] not in line else line for line in lines
+        ]
+    return lines
 
 
 @pytest.mark.e2e
@@ -73,6 +76,7 @@ def test_commands_of_the_page(page: Path, fresh: Path) -> None:
         for folder, expected in (("enhanced", names), ("half", ["001.png"]), ("enhanced-by-mine", names)):
             assert sorted(path.name for path in (fresh / folder).glob("*.png")) == expected
         assert (fresh / "run" / "head" / "model.safetensors").exists()
+        assert "mine" in json.loads((fresh / "results.json").read_text())["rows"]
 
 
 @pytest.mark.e2e

@@ -6,6 +6,7 @@ import os
 import typer
 
 from undistill.cli.enhance import enhance
+from undistill.cli.evaluate import evaluate
 from undistill.cli.train import train
 from undistill.errors import Failure, UsageError
 
@@ -17,6 +18,7 @@ app = typer.Typer(
 )
 app.command()(enhance)
 app.command()(train)
+app.command()(evaluate)
 
 
 @app.callback(invoke_without_command=True)

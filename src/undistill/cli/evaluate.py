@@ -1,0 +1,53 @@
+"""undistill evaluate"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from undistill.errors import UsageError
+
+
+def evaluate(
+    student: Annotated[Path, typer.Option(help="Folder of student images.")],
+    teacher: Annotated[list[Path], typer.Option(help="Folder of teacher images; may be repeated.")],
+    enhanced: Annotated[
+        list[str], typer.Option(metavar="NAME=DIR", help="Row and folder of enhanced images; may be repeated.")
+    ],
+    split: Annotated[str, typer.Option(help="Measure on train, val, test, all or LO:HI; fit on the rest.")] = "all",
+    features: Annotated[str, typer.Option(help="Name of the feature extractor.")] = "efficientnet-lite0",
+    min_side: Annotated[int, typer.Option(min=0, help="Leave out images whose shorter side is less, px.")] = 0,
+    limit: Annotated[int | None, typer.Option(min=2, help="Take so many images a side: a quick look.")] = None,
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="Write results.json here.")] = None,
+    device: Annotated[
+        str | None, typer.Option(help="cpu, cuda, cuda:1, mps.  [default: a GPU if there is one]")
+    ] = None,
+) -> None:
+    """Measure how much of the gap between student and teacher enhanced images close.
+
+    Trivial baselines (sharpen, grain, colour, all three, blur) are tuned and measured beside them.
+    """
+    from undistill.dataset.split import parse_split
+
+    folders: dict[str, Path] = {}
+    for text in enhanced:
+        name, equals, folder = text.partition("=")
+        if not (name and equals and folder):
+            raise UsageError(f"--enhanced {text!r}: write NAME=DIR")
+        if name in folders:
+            raise UsageError(f"--enhanced {name} is given twice")
+        folders[name] = Path(folder)
+    if out is not None and out.is_dir():
+        raise UsageError(f"{out} is a folder; -o takes a file, e.g. {out / 'results.json'}")
+    span = parse_split(split)
+
+    from rich.console import Console
+
+    from undistill.device import pick_device
+    from undistill.metrics.evaluate import evaluate as run
+
+    results = run(student, teacher, folders, span, features, min_side, limit, pick_device(device))
+    results.show(Console())
+    if out is not None:
+        results.write(out)
+        typer.echo(f"-> {out}")

@@ -1,0 +1,123 @@
+"""What tells student from teacher, and which distance sees it steadily?
+
+    python -m undistill.metrics --student DIR --teacher DIR [--split LO:HI] [--min-side PX]
+
+Prints two tables: light, colour and detail of both sides outside the split (docs/heads.md), and the gap between them in
+the split, its error and the floors for several distances (docs/measure.md). "gap / error": D(student) by its standard
+error, by the jackknife. Floors: one half of a set to the other half, which should be 0.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import torch
+import typer
+from scipy.stats import t
+
+from undistill.dataset.read import list_samples
+from undistill.dataset.split import parse_split, within
+from undistill.errors import UsageError
+from undistill.images import read_rgb
+from undistill.metrics.appearance import appearance
+from undistill.metrics.distance import DIMENSIONS, Gap, Points, Projection, cubic, gaussian
+from undistill.metrics.features import Features, cut_crops, load_extractor, pictures
+from undistill.metrics.jackknife import Vector, groups_of, interval, mean_value
+from undistill.progress import progressed
+
+Space = Callable[[Sequence[str], Sequence[Features]], Points]
+
+
+def standardised(fitted: Sequence[Features], *, each: bool) -> Space:
+    """Features less their mean, over the spread of each channel or that of all of them."""
+    crops = np.concatenate(list(fitted))
+    spread = crops.std(0) + 1e-6 if each else np.sqrt(crops.var(0).mean())
+    return lambda ids, features: Points(ids, ((np.stack(list(features)) - crops.mean(0)) / spread).astype(np.float32))
+
+
+def unwhitened(fitted: Sequence[Features]) -> Space:
+    project = Projection(fitted)
+    scale = project.spread / np.sqrt(np.square(project.spread).mean())
+
+    def space(ids: Sequence[str], features: Sequence[Features]) -> Points:
+        points = project(ids, features)
+        return Points(ids, (points.x * scale).astype(np.float32))
+
+    return space
+
+
+def _print_appearance(
+    student: Sequence[Path], teacher: Sequence[Path], span: tuple[float, float], min_side: int
+) -> None:
+    print("| | middle: student | teacher | corners: student | teacher |")
+    print("| --- | --- | --- | --- | --- |")
+    rows: dict[str, list[str]] = {}
+    seen = []
+    for folders in (student, teacher):
+        samples = list_samples(folders, (0, 1), min_side=min_side)
+        outside = [sample for sample in samples if not within(sample.id, span)]
+        seen.append([cut_crops(read_rgb(sample.path)) for sample in progressed("appearance", outside)])
+    for crops in (slice(0, 1), slice(1, None)):
+        for side in seen:
+            found = [appearance(image[crops]) for image in side]
+            for name in found[0]:
+                value = mean_value([one[name] for one in found])
+                if value.value is None or value.high is None:
+                    raise UsageError("an interval needs two images a side")
+                rows.setdefault(name, []).append(f"{value.value:.3f} ± {value.high - value.value:.3f}")
+    for name, cells in rows.items():
+        print(f"| {name} | {' | '.join(cells)} |")
+    print(flush=True)
+
+
+def main(
+    student: Annotated[Path, typer.Option()],
+    teacher: Annotated[list[Path], typer.Option()],
+    split: Annotated[str, typer.Option()] = "0.5:1",
+    min_side: Annotated[int, typer.Option()] = 0,
+) -> None:
+    span = parse_split(split)
+    _print_appearance([student], teacher, span, min_side)
+    print("| features | space | distance | gap | gap / error | floors: student, teacher |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    for name in ("alex-1", "alex-2", "alex-3", "alex-4", "alex-5", "efficientnet-lite0"):
+        extractor = load_extractor(name, torch.device("cpu"))
+        sides = []
+        fitted: list[Features] = []
+        for folders in ([student], teacher):
+            samples = list_samples(folders, (0, 1), min_side=min_side)
+            inside = [sample for sample in samples if within(sample.id, span)]
+            outside = [sample for sample in samples if not within(sample.id, span)]
+            fitted += extractor.each(pictures(outside), name)
+            sides.append(([s.id for s in inside], list(extractor.each(pictures(inside), name))))
+        spaces: dict[str, Space] = {
+            "as they are": standardised(fitted, each=False),
+            "standardised": standardised(fitted, each=True),
+            f"PCA {DIMENSIONS}": unwhitened(fitted),
+            f"whitened {DIMENSIONS}": Projection(fitted),
+            "whitened 16": Projection(fitted, 16),
+        }
+        groups = groups_of(id for ids, _ in sides for id in ids)
+        for space, project in spaces.items():
+            x, y = (project(ids, features) for ids, features in sides)
+            for distance, kernel in (("KID, Gaussian", gaussian), ("KID, cubic", cubic), ("FD", None)):
+                if kernel is None and x.x.shape[-1] > 4 * DIMENSIONS:
+                    continue  # more dimensions than images
+                gap = Gap(x, y, groups, kernel=kernel or gaussian)
+
+                def measure(gap: Gap, points: Points, fd: bool = kernel is None) -> Vector:
+                    return (gap.fd if fd else gap.kid)(points, "teacher")
+
+                corrected = kernel is None
+                found = interval(measure(gap, x), len(x.ids), corrected)
+                floors = [interval(gap.floor(side, measure), 0, corrected).value for side in ("student", "teacher")]
+                if found.value is None or found.high is None or None in floors:
+                    continue
+                error = (found.high - found.value) / t.ppf(0.975, len(set(groups.values())) - 1)
+                cells = f"{found.value:.3g} | {found.value / error:.1f} | {floors[0]:.2g}, {floors[1]:.2g}"
+                print(f"| {name} | {space} | {distance} | {cells} |", flush=True)
+
+
+if __name__ == "__main__":
+    typer.run(main)

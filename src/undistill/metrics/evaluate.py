@@ -1,0 +1,205 @@
+"""One results table: student, teacher, enhanced sets and tuned trivial baselines, against each other."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+
+from undistill.dataset.read import Sample, list_samples
+from undistill.dataset.split import position, within
+from undistill.errors import Failure, UsageError
+from undistill.images import ImageError
+from undistill.metrics.baselines import Filter, Look, look_of, tune
+from undistill.metrics.distance import ENOUGH_FOR_FD, Gap, Points, Projection
+from undistill.metrics.faces import identity, load_faces
+from undistill.metrics.features import CROPS, SIDE, Extractor, Picture, load_extractor, pictures
+from undistill.metrics.jackknife import Value, groups_of, interval, mean_value
+from undistill.metrics.results import ITSELF, Results, Row
+from undistill.metrics.similarity import Comparison, Similarity
+from undistill.progress import progress, progressed
+
+TUNED_ON = 40
+"""Student images that a filter is tried on."""
+NAMES = ("student", "teacher", "sharpen", "grain", "colour", "combined", "blur")
+
+
+def evaluate(
+    student: Path,
+    teacher: Sequence[Path],
+    enhanced: Mapping[str, Path],
+    split: tuple[float, float] = (0.0, 1.0),
+    features: str = "efficientnet-lite0",
+    min_side: int = 0,
+    limit: int | None = None,
+    device: torch.device | None = None,
+) -> Results:
+    """Measure enhanced images.
+
+    What has to be fitted (the projection of the features, the filters of the trivial baselines) is fitted on the
+    student and teacher images outside the split; where the split is everything, on the same images.
+
+    Args:
+        student, teacher: folders of images.
+        enhanced: folders of enhanced student images by the names of their rows; names of files as in `student`.
+        split: a range of the hash of ids.
+        features: a name of `metrics.features.EXTRACTORS`.
+        min_side: images with a shorter side are left out, px.
+        limit: measure and fit on so many images a side, by the hash of their ids; None: all.
+        device: None: the CPU.
+
+    Raises:
+        UsageError: folders or names that don't fit.
+        Failure: an image can't be read, or a library is missing.
+    """
+    device = device or torch.device("cpu")
+    for name in enhanced:
+        if name in NAMES:
+            raise UsageError(f"{name} is a row of its own: give the enhanced images another name")
+    everything = (list_samples([student], (0, 1), min_side=min_side), list_samples(teacher, (0, 1), min_side=min_side))
+    measured, rest = _divide(everything, split, limit)
+    students, teachers = measured
+    sets = {name: _match(students, folder) for name, folder in enhanced.items()}
+    extractor = load_extractor(features, device)
+
+    fitted = [pictures(side) for side in rest]
+    projection = Projection(extractor.each([*fitted[0], *fitted[1]], f"{features}, to fit on"))
+    looks = look_of(rest[0]), look_of(rest[1])
+    filters = _tune(fitted[0], fitted[1], projection, extractor, looks)
+    for name, filter in filters.items():
+        sets[name] = [_filtered(sample, filter, looks) for sample in students]
+
+    everyone = {"student": pictures(students), "teacher": pictures(teachers), **sets}
+    points = {
+        name: projection([picture.sample.id for picture in row], extractor.each(row, f"{features}, {name}"))
+        for name, row in everyone.items()
+    }
+    groups = groups_of(picture.sample.id for row in everyone.values() for picture in row)
+    gap = Gap(points["student"], points["teacher"], groups, projection.spread)
+    rows = {name: _distances(name, points[name], gap) for name in everyone}
+    for name, more in _likeness({name: row for name, row in everyone.items() if name != "teacher"}, device).items():
+        rows[name] |= more
+
+    settings = {
+        "student": str(student),
+        "teacher": [str(folder) for folder in teacher],
+        "enhanced": {name: str(folder) for name, folder in enhanced.items()},
+        "split": list(split),
+        "min_side": min_side,
+        "features": features,
+        "crops": f"{CROPS} of {SIDE} px an image, native scale",
+        "dimensions": len(projection.spread),
+        "distance": "fd" if min(len(students), len(teachers)) // 2 >= ENOUGH_FOR_FD else "kid, Gaussian kernel",
+        "images": {"student": len(students), "teacher": len(teachers)},
+        "fitted on": {"student": len(rest[0]), "teacher": len(rest[1]), "apart": rest != measured},
+        "baselines": {name: asdict(filter) for name, filter in filters.items()},
+    }
+    return Results(rows, settings)
+
+
+Sides = tuple[list[Sample], list[Sample]]
+
+
+def _divide(sides: Sides, split: tuple[float, float], limit: int | None) -> tuple[Sides, Sides]:
+    """The images of the split, and the rest of them: the same where the split leaves none."""
+    ordered = [sorted(side, key=lambda sample: position(sample.id)) for side in sides]
+    students, teachers = ([s for s in side if within(s.id, split)][:limit] for side in ordered)
+    for word, side in (("student", students), ("teacher", teachers)):
+        if len(side) < 2:
+            raise UsageError(f"{len(side)} {word} images in the split {split[0]:g}:{split[1]:g}: a distance needs two")
+    if len({s.id for s in students}) < len(students):
+        raise UsageError("two student images have the same file name: enhanced ones can't be told apart")
+    other_students, other_teachers = ([s for s in side if not within(s.id, split)][:limit] for side in ordered)
+    if not other_students or not other_teachers:
+        return (students, teachers), (students, teachers)
+    return (students, teachers), (other_students, other_teachers)
+
+
+def _match(students: Sequence[Sample], folder: Path) -> list[Picture]:
+    """The enhanced image of each student image, by file name."""
+    by_id = {sample.id: sample for sample in list_samples([folder], (0, 1))}
+    missing = [s.path.name for s in students if s.id not in by_id]
+    if missing:
+        raise UsageError(
+            f"{folder} lacks {len(missing)} of {len(students)} student images, e.g. {missing[0]}: "
+            "enhance the same folder with the same --split first"
+        )
+    return pictures([by_id[s.id] for s in students])
+
+
+def _filtered(sample: Sample, filter: Filter, looks: tuple[Look, Look]) -> Picture:
+    made = repr((filter, [(look.mean.tolist(), look.spread.tolist()) for look in looks]))
+    return Picture(sample, lambda pixels, id: filter(pixels, id, *looks), made)
+
+
+def _tune(
+    students: Sequence[Picture],
+    teachers: Sequence[Picture],
+    projection: Projection,
+    extractor: Extractor,
+    looks: tuple[Look, Look],
+) -> Mapping[str, Filter]:
+    """The filters that bring student images nearest to the teacher's."""
+    teacher = projection([picture.sample.id for picture in teachers], map(extractor, teachers))
+    some = students[:: -(-len(students) // TUNED_ON)]
+    ids = [picture.sample.id for picture in some]
+    groups = groups_of([*ids, *teacher.ids])
+
+    with progress("tuning baselines", 64) as bar:
+
+        def score(filter: Filter) -> float:
+            filtered = [_filtered(picture.sample, filter, looks) for picture in some]
+            points = projection(ids, map(extractor, filtered))
+            bar.advance()
+            return -float(Gap(points, teacher, groups).kid(points, "teacher")[0])
+
+        return tune(score)
+
+
+def _distances(name: str, points: Points, gap: Gap) -> Row:
+    """A set to itself: one half to the other."""
+    n = len(points.ids)
+    kid, fd = {}, {}
+    for side in ("student", "teacher"):
+        if name == side:
+            kid[side] = gap.floor(side, lambda halves, half: halves.kid(half, "teacher"))
+            fd[side] = gap.floor(side, lambda halves, half: halves.fd(half, "teacher"))
+        else:
+            kid[side], fd[side] = gap.kid(points, side), gap.fd(points, side)
+    row = {f"fd_{side}": interval(fd[side], n, corrected=True) for side in fd}
+    row |= {"fd_diff": interval(fd["student"] - fd["teacher"], n, corrected=True)}
+    row |= {f"kid_{side}": interval(kid[side], n) for side in kid}
+    itself = Value(None, n=n, why=ITSELF)
+    return row | {"gap_closed": itself if name in ("student", "teacher") else gap.closed(points)}
+
+
+def _likeness(rows: Mapping[str, Sequence[Picture]], device: torch.device) -> dict[str, Row]:
+    """Likeness to the own student images, and identity, of all rows but the teacher."""
+    compare = Comparison(device)
+    found: dict[str, Row] = {name: {} for name in rows}
+    for name, row in rows.items():
+        compared: list[Similarity] = []
+        for own, picture in zip(rows["student"], progressed(f"likeness, {name}", row), strict=True):
+            try:
+                compared.append(compare(own.pixels(), picture.pixels()))
+            except ImageError:
+                raise
+            except Failure as error:
+                raise Failure(f"{picture.sample.path} {error}") from error
+        for metric in ("ssim_student", "psnr_student", "lpips_student", "periodic"):
+            values = [getattr(one, metric) for one in compared]
+            if name == "student" and metric != "periodic":
+                found[name][metric] = Value(None, n=len(values), why=ITSELF)
+            else:
+                found[name][metric] = mean_value(values)
+    try:
+        faces = load_faces()
+    except Failure as error:
+        for row_found in found.values():
+            row_found["identity"] = Value(None, why=str(error))
+        return found
+    own_faces = list(faces.each(rows["student"], "faces, student"))
+    for name, row in rows.items():
+        if name != "student":
+            found[name] |= identity(own_faces, list(faces.each(row, f"faces, {name}")))
+    return found

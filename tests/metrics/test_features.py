@@ -1,0 +1,111 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from undistill.dataset.read import list_samples
+from undistill.errors import Failure, UsageError
+from undistill.images import Pixels
+from undistill.metrics.features import (
+    CROPS,
+    SIDE,
+    Extractor,
+    Features,
+    Picture,
+    cache_folder,
+    cut_crops,
+    load_extractor,
+    pictures,
+)
+
+CPU = torch.device("cpu")
+Folders = Callable[..., Path]
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.integers(1, 700), st.integers(1, 700))
+def test_crops_of_any_size(height: int, width: int) -> None:
+    crops = cut_crops(np.full((height, width, 3), 128, np.uint8))
+    assert crops.shape == (CROPS, 3, SIDE, SIDE)
+    assert torch.allclose(crops, torch.tensor(128 / 127.5 - 1), atol=1e-6)
+
+
+def test_crops_are_the_middle_and_the_corners_of_the_central_square() -> None:
+    rows, columns = np.mgrid[:1000, :500]
+    pixels = np.stack([rows // 4, columns // 2, 0 * rows], -1).astype(np.uint8)
+    corners = [((crop[:2, 0, 0] + 1) * 127.5).round().tolist() for crop in cut_crops(pixels)]
+    assert corners == [[(388 // 4), 138 // 2], [276 // 4, 26 // 2], [276 // 4, 125], [125, 26 // 2], [125, 125]]
+
+
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [("alex-1", 64), ("alex-2", 192), ("alex-3", 384), ("alex-4", 256), ("alex-5", 256), ("efficientnet-lite0", 1280)],
+)
+def test_the_offline_extractors(name: str, size: int) -> None:
+    random = np.random.default_rng(0)
+    smooth, rough = np.full((230, 230, 3), 90, np.uint8), random.integers(0, 255, (230, 230, 3), dtype=np.uint8)
+    extractor = load_extractor(name, CPU)
+    a, b = extractor.look(smooth), extractor.look(rough)
+    assert a.shape == (CROPS, size)
+    assert np.linalg.norm(a[0] - b[0]) > 10 * np.linalg.norm(a[0] - a[1])
+
+
+def test_efficientnet_knows_an_astronaut() -> None:
+    """The weights sit where they belong: ImageNet's class of a portrait of an astronaut is no noise."""
+    from skimage.data import astronaut
+
+    from undistill.metrics.features import EfficientNetLite0
+
+    network = EfficientNetLite0().eval()
+    with torch.inference_mode():
+        features = network(cut_crops(astronaut())[:1])  # type: ignore[no-untyped-call]
+        logits = network.network._fc(features)[0]
+    military_uniform, neck_brace, bow_tie, space_shuttle, suit, sunglass = 652, 678, 457, 812, 834, 836
+    portrait = {military_uniform, neck_brace, bow_tie, space_shuttle, suit, sunglass}
+    assert portrait & set(logits.topk(10).indices.tolist())
+
+
+def test_the_cache_is_keyed_by_content_and_change(image_folder: Folders) -> None:
+    samples = list_samples([image_folder("in", 2)], (0, 1))
+    asked: list[Pixels] = []
+
+    def look(pixels: Pixels) -> Features:
+        asked.append(pixels)
+        return np.asarray(pixels.mean((0, 1), dtype=np.float32)[None])
+
+    extractor = Extractor("mean", look)
+    first = list(extractor.each(pictures(samples), "in"))
+    again = list(extractor.each(pictures(samples), "in"))
+    assert len(asked) == 2
+    assert np.array_equal(first, again)
+
+    dark = Picture(samples[0], lambda pixels, id: pixels // 2, "half")
+    assert extractor(dark)[0] == pytest.approx(first[0][0] / 2, abs=0.5)
+    samples[0].path.write_bytes(samples[1].path.read_bytes())
+    assert np.array_equal(extractor(Picture(samples[0])), first[1])
+    assert len(asked) == 3
+
+
+def test_a_broken_cache_is_mended(image_folder: Folders) -> None:
+    picture = Picture(list_samples([image_folder("in", 1)], (0, 1))[0])
+    extractor = Extractor("one", lambda pixels: np.ones((1, 1), np.float32))
+    extractor(picture)
+    (kept,) = (cache_folder() / "features" / "one").iterdir()
+    kept.write_bytes(kept.read_bytes()[:-2])
+    assert extractor(picture).shape == (1, 1)
+    assert np.load(kept).shape == (1, 1)
+
+
+def test_what_is_not_there_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UsageError, match="take one of alex-1"):
+        load_extractor("vgg", CPU)
+    monkeypatch.setitem(__import__("sys").modules, "torch_fidelity", None)
+    with pytest.raises(Failure, match=r"undistill\[inception\]"):
+        load_extractor("inception-64", CPU)
+    monkeypatch.setitem(__import__("sys").modules, "transformers", None)
+    with pytest.raises(Failure, match="pip install transformers"):
+        load_extractor("clip", CPU)
