@@ -81,4 +81,4 @@ def share(hits: int, n: int) -> Value:
     p, z = hits / n, 1.959964
     centre = (p + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * float(np.sqrt(p * (1 - p) / n + z * z / (4 * n * n)))
-    return Value(p, centre - half, centre + half, n)
+    return Value(p, max(0.0, centre - half), min(1.0, centre + half), n)
