@@ -161,10 +161,7 @@ class Enhancer:
         return z.float()
 
     def _padded(self, length: int) -> int:
-        return max(self._round_up(length), self._round_up(self.head.smallest))
-
-    def _round_up(self, length: int) -> int:
-        return -(-length // self.head.multiple) * self.head.multiple
+        return self.head.round_up(max(length, self.head.smallest))
 
 
 def _mix(original: Tensor, x: Tensor, z: Tensor, strength: float) -> Tensor:

@@ -112,6 +112,10 @@ class Head(
         y = self.body(x)
         return x + y if self.residual else y
 
+    def round_up(self, length: int) -> int:
+        """The next multiple that the head takes, px."""
+        return -(-length // self.multiple) * self.multiple
+
     def initialise(self, last: nn.Module) -> None:
         """He's weights (2015), so that features keep their size even without normalisation.
 
@@ -147,7 +151,7 @@ class Head(
         )
 
     def _gflop(self, size: int) -> float:
-        side = -(-size // self.multiple) * self.multiple
+        side = self.round_up(size)
         with torch.device("meta"):
             twin = type(self)(**self.config)
             counter = FlopCounterMode(display=False)
@@ -157,7 +161,7 @@ class Head(
 
     @torch.no_grad()
     def _bf16_psnr(self) -> float:
-        side = -(-max(self.smallest, 64) // self.multiple) * self.multiple
+        side = self.round_up(max(self.smallest, 64))
         device = next(self.parameters()).device
         # Smooth noise, since white noise is nothing like a picture.
         noise = torch.rand(1, 3, side // 4, side // 4, generator=torch.Generator().manual_seed(0)) * 2 - 1

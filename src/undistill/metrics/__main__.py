@@ -14,19 +14,24 @@ from typing import Annotated
 import numpy as np
 import torch
 import typer
-from scipy.stats import t
 
 from undistill.dataset.read import list_samples
-from undistill.dataset.split import parse_split, within
+from undistill.dataset.split import parse_split
 from undistill.errors import UsageError
 from undistill.images import read_rgb
 from undistill.metrics.appearance import appearance
-from undistill.metrics.distance import DIMENSIONS, Gap, Points, Projection, cubic, gaussian
+from undistill.metrics.distance import DIMENSIONS, Gap, Kernel, Points, Projection, cubic, gaussian
+from undistill.metrics.evaluate import Sides, divide
 from undistill.metrics.features import Features, cut_crops, load_extractor, pictures
-from undistill.metrics.jackknife import Vector, groups_of, interval, mean_value
+from undistill.metrics.jackknife import Vector, groups_of, interval, mean_value, standard_error
 from undistill.progress import progressed
 
 Space = Callable[[Sequence[str], Sequence[Features]], Points]
+DISTANCES: dict[str, tuple[Kernel, Callable[[Gap, Points, str], Vector]]] = {
+    "KID, Gaussian": (gaussian, Gap.kid),
+    "KID, cubic": (cubic, Gap.kid),
+    "FD": (gaussian, Gap.fd),
+}
 
 
 def standardised(fitted: Sequence[Features], *, each: bool) -> Space:
@@ -36,8 +41,7 @@ def standardised(fitted: Sequence[Features], *, each: bool) -> Space:
     return lambda ids, features: Points(ids, ((np.stack(list(features)) - crops.mean(0)) / spread).astype(np.float32))
 
 
-def unwhitened(fitted: Sequence[Features]) -> Space:
-    project = Projection(fitted)
+def unwhitened(project: Projection) -> Space:
     scale = project.spread / np.sqrt(np.square(project.spread).mean())
 
     def space(ids: Sequence[str], features: Sequence[Features]) -> Points:
@@ -47,17 +51,11 @@ def unwhitened(fitted: Sequence[Features]) -> Space:
     return space
 
 
-def _print_appearance(
-    student: Sequence[Path], teacher: Sequence[Path], span: tuple[float, float], min_side: int
-) -> None:
+def _print_appearance(sides: Sides) -> None:
     print("| | middle: student | teacher | corners: student | teacher |")
     print("| --- | --- | --- | --- | --- |")
     rows: dict[str, list[str]] = {}
-    seen = []
-    for folders in (student, teacher):
-        samples = list_samples(folders, (0, 1), min_side=min_side)
-        outside = [sample for sample in samples if not within(sample.id, span)]
-        seen.append([cut_crops(read_rgb(sample.path)) for sample in progressed("appearance", outside)])
+    seen = [[cut_crops(read_rgb(sample.path)) for sample in progressed("appearance", side)] for side in sides]
     for crops in (slice(0, 1), slice(1, None)):
         for side in seen:
             found = [appearance(image[crops]) for image in side]
@@ -77,44 +75,37 @@ def main(
     split: Annotated[str, typer.Option()] = "0.5:1",
     min_side: Annotated[int, typer.Option()] = 0,
 ) -> None:
-    span = parse_split(split)
-    _print_appearance([student], teacher, span, min_side)
+    everything = [list_samples(folders, (0, 1), min_side=min_side) for folders in ([student], teacher)]
+    inside, outside = divide((everything[0], everything[1]), parse_split(split))
+    _print_appearance(outside)
+    groups = groups_of(sample.id for side in inside for sample in side)
     print("| features | space | distance | gap | gap / error | floors: student, teacher |")
     print("| --- | --- | --- | --- | --- | --- |")
     for name in ("alex-1", "alex-2", "alex-3", "alex-4", "alex-5", "efficientnet-lite0"):
         extractor = load_extractor(name, torch.device("cpu"))
-        sides = []
-        fitted: list[Features] = []
-        for folders in ([student], teacher):
-            samples = list_samples(folders, (0, 1), min_side=min_side)
-            inside = [sample for sample in samples if within(sample.id, span)]
-            outside = [sample for sample in samples if not within(sample.id, span)]
-            fitted += extractor.each(pictures(outside), name)
-            sides.append(([s.id for s in inside], list(extractor.each(pictures(inside), name))))
+        fitted = list(extractor.each(pictures([*outside[0], *outside[1]]), name))
+        sides = [([s.id for s in side], list(extractor.each(pictures(side), name))) for side in inside]
+        whitened = Projection(fitted)
         spaces: dict[str, Space] = {
             "as they are": standardised(fitted, each=False),
             "standardised": standardised(fitted, each=True),
-            f"PCA {DIMENSIONS}": unwhitened(fitted),
-            f"whitened {DIMENSIONS}": Projection(fitted),
+            f"PCA {DIMENSIONS}": unwhitened(whitened),
+            f"whitened {DIMENSIONS}": whitened,
             "whitened 16": Projection(fitted, 16),
         }
-        groups = groups_of(id for ids, _ in sides for id in ids)
         for space, project in spaces.items():
             x, y = (project(ids, features) for ids, features in sides)
-            for distance, kernel in (("KID, Gaussian", gaussian), ("KID, cubic", cubic), ("FD", None)):
-                if kernel is None and x.x.shape[-1] > 4 * DIMENSIONS:
+            for distance, (kernel, measure) in DISTANCES.items():
+                biased = measure is Gap.fd
+                if biased and x.x.shape[-1] > 4 * DIMENSIONS:
                     continue  # more dimensions than images
-                gap = Gap(x, y, groups, kernel=kernel or gaussian)
-
-                def measure(gap: Gap, points: Points, fd: bool = kernel is None) -> Vector:
-                    return (gap.fd if fd else gap.kid)(points, "teacher")
-
-                corrected = kernel is None
-                found = interval(measure(gap, x), len(x.ids), corrected)
-                floors = [interval(gap.floor(side, measure), 0, corrected).value for side in ("student", "teacher")]
-                if found.value is None or found.high is None or None in floors:
+                gap = Gap(x, y, groups, kernel=kernel)
+                theta = measure(gap, x, "teacher")
+                found = interval(theta, len(x.ids), biased)
+                floors = [interval(gap.floor(side, measure), 0, biased).value for side in ("student", "teacher")]
+                if found.value is None or None in floors:
                     continue
-                error = (found.high - found.value) / t.ppf(0.975, len(set(groups.values())) - 1)
+                error = standard_error(theta)
                 cells = f"{found.value:.3g} | {found.value / error:.1f} | {floors[0]:.2g}, {floors[1]:.2g}"
                 print(f"| {name} | {space} | {distance} | {cells} |", flush=True)
 

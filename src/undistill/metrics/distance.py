@@ -26,9 +26,9 @@ Float = NDArray[np.float64]
 Kernel = Callable[[Features, Features], NDArray[np.float32]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Points:
-    """A set of images in the space of a `Projection`: their ids, and (n, crops, d) features."""
+    """A set of images in the space of a `Projection`: their ids, and (n, crops, d) features. Equal only to itself."""
 
     ids: Sequence[str]
     x: Features
@@ -126,10 +126,8 @@ class Gap:
         self.count = max(groups.values()) + 1
         self.spread = np.ones(student.x.shape[-1]) if spread is None else spread
         self.kernel = kernel
-        self._within = {side: self._mean(points, points) for side, points in self._sides().items()}
-
-    def _sides(self) -> dict[str, Points]:
-        return {"student": self.student, "teacher": self.teacher}
+        self.sides = {"student": student, "teacher": teacher}
+        self._means: dict[tuple[Points, Points], Vector] = {}
 
     def kid(self, x: Points, side: str) -> Vector:
         """Unbiased squared MMD (Gretton et al. 2012, eq. 3) of x to the student's or the teacher's images.
@@ -138,21 +136,21 @@ class Gap:
         one id are never compared: so this is the mean over all ways to give each side prompts of its own, and D of a
         set to itself is 0.
         """
-        other = self._sides()[side]
-        return self._mean(x, x) + self._within[side] - 2 * self._mean(x, other)
+        other = self.sides[side]
+        return self._mean(x, x) + self._mean(other, other) - 2 * self._mean(x, other)
 
     def fd(self, x: Points, side: str) -> Vector:
         """Fréchet distance of Gaussians (Dowson & Landau 1982) of all crops; its bias is not taken away."""
-        return self._frechet(x, self._sides()[side])
+        return self._frechet(x, self.sides[side])
 
-    def floor(self, side: str, distance: Callable[["Gap", Points], Vector]) -> Vector:
-        """The distance of one half of a side to its other half."""
-        points = self._sides()[side]
+    def floor(self, side: str, distance: Callable[["Gap", Points, str], Vector]) -> Vector:
+        """The distance, `Gap.kid` or `Gap.fd`, of one half of a side to its other half."""
+        points = self.sides[side]
         order = sorted(set(points.ids), key=_shuffled)
         half = set(order[: len(order) // 2])
         other = points.only(lambda id: id not in half)
         halves = Gap(points.only(half.__contains__), other, self.groups, self.spread, self.kernel)
-        return distance(halves, halves.student)
+        return distance(halves, halves.student, "teacher")
 
     def closed(self, x: Points) -> Value:
         """Gap closed; null where the interval of the denominator holds 0."""
@@ -174,7 +172,12 @@ class Gap:
         return interval((student - enhanced) / (student - teacher), n)
 
     def _mean(self, a: Points, b: Points) -> Vector:
-        """The mean kernel of images of different ids; (G + 1,)."""
+        """The mean kernel of images of different ids; (G + 1,). Found once for each two sets."""
+        if (a, b) not in self._means:
+            self._means[a, b] = self._mean_kernel(a, b)
+        return self._means[a, b]
+
+    def _mean_kernel(self, a: Points, b: Points) -> Vector:
         sums, counts = np.zeros((2, self.count, self.count))
         places_a, places_b = (np.array([self.groups[id] for id in points.ids]) for points in (a, b))
         names_a, names_b = np.asarray(a.ids), np.asarray(b.ids)
@@ -209,9 +212,10 @@ class Gap:
             counts[group] += len(crops)
             sums[group] += crops.sum(0)
             squares[group] += crops.T @ crops
+        parts = [(part, part.sum(0)) for part in (counts, sums, squares)]
         moments = []
         for left in (None, *range(self.count)):
-            n, total, square = (part.sum(0) - (0 if left is None else part[left]) for part in (counts, sums, squares))
+            n, total, square = (whole - (0 if left is None else part[left]) for part, whole in parts)
             with np.errstate(invalid="ignore", divide="ignore"):  # too few are left: see `interval`
                 mean = total / n
                 moments.append((mean, (square - n * np.outer(mean, mean)) / (n - 1)))

@@ -9,12 +9,13 @@ import torch
 from undistill.dataset.read import Sample, list_samples
 from undistill.dataset.split import position, within
 from undistill.errors import Failure, UsageError
-from undistill.images import ImageError
+from undistill.images import to_tensor
 from undistill.metrics.baselines import Filter, Look, look_of, tune
 from undistill.metrics.distance import ENOUGH_FOR_FD, Gap, Points, Projection
 from undistill.metrics.faces import identity, load_faces
 from undistill.metrics.features import CROPS, SIDE, Extractor, Picture, load_extractor, pictures
 from undistill.metrics.jackknife import Value, groups_of, interval, mean_value
+from undistill.metrics.periodic import periodic
 from undistill.metrics.results import ITSELF, Results, Row
 from undistill.metrics.similarity import Comparison, Similarity
 from undistill.progress import progress, progressed
@@ -57,7 +58,7 @@ def evaluate(
         if name in NAMES:
             raise UsageError(f"{name} is a row of its own: give the enhanced images another name")
     everything = (list_samples([student], (0, 1), min_side=min_side), list_samples(teacher, (0, 1), min_side=min_side))
-    measured, rest = _divide(everything, split, limit)
+    measured, rest = divide(everything, split, limit)
     students, teachers = measured
     sets = {name: _match(students, folder) for name, folder in enhanced.items()}
     extractor = load_extractor(features, device)
@@ -100,7 +101,7 @@ def evaluate(
 Sides = tuple[list[Sample], list[Sample]]
 
 
-def _divide(sides: Sides, split: tuple[float, float], limit: int | None) -> tuple[Sides, Sides]:
+def divide(sides: Sides, split: tuple[float, float], limit: int | None = None) -> tuple[Sides, Sides]:
     """The images of the split, and the rest of them: the same where the split leaves none."""
     ordered = [sorted(side, key=lambda sample: position(sample.id)) for side in sides]
     students, teachers = ([s for s in side if within(s.id, split)][:limit] for side in ordered)
@@ -143,7 +144,7 @@ def _tune(
     teacher = projection([picture.sample.id for picture in teachers], map(extractor, teachers))
     some = students[:: -(-len(students) // TUNED_ON)]
     ids = [picture.sample.id for picture in some]
-    groups = groups_of([*ids, *teacher.ids])
+    gap = Gap(projection(ids, map(extractor, some)), teacher, groups_of([*ids, *teacher.ids]))
 
     with progress("tuning baselines", 64) as bar:
 
@@ -151,7 +152,7 @@ def _tune(
             filtered = [_filtered(picture.sample, filter, looks) for picture in some]
             points = projection(ids, map(extractor, filtered))
             bar.advance()
-            return -float(Gap(points, teacher, groups).kid(points, "teacher")[0])
+            return -float(gap.kid(points, "teacher")[0])
 
         return tune(score)
 
@@ -162,8 +163,8 @@ def _distances(name: str, points: Points, gap: Gap) -> Row:
     kid, fd = {}, {}
     for side in ("student", "teacher"):
         if name == side:
-            kid[side] = gap.floor(side, lambda halves, half: halves.kid(half, "teacher"))
-            fd[side] = gap.floor(side, lambda halves, half: halves.fd(half, "teacher"))
+            kid[side] = gap.floor(side, Gap.kid)
+            fd[side] = gap.floor(side, Gap.fd)
         else:
             kid[side], fd[side] = gap.kid(points, side), gap.fd(points, side)
     row = {f"fd_{side}": interval(fd[side], n, corrected=True) for side in fd}
@@ -179,19 +180,20 @@ def _likeness(rows: Mapping[str, Sequence[Picture]], device: torch.device) -> di
     found: dict[str, Row] = {name: {} for name in rows}
     for name, row in rows.items():
         compared: list[Similarity] = []
+        nets: list[float] = []
         for own, picture in zip(rows["student"], progressed(f"likeness, {name}", row), strict=True):
-            try:
-                compared.append(compare(own.pixels(), picture.pixels()))
-            except ImageError:
-                raise
-            except Failure as error:
-                raise Failure(f"{picture.sample.path} {error}") from error
-        for metric in ("ssim_student", "psnr_student", "lpips_student", "periodic"):
+            pixels = picture.pixels()
+            nets.append(float(periodic(to_tensor(pixels)[None].to(device))[0]))
+            if name != "student":
+                student = own.pixels()
+                try:
+                    compared.append(compare(student, pixels))
+                except Failure as error:
+                    raise Failure(f"{picture.sample.path} {error}") from error
+        for metric in ("ssim_student", "psnr_student", "lpips_student"):
             values = [getattr(one, metric) for one in compared]
-            if name == "student" and metric != "periodic":
-                found[name][metric] = Value(None, n=len(values), why=ITSELF)
-            else:
-                found[name][metric] = mean_value(values)
+            found[name][metric] = mean_value(values) if values else Value(None, n=len(row), why=ITSELF)
+        found[name]["periodic"] = mean_value(nets)
     try:
         faces = load_faces()
     except Failure as error:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from undistill.atomic import replacing
 from undistill.dataset.read import Sample
 from undistill.errors import Failure, UsageError, first_line
-from undistill.images import Pixels, read_rgb
+from undistill.images import Pixels, read_rgb, to_tensor
 from undistill.losses import LPIPS
 from undistill.progress import progressed
 
@@ -130,7 +130,7 @@ def cut_crops(pixels: Pixels) -> Tensor:
         top = round((height - SIDE - rows) / 2 + y * rows)
         left = round((width - SIDE - columns) / 2 + x * columns)
         crops.append(pixels[top : top + SIDE, left : left + SIDE])
-    return torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).float() / 127.5 - 1
+    return to_tensor(np.stack(crops))
 
 
 @dataclass(frozen=True)
@@ -181,7 +181,6 @@ class Extractor:
             seen: Features = np.load(kept, allow_pickle=False)
         except (OSError, ValueError, EOFError):  # none, or a broken one
             seen = self.look(picture.pixels())
-            kept.parent.mkdir(parents=True, exist_ok=True)
             with replacing(kept) as beside, beside.open("wb") as file:
                 np.save(file, seen, allow_pickle=False)
         return seen

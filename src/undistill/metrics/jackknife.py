@@ -57,9 +57,15 @@ def interval(theta: Vector, n: int, corrected: bool = False) -> Value:
     if not np.isfinite(theta).all():
         return Value(None, n=n, why="too few images")
     value = count * full - (count - 1) * float(left_out.mean()) if corrected else full
-    error = float(np.sqrt((count - 1) / count * np.square(left_out - left_out.mean()).sum()))
-    half = float(t.ppf(0.975, count - 1)) * error
+    half = float(t.ppf(0.975, count - 1)) * standard_error(theta)
     return Value(value, value - half, value + half, n)
+
+
+def standard_error(theta: Vector) -> float:
+    """Of the first entry, by the delete-a-group jackknife."""
+    left_out = theta[1:]
+    count = len(left_out)
+    return float(np.sqrt((count - 1) / count * np.square(left_out - left_out.mean()).sum()))
 
 
 def mean_value(values: Sequence[float]) -> Value:

@@ -1,4 +1,4 @@
-"""How far an image is from its own student image: SSIM, PSNR, LPIPS; and how much of a net is in it.
+"""How far an image is from its own student image: SSIM, PSNR, LPIPS.
 
 SSIM and PSNR can't tell sharp from blurred, as the paper remarks; they are here because people ask for them.
 """
@@ -6,13 +6,11 @@ SSIM and PSNR can't tell sharp from blurred, as the paper remarks; they are here
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 from undistill.errors import Failure
-from undistill.images import Pixels
+from undistill.images import Pixels, to_tensor
 from undistill.losses import LPIPS
-from undistill.metrics.periodic import periodic
 
 
 @dataclass(frozen=True)
@@ -22,7 +20,6 @@ class Similarity:
     ssim_student: float
     psnr_student: float
     lpips_student: float
-    periodic: float
 
 
 class Comparison:
@@ -41,18 +38,12 @@ class Comparison:
             raise Failure(
                 f"is {image.shape[1]} x {image.shape[0]} px, its student image {student.shape[1]} x {student.shape[0]}"
             )
-        x, z = (self._tensor(pixels) for pixels in (student, image))
+        x, z = (to_tensor(pixels)[None].to(self.device) for pixels in (student, image))
         ssim = structural_similarity_index_measure(z, x, data_range=2.0)
-        if not isinstance(ssim, Tensor):
-            raise TypeError("torchmetrics gave more than one figure")
         # Equal images have no finite PSNR: half of the last bit of 8 stands for them.
         noise = torch.maximum((x - z).square().mean(), torch.tensor((1 / 255) ** 2 / 4, device=self.device))
         return Similarity(
-            ssim_student=float(ssim),
+            ssim_student=float(ssim),  # type: ignore[arg-type]  # a tuple only if asked for more
             psnr_student=float(10 * torch.log10(4 / noise)),
             lpips_student=float(self.lpips(x, z)),
-            periodic=float(periodic(z)[0]),
         )
-
-    def _tensor(self, pixels: Pixels) -> Tensor:
-        return torch.from_numpy(pixels.copy()).to(self.device).permute(2, 0, 1)[None].float() / 127.5 - 1

@@ -1,4 +1,4 @@
-"""CUT's training (Park et al. 2020), for any head as generator: one-sided, half the cost of a cycle."""
+"""CUT's training (Park et al. 2020), for any head as generator: one-sided, without a way back."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from undistill.heads import Head, PatchGAN
 from undistill.losses import ImagePool, PatchNCE, adversarial, pool_random, tone
+from undistill.training.adversarial import decayed, judge, weighted
 from undistill.training.average import Average
 from undistill.training.recipe import ContrastiveRecipe, build_head
 
@@ -31,7 +32,7 @@ class Contrastive:
         self.recipe = recipe
         generator = build_head(recipe.head)
         with torch.no_grad():
-            side = -(-generator.smallest // generator.multiple) * generator.multiple
+            side = generator.round_up(generator.smallest)
             channels = [maps.shape[1] for maps in generator.encode(torch.zeros(1, 3, side, side))]
         self.networks: dict[str, nn.Module] = {
             "G": generator,
@@ -52,8 +53,7 @@ class Contrastive:
         self.D, self.P = (fabric.setup_module(self.networks[name]) for name in ("D", "P"))
 
     def learning_rate(self, progress: float) -> float:
-        """Constant in the first half, then falling linearly to 0. `progress` in [0, 1)."""
-        return self.recipe.lr * min(1.0, 2 * (1 - progress))
+        return decayed(self.recipe.lr, progress)
 
     def step(self, batches: Sequence[Batch], step: int) -> dict[str, Tensor]:
         """One step of the generator, then one of the discriminator, each over all the batches."""
@@ -77,11 +77,8 @@ class Contrastive:
         self.networks["D"].requires_grad_(True)
         self.optimizers["discriminator"].zero_grad()
         random = pool_random(self.recipe.seed, step, 0)
-        for (_, y), fake in zip(batches, fakes, strict=True):
-            shown = self.pool.exchange(fake, random)
-            loss = 0.5 * (adversarial(self.D(y), real=True) + adversarial(self.D(shown), real=False))
-            self.fabric.backward(loss * share)
-            totals["loss_discriminator"] = totals["loss_discriminator"] + loss.detach() * share
+        both = [(y, fake) for (_, y), fake in zip(batches, fakes, strict=True)]
+        totals["loss_discriminator"] = judge(self.fabric, self.D, self.pool, both, random)
         self.optimizers["discriminator"].step()
         return totals
 
@@ -91,17 +88,23 @@ class Contrastive:
         """The terms of the generator's loss that the recipe gives a weight, by their columns."""
         losses = {"loss_gan": adversarial(self.D(fake), real=True)}
         if self.recipe.contrast:
-            losses["loss_contrast"] = self.P(forward.encode(x), forward.encode(fake), places)
+            losses["loss_contrast"] = self._contrast(forward, x, fake, places)
         if self.recipe.identity:
-            losses["loss_identity"] = self.P(forward.encode(y), forward.encode(forward(y)), places)
+            losses["loss_identity"] = self._contrast(forward, y, forward(y), places)
         if self.recipe.tone:
             losses["loss_tone"] = tone(x, fake, self.recipe.slack)
         return losses
 
+    def _contrast(self, forward: Any, x: Tensor, z: Tensor, places: np.random.Generator) -> Tensor:
+        with torch.no_grad():  # patches of the input only serve as keys
+            keys = forward.encode(x)
+        loss: Tensor = self.P(keys, forward.encode(z), places)
+        return loss
+
     def _weighted(self, losses: dict[str, Tensor]) -> Tensor:
         recipe = self.recipe
         weights = {"loss_contrast": recipe.contrast, "loss_identity": recipe.identity, "loss_tone": recipe.tone}
-        return torch.stack([weights.get(name, 1.0) * loss for name, loss in losses.items()]).sum()
+        return weighted(losses, weights)
 
     @torch.no_grad()
     def validate(self, batches: Iterable[Batch]) -> dict[str, float]:

@@ -10,6 +10,7 @@ from torchmetrics.functional.image import structural_similarity_index_measure
 
 from undistill.heads import Head, PatchGAN
 from undistill.losses import ImagePool, adversarial, l1, pool_random, tone
+from undistill.training.adversarial import decayed, judge, weighted
 from undistill.training.average import Average
 from undistill.training.recipe import UnpairedRecipe, build_head
 
@@ -48,8 +49,7 @@ class Unpaired:
         self.G, self.F, self.D_Y, self.D_X = (fabric.setup_module(network) for network in self.networks.values())
 
     def learning_rate(self, progress: float) -> float:
-        """Constant in the first half, then falling linearly to 0. `progress` in [0, 1)."""
-        return self.recipe.lr * min(1.0, 2 * (1 - progress))
+        return decayed(self.recipe.lr, progress)
 
     def step(self, batches: Sequence[Batch], step: int) -> dict[str, Tensor]:
         """One step of the generators, then one of the discriminators, each over all the batches."""
@@ -74,13 +74,11 @@ class Unpaired:
         self._learn(discriminators=True)
         self.optimizers["discriminators"].zero_grad()
         for side, pool in enumerate(self.pools.values()):
-            judge = (self.D_Y, self.D_X)[side]
+            discriminator = (self.D_Y, self.D_X)[side]
+            both = [(batch[1 - side], fake[side]) for batch, fake in zip(batches, fakes, strict=True)]
             random = pool_random(recipe.seed, step, side)
-            for batch, fake in zip(batches, fakes, strict=True):
-                shown = pool.exchange(fake[side], random)
-                loss = 0.5 * (adversarial(judge(batch[1 - side]), real=True) + adversarial(judge(shown), real=False))
-                self.fabric.backward(loss * share)
-                totals["loss_discriminator"] = totals["loss_discriminator"] + loss.detach() * share
+            loss = judge(self.fabric, discriminator, pool, both, random)
+            totals["loss_discriminator"] = totals["loss_discriminator"] + loss
         self.optimizers["discriminators"].step()
         return totals
 
@@ -102,7 +100,7 @@ class Unpaired:
     def _weighted(self, losses: dict[str, Tensor]) -> Tensor:
         recipe = self.recipe
         weights = {"loss_cycle": recipe.cycle, "loss_identity": recipe.identity, "loss_tone": recipe.tone}
-        return torch.stack([weights.get(name, 1.0) * loss for name, loss in losses.items()]).sum()
+        return weighted(losses, weights)
 
     @torch.no_grad()
     def validate(self, batches: Iterable[Batch]) -> dict[str, float]:

@@ -1,0 +1,34 @@
+"""What training against discriminators shares: `Unpaired` and `Contrastive` are made of it."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from lightning_fabric import Fabric
+from numpy.random import Generator
+from torch import Tensor, nn
+
+from undistill.losses import ImagePool, adversarial
+
+
+def decayed(lr: float, progress: float) -> float:
+    """Constant in the first half, then falling linearly to 0 (Zhu et al. 2017). `progress` in [0, 1)."""
+    return lr * min(1.0, 2 * (1 - progress))
+
+
+def weighted(losses: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
+    """The sum of the losses, by their columns; those without a weight count once."""
+    return torch.stack([weights.get(name, 1.0) * loss for name, loss in losses.items()]).sum()
+
+
+def judge(
+    fabric: Fabric, discriminator: nn.Module, pool: ImagePool, sides: Sequence[tuple[Tensor, Tensor]], random: Generator
+) -> Tensor:
+    """Gradients for a discriminator from batches of real images and fakes, these by way of the pool; its mean loss."""
+    share = 1 / len(sides)
+    total = torch.zeros((), device=fabric.device)
+    for real, fake in sides:
+        shown = pool.exchange(fake, random)
+        loss = 0.5 * (adversarial(discriminator(real), real=True) + adversarial(discriminator(shown), real=False))
+        fabric.backward(loss * share)
+        total = total + loss.detach() * share
+    return total
