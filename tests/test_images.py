@@ -4,12 +4,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import ExifTags, Image, ImageCms, features
 from PIL.PngImagePlugin import PngInfo
 
-from undistill.images import FORMATS, ImageError, Picture, decode, encode, list_images, read_rgb, size_of
+from undistill.images import FORMATS, ImageError, Picture, decode, encode, list_images, read_rgb, size_of, to_tensor
 
 WRITABLE = ["PNG", "JPEG", "WEBP", "TIFF"] + (["AVIF"] if features.check("avif") else [])
 
@@ -255,3 +256,11 @@ def test_lists_images_in_order_without_hidden_ones(tmp_path: Path) -> None:
 def test_formats_are_what_pillow_calls_them() -> None:
     Image.init()
     assert set(WRITABLE) <= set(FORMATS)
+
+
+def test_pixels_to_tensors() -> None:
+    pixels = np.array([[[0, 51, 255], [255, 0, 102]]], np.uint8)  # one row of two
+    one = to_tensor(pixels)
+    assert one.shape == (3, 1, 2)
+    assert one[:, 0].T.flatten().tolist() == pytest.approx([-1, -0.6, 1, 1, -1, -0.2], abs=1e-6)
+    assert torch.equal(to_tensor(np.stack([pixels, pixels]))[1], one)
