@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from undistill.losses import LPIPS, ImagePool, PatchNCE, adversarial, gradient, l1, pool_random, tone
+from undistill.losses import LPIPS, ImagePool, PatchNCE, adversarial, chroma, gradient, l1, pool_random, tone
 
 
 def noise(seed: int) -> Tensor:
@@ -56,6 +56,13 @@ def test_slack_forgives_small_differences() -> None:
     x = torch.zeros(4)
     assert float(l1(x, torch.full((4,), 0.05), slack=0.1)) == pytest.approx(0.05**2 / 0.2)
     assert float(l1(x, torch.full((4,), 0.5), slack=0.1)) == pytest.approx(0.45)
+
+
+def test_chroma_sees_coloured_detail_alone() -> None:
+    x, detail = noise(0), noise(1)
+    assert float(chroma(x, x + detail[:, :1])) == pytest.approx(0, abs=1e-6)
+    assert float(chroma(x, x + torch.tensor([0.2, 0.0, -0.1]).view(3, 1, 1))) == pytest.approx(0, abs=1e-6)
+    assert float(chroma(x, x + detail)) > 0.1
 
 
 def test_tone_sees_light_and_not_texture() -> None:

@@ -46,6 +46,16 @@ def tone(x: Tensor, z: Tensor, slack: float = 0.0) -> Tensor:
     return l1(F.avg_pool2d(x, 16), F.avg_pool2d(z, 16), slack)
 
 
+def chroma(x: Tensor, z: Tensor) -> Tensor:
+    """GRAD between what is left of the images without their luminance (BT.601): no coloured grain, no fringes.
+
+    Texture may be drawn in luminance, and colour may shift where it shifts widely.
+    """
+    weights = torch.tensor([0.299, 0.587, 0.114], device=x.device).view(3, 1, 1)
+    difference = z - x
+    return gradient(torch.zeros_like(x), difference - (difference * weights).sum(1, keepdim=True))
+
+
 def adversarial(logits: Tensor, *, real: bool) -> Tensor:
     """LSGAN (Mao et al. 2017, eq. 9, a = 0, b = c = 1): mean (D - 1)^2 where D should say real, mean D^2 where fake."""
     target = torch.ones_like(logits) if real else torch.zeros_like(logits)

@@ -7,7 +7,8 @@ from lightning_fabric import Fabric
 from numpy.random import Generator
 from torch import Tensor, nn
 
-from undistill.losses import ImagePool, adversarial
+from undistill.losses import ImagePool, adversarial, chroma, tone
+from undistill.training.recipe import Adversarial
 
 
 def decayed(lr: float, progress: float) -> float:
@@ -15,9 +16,19 @@ def decayed(lr: float, progress: float) -> float:
     return lr * min(1.0, 2 * (1 - progress))
 
 
-def weighted(losses: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
-    """The sum of the losses, by their columns; those without a weight count once."""
-    return torch.stack([weights.get(name, 1.0) * loss for name, loss in losses.items()]).sum()
+def weighted(losses: Mapping[str, Tensor], recipe: Adversarial) -> Tensor:
+    """The sum of the losses, by their columns, each with the weight of that name in the recipe; L_GAN counts once."""
+    return torch.stack([getattr(recipe, name.removeprefix("loss_"), 1.0) * loss for name, loss in losses.items()]).sum()
+
+
+def held(recipe: Adversarial, sides: Sequence[tuple[Tensor, Tensor]]) -> dict[str, Tensor]:
+    """What holds outputs to their inputs, as far as the recipe gives it a weight, by the losses' columns."""
+    losses = {}
+    if recipe.tone:
+        losses["loss_tone"] = torch.stack([tone(x, z, recipe.slack) for x, z in sides]).sum()
+    if recipe.chroma:
+        losses["loss_chroma"] = torch.stack([chroma(x, z) for x, z in sides]).sum()
+    return losses
 
 
 def judge(

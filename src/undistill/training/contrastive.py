@@ -9,8 +9,8 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from undistill.heads import Head, PatchGAN
-from undistill.losses import ImagePool, PatchNCE, adversarial, pool_random, tone
-from undistill.training.adversarial import decayed, judge, weighted
+from undistill.losses import ImagePool, PatchNCE, adversarial, pool_random
+from undistill.training.adversarial import decayed, held, judge, weighted
 from undistill.training.average import Average
 from undistill.training.recipe import ContrastiveRecipe, build_head
 
@@ -21,10 +21,18 @@ class Contrastive:
     """G: student to teacher; D tells teacher images from G's; P embeds G's features of patches.
 
     L = L_GAN(G, D) + contrast x L_PatchNCE(x, G(x)) + identity x L_PatchNCE(y, G(y))  (Park et al. 2020, eq. 5, with
-    least squares for L_GAN) + tone x L_tone(x, G(x)), ours.
+    least squares for L_GAN) + tone x L_tone(x, G(x)) + chroma x L_chroma(x, G(x)), ours.
     """
 
-    columns: tuple[str, ...] = ("lr", "loss_gan", "loss_contrast", "loss_identity", "loss_tone", "loss_discriminator")
+    columns: tuple[str, ...] = (
+        "lr",
+        "loss_gan",
+        "loss_contrast",
+        "loss_identity",
+        "loss_tone",
+        "loss_chroma",
+        "loss_discriminator",
+    )
     validation_columns: tuple[str, ...] = ("val_loss",)
 
     def __init__(self, fabric: Fabric, recipe: ContrastiveRecipe) -> None:
@@ -67,7 +75,7 @@ class Contrastive:
         for x, y in batches:
             fake = self.G(x)
             losses = self._generator_losses(self.G, x, y, fake, places)
-            self.fabric.backward(self._weighted(losses) * share)
+            self.fabric.backward(weighted(losses, self.recipe) * share)
             fakes.append(fake.detach())
             for name, loss in losses.items():
                 totals[name] = totals[name] + loss.detach() * share
@@ -91,20 +99,13 @@ class Contrastive:
             losses["loss_contrast"] = self._contrast(forward, x, fake, places)
         if self.recipe.identity:
             losses["loss_identity"] = self._contrast(forward, y, forward(y), places)
-        if self.recipe.tone:
-            losses["loss_tone"] = tone(x, fake, self.recipe.slack)
-        return losses
+        return losses | held(self.recipe, [(x, fake)])
 
     def _contrast(self, forward: Any, x: Tensor, z: Tensor, places: np.random.Generator) -> Tensor:
         with torch.no_grad():  # patches of the input only serve as keys
             keys = forward.encode(x)
         loss: Tensor = self.P(keys, forward.encode(z), places)
         return loss
-
-    def _weighted(self, losses: dict[str, Tensor]) -> Tensor:
-        recipe = self.recipe
-        weights = {"loss_contrast": recipe.contrast, "loss_identity": recipe.identity, "loss_tone": recipe.tone}
-        return weighted(losses, weights)
 
     @torch.no_grad()
     def validate(self, batches: Iterable[Batch]) -> dict[str, float]:
@@ -115,7 +116,7 @@ class Contrastive:
         for x, y in batches:
             with self.fabric.autocast():
                 fake = forward(x)
-                losses.append(float(self._weighted(self._generator_losses(forward, x, y, fake, places))))
+                losses.append(float(weighted(self._generator_losses(forward, x, y, fake, places), self.recipe)))
         return {"val_loss": sum(losses) / len(losses)}
 
     @torch.no_grad()

@@ -121,6 +121,8 @@ class Adversarial(Common):
 
     tone: Annotated[float, Field(ge=0)] = 0.0
     """Weight of the loss that holds light and colour, averaged over 16 x 16 px, to the input's."""
+    chroma: Annotated[float, Field(ge=0)] = 0.0
+    """Weight of the loss that keeps coloured detail, other than the input's, out of the output."""
     slack: Annotated[float, Field(ge=0)] = 0.0
     """Cycle, identity and tone losses count differences below this quadratically; 0: L1, as published."""
     discriminator_width: Positive = 64

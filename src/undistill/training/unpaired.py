@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 from undistill.heads import Head, PatchGAN
-from undistill.losses import ImagePool, adversarial, l1, pool_random, tone
-from undistill.training.adversarial import decayed, judge, weighted
+from undistill.losses import ImagePool, adversarial, l1, pool_random
+from undistill.training.adversarial import decayed, held, judge, weighted
 from undistill.training.average import Average
 from undistill.training.recipe import UnpairedRecipe, build_head
 
@@ -21,10 +21,18 @@ class Unpaired:
     """G: student to teacher, F: teacher to student; D_Y tells teacher images from G's, D_X student images from F's.
 
     L = L_GAN(G, D_Y) + L_GAN(F, D_X) + cycle x L_cycle(G, F) + identity x L_identity(G, F)  (Zhu et al. 2017, eq. 3,
-    with least squares for L_GAN) + tone x L_tone(G, F), ours.
+    with least squares for L_GAN) + tone x L_tone(G, F) + chroma x L_chroma(G, F), ours.
     """
 
-    columns: tuple[str, ...] = ("lr", "loss_gan", "loss_cycle", "loss_identity", "loss_tone", "loss_discriminator")
+    columns: tuple[str, ...] = (
+        "lr",
+        "loss_gan",
+        "loss_cycle",
+        "loss_identity",
+        "loss_tone",
+        "loss_chroma",
+        "loss_discriminator",
+    )
     validation_columns: tuple[str, ...] = ("val_loss", "val_ssim_cycle")
 
     def __init__(self, fabric: Fabric, recipe: UnpairedRecipe) -> None:
@@ -63,7 +71,7 @@ class Unpaired:
         for x, y in batches:
             fake_y, fake_x = self.G(x), self.F(y)
             losses = self._generator_losses(self.G, self.F, x, y, fake_y, fake_x)
-            self.fabric.backward(self._weighted(losses) * share)
+            self.fabric.backward(weighted(losses, self.recipe) * share)
             fakes.append((fake_y.detach(), fake_x.detach()))
             for name, loss in losses.items():
                 totals[name] = totals[name] + loss.detach() * share
@@ -93,14 +101,7 @@ class Unpaired:
         }
         if self.recipe.identity:
             losses["loss_identity"] = l1(y, forward(y), slack) + l1(x, back(x), slack)
-        if self.recipe.tone:
-            losses["loss_tone"] = tone(x, fake_y, slack) + tone(y, fake_x, slack)
-        return losses
-
-    def _weighted(self, losses: dict[str, Tensor]) -> Tensor:
-        recipe = self.recipe
-        weights = {"loss_cycle": recipe.cycle, "loss_identity": recipe.identity, "loss_tone": recipe.tone}
-        return weighted(losses, weights)
+        return losses | held(self.recipe, [(x, fake_y), (y, fake_x)])
 
     @torch.no_grad()
     def validate(self, batches: Iterable[Batch]) -> dict[str, float]:
@@ -111,7 +112,7 @@ class Unpaired:
         for x, y in batches:
             with self.fabric.autocast():
                 fake_y, fake_x = forward(x), back(y)
-                losses.append(float(self._weighted(self._generator_losses(forward, back, x, y, fake_y, fake_x))))
+                losses.append(float(weighted(self._generator_losses(forward, back, x, y, fake_y, fake_x), self.recipe)))
                 cycled = back(fake_y)
             # Outside autocast: SSIM's variances are small differences of large numbers.
             ssim = structural_similarity_index_measure(cycled.float().clamp(-1, 1), x, data_range=(-1.0, 1.0))
