@@ -128,6 +128,14 @@ def encode(picture: Picture, pixels: Pixels) -> bytes:
     return buffer.getvalue()
 
 
+def as_written(pixels: Pixels, path: Path) -> Pixels:
+    """What is left of (H, W, 3) uint8 after `encode` has written them in the format of the file at `path`."""
+    picture = decode(path)
+    if picture.format in ("PNG", "TIFF"):
+        return pixels
+    return decode(BytesIO(encode(picture, pixels))).pixels
+
+
 def read_rgb(path: Path) -> Pixels:
     """(H, W, 3) uint8, sRGB, upright; transparency is dropped.
 

@@ -111,6 +111,12 @@ def test_another_size_is_named(sets: dict[str, Path]) -> None:
         evaluate(sets["student"], [sets["teacher"]], {"good": sets["good"]}, features="alex-1")
 
 
+def test_too_small_an_image_is_named(sets: dict[str, Path]) -> None:
+    Image.new("RGB", (63, 70)).save(sets["student"] / "small.png")
+    with pytest.raises(UsageError, match=r"small\.png is 63 x 70 px: too small to measure"):
+        evaluate(sets["student"], [sets["teacher"]], {}, features="alex-1")
+
+
 def test_the_tables_show_values_and_reasons(capsys: pytest.CaptureFixture[str]) -> None:
     row = {
         "kid_teacher": Value(0.5, 0.4, 0.6, 7),

@@ -9,13 +9,13 @@ import torch
 from undistill.dataset.read import Sample, list_samples
 from undistill.dataset.split import position, within
 from undistill.errors import Failure, UsageError
-from undistill.images import to_tensor
+from undistill.images import as_written, size_of, to_tensor
 from undistill.metrics.baselines import Filter, Look, look_of, tune
 from undistill.metrics.distance import ENOUGH_FOR_FD, Gap, Points, Projection
 from undistill.metrics.faces import identity, load_faces
 from undistill.metrics.features import CROPS, SIDE, Extractor, Picture, load_extractor, pictures
 from undistill.metrics.jackknife import Value, groups_of, interval, mean_value
-from undistill.metrics.periodic import periodic
+from undistill.metrics.periodic import SMALLEST, periodic
 from undistill.metrics.results import ITSELF, Results, Row
 from undistill.metrics.similarity import Comparison, Similarity
 from undistill.progress import progress, progressed
@@ -60,6 +60,12 @@ def evaluate(
     everything = (list_samples([student], (0, 1), min_side=min_side), list_samples(teacher, (0, 1), min_side=min_side))
     measured, rest = divide(everything, split, limit)
     students, teachers = measured
+    for sample in students:
+        width, height = size_of(sample.path)
+        if min(width, height) < SMALLEST:
+            raise UsageError(
+                f"{sample.path} is {width} x {height} px: too small to measure, leave such out by --min-side {SMALLEST}"
+            )
     sets = {name: _match(students, folder) for name, folder in enhanced.items()}
     extractor = load_extractor(features, device)
 
@@ -129,8 +135,9 @@ def _match(students: Sequence[Sample], folder: Path) -> list[Picture]:
 
 
 def _filtered(sample: Sample, filter: Filter, looks: tuple[Look, Look]) -> Picture:
-    made = repr((filter, [(look.mean.tolist(), look.spread.tolist()) for look in looks]))
-    return Picture(sample, lambda pixels, id: filter(pixels, id, *looks), made)
+    # Enhanced images were compressed once more, and baselines must not be spared what that costs.
+    made = repr((filter, "as written", [(look.mean.tolist(), look.spread.tolist()) for look in looks]))
+    return Picture(sample, lambda pixels, id: as_written(filter(pixels, id, *looks), sample.path), made)
 
 
 def _tune(

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+SMALLEST = 64
+"""Least side, px."""
 _NEIGHBOURS = (-4, -3, 3, 4)
 
 
@@ -23,13 +25,13 @@ def periodic(images: Tensor, strides: tuple[int, ...] = (2, 4, 8, 16, 32)) -> Te
         ValueError: smaller than 64 px.
     """
     shortest = min(images.shape[-2:])
-    if shortest < 64:
-        raise ValueError(f"{images.shape[-2]} x {images.shape[-1]} px: a spectrum needs 64 px")
+    if shortest < SMALLEST:
+        raise ValueError(f"{images.shape[-2]} x {images.shape[-1]} px: a spectrum needs {SMALLEST} px")
     weights = torch.tensor([0.299, 0.587, 0.114], device=images.device).view(3, 1, 1)
     luminance = (((images.float() + 1) * 127.5).round() * weights).sum(1)
     worst = torch.zeros(len(images), device=images.device)
     for stride in strides:
-        side = max(64, 8 * stride)  # 8 bins between two frequencies of the grid, for neighbours to stand between
+        side = max(SMALLEST, 8 * stride)  # 8 bins between two frequencies of the grid, for neighbours to stand between
         if side <= shortest:
             worst = torch.maximum(worst, _excess(luminance, side, side // stride))
     return worst
