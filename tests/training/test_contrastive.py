@@ -49,7 +49,7 @@ def test_contrast_is_learned() -> None:
     "head", [{"architecture": "UNet", "width": 4, "depth": 3}, {**LITE, "architecture": "EsaGenerator"}]
 )
 def test_any_head_can_be_the_generator(head: dict[str, Any]) -> None:
-    method = contrastive(head, tone=1, chroma=1)
+    method = contrastive(head, tone=1, chroma=1, augment=True)
     losses = method.step([batch(0), batch(1)], 0)
     assert all(bool(loss.isfinite()) for loss in losses.values())
     assert float(losses["loss_contrast"]) > 0

@@ -9,10 +9,10 @@ from undistill.training.recipe import (
     RecipeError,
     UnpairedRecipe,
     build_head,
+    change_recipe,
     dump_recipe,
     make_recipe,
     read_recipe,
-    replace_split,
 )
 
 RECIPES = Path(__file__).parents[2] / "recipes"
@@ -93,7 +93,14 @@ def test_refuses_files_that_are_no_recipe(tmp_path: Path) -> None:
         read_recipe(tmp_path / "bad.yaml")
 
 
-def test_replaces_the_split() -> None:
-    assert replace_split(make_recipe(PLAIN), "0:0.3").data.train == "0:0.3"
+def test_changes_a_recipe() -> None:
+    plain = make_recipe(PLAIN)
+    changed = change_recipe(plain, {"lr": 1e-3, "data.train": "0:0.3", "head": {"architecture": "EsaGenerator"}})
+    assert (changed.lr, changed.data.train, changed.head.architecture) == (1e-3, "0:0.3", "EsaGenerator")
+    assert changed.data.crop == plain.data.crop
     with pytest.raises(RecipeError, match="LO:HI"):
-        replace_split(make_recipe(PLAIN), "most")
+        change_recipe(plain, {"data.train": "most"})
+    with pytest.raises(RecipeError, match="unknown key cropp; did you mean crop"):
+        change_recipe(plain, {"data.cropp": 32})
+    with pytest.raises(RecipeError, match="lr has no parts"):
+        change_recipe(plain, {"lr.start": 1})

@@ -33,9 +33,9 @@ def batch(seed: int) -> tuple[torch.Tensor, torch.Tensor]:
     return x, y - torch.tensor([0.1, 0.5, 0.5]).view(3, 1, 1)
 
 
-@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
-def test_it_learns_what_tells_teachers_from_students(precision: str) -> None:
-    method = unpaired(precision=precision, cycle=1, lr=2e-3)
+@pytest.mark.parametrize("changes", [{}, {"precision": "bf16-mixed"}, {"augment": True}], ids=str)
+def test_it_learns_what_tells_teachers_from_students(changes: dict[str, Any]) -> None:
+    method = unpaired(cycle=1, lr=2e-3, **changes)
     for step in range(60):
         method.step([batch(step)], step)
     x, y = batch(99)

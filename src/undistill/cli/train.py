@@ -1,9 +1,11 @@
 """undistill train"""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+
+from undistill.errors import UsageError
 
 
 def train(
@@ -14,6 +16,9 @@ def train(
     split: Annotated[
         str | None, typer.Option(help="Train on this, not on the recipe's: train, val, test, all or LO:HI.")
     ] = None,
+    changes: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change the recipe, e.g. data.crop=128.")
+    ] = None,
     max_steps: Annotated[int | None, typer.Option(min=1, help="Stop after so many steps in all.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
 ) -> None:
@@ -21,12 +26,21 @@ def train(
 
     Run it again to go on: after an interrupt, a crash, or with a larger --max-steps.
     """
-    from undistill.training.recipe import read_recipe, replace_split
+    import yaml
+
+    from undistill.training.recipe import change_recipe, read_recipe
     from undistill.training.run import train as run
 
-    followed = read_recipe(recipe)
-    if split is not None:
-        followed = replace_split(followed, split)
+    changed: dict[str, Any] = {} if split is None else {"data.train": split}
+    for change in changes or []:
+        key, equals, value = change.partition("=")
+        try:
+            changed[key] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            equals = ""
+        if not equals:
+            raise UsageError(f"--set {change}: write KEY=VALUE, e.g. data.crop=128")
+    followed = change_recipe(read_recipe(recipe), changed)
     result = run(followed, student, teacher, out, max_steps=max_steps, device=device)
     if result.head is None:
         typer.echo(f"stopped at step {result.step}; the same command goes on from there", err=True)

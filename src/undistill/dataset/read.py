@@ -129,7 +129,7 @@ def cut_out(pixels: np.ndarray, cut: Cut, random: Generator | None) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(x.transpose(2, 0, 1))) * 2 - 1
 
 
-class Training(Dataset[tuple[Tensor, Tensor]]):
+class Training(Dataset[tuple[Tensor, ...]]):
     """The k-th student and teacher crop of a run, k = 0, 1, 2, ... without end.
 
     Each side runs through its images in a new order every epoch. Paired, both sides have one order and one cut.
@@ -141,7 +141,10 @@ class Training(Dataset[tuple[Tensor, Tensor]]):
         self.seed = seed
         self.paired = paired
 
-    def __getitem__(self, k: int) -> tuple[Tensor, Tensor]:
+    def __len__(self) -> int:
+        return max(map(len, self.sides))
+
+    def __getitem__(self, k: int) -> tuple[Tensor, ...]:
         x, y = (self._crop(samples, 0 if self.paired else side, k) for side, samples in enumerate(self.sides))
         return x, y
 
@@ -154,7 +157,7 @@ class Training(Dataset[tuple[Tensor, Tensor]]):
         return cut_out(read_rgb(sample.path), self.cut, random)
 
 
-class Validation(Dataset[tuple[Tensor, Tensor]]):
+class Validation(Dataset[tuple[Tensor, ...]]):
     """Every student image once, cut from the middle, each with a teacher image (its own if paired)."""
 
     def __init__(self, student: Sequence[Sample], teacher: Sequence[Sample], cut: Cut) -> None:
@@ -165,7 +168,7 @@ class Validation(Dataset[tuple[Tensor, Tensor]]):
     def __len__(self) -> int:
         return len(self.student)
 
-    def __getitem__(self, k: int) -> tuple[Tensor, Tensor]:
+    def __getitem__(self, k: int) -> tuple[Tensor, ...]:
         pair = self.student[k], self.teacher[k % len(self.teacher)]
         x, y = (cut_out(read_rgb(sample.path), self.cut, None) for sample in pair)
         return x, y

@@ -8,6 +8,7 @@ from numpy.random import Generator
 from torch import Tensor, nn
 
 from undistill.losses import ImagePool, adversarial, chroma, tone
+from undistill.training.augment import augment
 from undistill.training.recipe import Adversarial
 
 
@@ -31,15 +32,28 @@ def held(recipe: Adversarial, sides: Sequence[tuple[Tensor, Tensor]]) -> dict[st
     return losses
 
 
+def fooled(recipe: Adversarial, discriminator: nn.Module, fake: Tensor, random: Generator) -> Tensor:
+    """The generator's L_GAN."""
+    return adversarial(discriminator(augment(fake, random) if recipe.augment else fake), real=True)
+
+
 def judge(
-    fabric: Fabric, discriminator: nn.Module, pool: ImagePool, sides: Sequence[tuple[Tensor, Tensor]], random: Generator
+    fabric: Fabric,
+    recipe: Adversarial,
+    discriminator: nn.Module,
+    pool: ImagePool,
+    sides: Sequence[tuple[Tensor, Tensor]],
+    random: Generator,
 ) -> Tensor:
     """Gradients for a discriminator from batches of real images and fakes, these by way of the pool; its mean loss."""
     share = 1 / len(sides)
     total = torch.zeros((), device=fabric.device)
     for real, fake in sides:
-        shown = pool.exchange(fake, random)
-        loss = 0.5 * (adversarial(discriminator(real), real=True) + adversarial(discriminator(shown), real=False))
+        shown = [real, pool.exchange(fake, random)]
+        if recipe.augment:
+            shown = [augment(images, random) for images in shown]
+        judged = [discriminator(images) for images in shown]
+        loss = 0.5 * (adversarial(judged[0], real=True) + adversarial(judged[1], real=False))
         fabric.backward(loss * share)
         total = total + loss.detach() * share
     return total

@@ -9,12 +9,12 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from undistill.heads import Head, PatchGAN
-from undistill.losses import ImagePool, PatchNCE, adversarial, pool_random
-from undistill.training.adversarial import decayed, held, judge, weighted
+from undistill.losses import ImagePool, PatchNCE, pool_random
+from undistill.training.adversarial import decayed, fooled, held, judge, weighted
 from undistill.training.average import Average
 from undistill.training.recipe import ContrastiveRecipe, build_head
 
-Batch = tuple[Tensor, Tensor]
+Batch = tuple[Tensor, ...]
 
 
 class Contrastive:
@@ -86,7 +86,7 @@ class Contrastive:
         self.optimizers["discriminator"].zero_grad()
         random = pool_random(self.recipe.seed, step, 0)
         both = [(y, fake) for (_, y), fake in zip(batches, fakes, strict=True)]
-        totals["loss_discriminator"] = judge(self.fabric, self.D, self.pool, both, random)
+        totals["loss_discriminator"] = judge(self.fabric, self.recipe, self.D, self.pool, both, random)
         self.optimizers["discriminator"].step()
         return totals
 
@@ -94,7 +94,7 @@ class Contrastive:
         self, forward: Any, x: Tensor, y: Tensor, fake: Tensor, places: np.random.Generator
     ) -> dict[str, Tensor]:
         """The terms of the generator's loss that the recipe gives a weight, by their columns."""
-        losses = {"loss_gan": adversarial(self.D(fake), real=True)}
+        losses = {"loss_gan": fooled(self.recipe, self.D, fake, places)}
         if self.recipe.contrast:
             losses["loss_contrast"] = self._contrast(forward, x, fake, places)
         if self.recipe.identity:
@@ -120,8 +120,9 @@ class Contrastive:
         return {"val_loss": sum(losses) / len(losses)}
 
     @torch.no_grad()
-    def sample(self, x: Tensor, y: Tensor) -> list[Tensor]:
+    def sample(self, batch: Batch) -> list[Tensor]:
         """Rows of a sample grid: student, enhanced."""
+        x = batch[0]
         with self.fabric.autocast():
             return [x, self.averages["G"].module(x)]
 

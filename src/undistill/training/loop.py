@@ -14,23 +14,22 @@ from lightning_fabric import Fabric
 from safetensors import SafetensorError
 from tensorboardX import SummaryWriter
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from undistill.atomic import replacing
-from undistill.dataset.read import Consecutive, Training, Validation
+from undistill.dataset.read import Consecutive
 from undistill.errors import Failure, UsageError, first_line
-from undistill.heads import Head
 from undistill.images import write_grid
 from undistill.progress import progress
 from undistill.training import checkpoint
 from undistill.training.average import Average
-from undistill.training.recipe import PairedRecipe, Recipe
+from undistill.training.recipe import Schedule
 
-Batch = tuple[Tensor, Tensor]
+Batch = tuple[Tensor, ...]
 
 
 class Method(Protocol):
-    """A way of training: `Paired`, `Unpaired` or `Contrastive`."""
+    """A way of training: `Paired`, `Unpaired`, `Contrastive`, or a stage of pairs/tiny."""
 
     columns: tuple[str, ...]
     validation_columns: tuple[str, ...]
@@ -38,11 +37,10 @@ class Method(Protocol):
     averages: dict[str, Average]
     optimizers: dict[str, torch.optim.Optimizer]
 
-    def head(self) -> Head: ...
     def learning_rate(self, progress: float) -> float: ...
     def step(self, batches: Sequence[Batch], step: int) -> dict[str, Tensor]: ...
     def validate(self, batches: Iterable[Batch]) -> dict[str, float]: ...
-    def sample(self, x: Tensor, y: Tensor) -> list[Tensor]: ...
+    def sample(self, batch: Batch) -> list[Tensor]: ...
     def extra_state(self) -> dict[str, Any]: ...
     def load_extra_state(self, state: dict[str, Any]) -> None: ...
 
@@ -50,22 +48,30 @@ class Method(Protocol):
 def fit(
     fabric: Fabric,
     method: Method,
-    recipe: Recipe,
-    training: Training,
-    validation: Validation,
+    recipe: Schedule,
+    training: Dataset[Batch],
+    validation: Dataset[Batch],
     run: Path,
     max_steps: int | None = None,
+    *,
+    workers: int = 0,
+    patience: int | None = None,
 ) -> tuple[int, str]:
     """Train, going on from `run/last.safetensors` if it is there. The schedule is the recipe's, whatever `max_steps`.
+
+    Args:
+        training: its k-th item is the run's k-th, k = 0, 1, 2, ... without end; its length is that of an epoch.
+        validation: as many items as its length.
+        workers: loader processes.
+        patience: stop after so many epochs without a lower `val_loss`; None: never.
 
     Returns: the step it stopped at, and why: "done", "early stop", "max steps" or "interrupted".
     """
     per_step = recipe.batch * recipe.accumulate
-    per_epoch = -(-max(len(side) for side in training.sides) // per_step)
+    per_epoch = -(-len(training) // per_step)  # type: ignore[arg-type]  # torch leaves __len__ out of Dataset
     total = recipe.steps or (recipe.epochs or 0) * per_epoch
     last = min(total, max_steps or total)
     validate_every = recipe.validate_every or per_epoch
-    patience = recipe.patience * per_epoch if isinstance(recipe, PairedRecipe) else None
 
     state: dict[str, Any] = {"step": 0, "best": None, "best_step": 0, "stopped": False}
     if (run / "last.safetensors").exists():
@@ -78,10 +84,10 @@ def fit(
 
     log = Log(run, ("step", "epoch", *method.columns, *method.validation_columns), start)
     order = Consecutive(start * per_step, last * per_step)
-    workers: dict[str, Any] = {"num_workers": recipe.data.workers, "worker_init_fn": _leave_interrupts_to_the_loop}
-    batches = iter(_loader(fabric, DataLoader(training, recipe.batch, sampler=order, **workers)))
+    loading: dict[str, Any] = {"num_workers": workers, "worker_init_fn": _leave_interrupts_to_the_loop}
+    batches = iter(_loader(fabric, DataLoader(training, recipe.batch, sampler=order, **loading)))
     held_out = _loader(fabric, DataLoader(validation, recipe.batch))
-    samples = next(iter(_loader(fabric, DataLoader(validation, min(len(validation), 6)))))
+    samples = next(iter(_loader(fabric, DataLoader(validation, 6))))
 
     with progress("training", last, start) as bar, _interruptible() as interrupted:
         for step in range(start, last):
@@ -103,11 +109,11 @@ def fit(
                 if state["best"] is None or held["val_loss"] < state["best"]:
                     state.update(best=held["val_loss"], best_step=done)
                     save(method, state, run / "best.safetensors")
-                state["stopped"] = patience is not None and done - state["best_step"] >= patience
+                state["stopped"] = patience is not None and done - state["best_step"] >= patience * per_epoch
             if values:
                 log.write(done, {"epoch": done / per_epoch, **values})
             if done % recipe.sample_every == 0 or done == last:
-                write_grid(method.sample(*samples), run / "samples" / f"{done:07d}.png")
+                write_grid(method.sample(samples), run / "samples" / f"{done:07d}.png")
             if done % recipe.save_every == 0 or done == last or state["stopped"] or interrupted.is_set():
                 save(method, state, run / "last.safetensors")
             if state["stopped"]:

@@ -12,7 +12,7 @@ from undistill.losses import LPIPS, gradient, l1
 from undistill.training.average import Average
 from undistill.training.recipe import PairedRecipe, build_head
 
-Batch = tuple[Tensor, Tensor]
+Batch = tuple[Tensor, ...]
 
 
 class Paired:
@@ -74,8 +74,9 @@ class Paired:
         return {"val_loss": sum(losses) / len(losses)}
 
     @torch.no_grad()
-    def sample(self, x: Tensor, y: Tensor) -> list[Tensor]:
+    def sample(self, batch: Batch) -> list[Tensor]:
         """Rows of a sample grid: student, enhanced, teacher."""
+        x, y = batch
         with self.fabric.autocast():
             return [x, self.averages["G"].module(x), y]
 

@@ -1,9 +1,10 @@
 """Recipes: YAML files that fix one training run."""
 
+from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from inspect import signature
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator, model_validator
@@ -12,6 +13,7 @@ from undistill.dataset.split import parse_split
 from undistill.errors import UsageError
 from undistill.heads import Head
 
+T = TypeVar("T")
 Positive = Annotated[int, Field(gt=0)]
 
 
@@ -75,11 +77,9 @@ class DataRecipe(Strict):
         return self
 
 
-class Common(Strict):
-    """What all ways of training share."""
+class Schedule(Strict):
+    """What the loop follows, whatever is trained."""
 
-    head: HeadRecipe
-    data: DataRecipe
     seed: Annotated[int, Field(ge=0)] = 0
     batch: Positive = 1
     accumulate: Positive = 1
@@ -90,9 +90,7 @@ class Common(Strict):
     lr: Annotated[float, Field(gt=0)]
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.999
-    """Decay of the exponential moving average of the generator's weights; 0: none."""
-    keep: Literal["best", "last"] = "best"
-    """Which weights become the run's head."""
+    """Decay of the exponential moving average of the weights; 0: none."""
     log_every: Positive = 50
     save_every: Positive = 500
     sample_every: Positive = 500
@@ -104,6 +102,15 @@ class Common(Strict):
         if (self.epochs is None) == (self.steps is None):
             raise ValueError("give either epochs or steps")
         return self
+
+
+class Common(Schedule):
+    """What all ways of training a head share."""
+
+    head: HeadRecipe
+    data: DataRecipe
+    keep: Literal["best", "last"] = "best"
+    """Which weights become the run's head."""
 
 
 class PairedRecipe(Common):
@@ -125,6 +132,8 @@ class Adversarial(Common):
     """Weight of the loss that keeps coloured detail, other than the input's, out of the output."""
     slack: Annotated[float, Field(ge=0)] = 0.0
     """Cycle, identity and tone losses count differences below this quadratically; 0: L1, as published."""
+    augment: bool = False
+    """Show discriminators shifted images with a square cut out: for few images."""
     discriminator_width: Positive = 64
     pool: Annotated[int, Field(ge=0)] = 50
 
@@ -155,8 +164,17 @@ def read_recipe(path: Path) -> Recipe:
     """Raises:
     RecipeError: the file can't be read, is no YAML, or has a key or a value that doesn't belong.
     """
+    return read_yaml(path, make_recipe)
+
+
+def read_yaml(path: Path, make: Callable[[Any], T]) -> T:
+    """What `make` makes of a YAML file.
+
+    Raises:
+        RecipeError: it can't be read, is no YAML, or `make` refused it.
+    """
     try:
-        return make_recipe(yaml.safe_load(path.read_text()))
+        return make(yaml.safe_load(path.read_text()))
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(
             f"recipe {path} can't be read: {error.strerror if isinstance(error, OSError) else error}"
@@ -173,39 +191,60 @@ def build_head(recipe: HeadRecipe) -> Head:
 
 
 def make_recipe(data: Any) -> Recipe:
-    if isinstance(data, dict) and "mode" not in data:
-        nearest = get_close_matches("mode", [str(key) for key in data], n=1)
+    return validated(data, "mode", MODES, _adapter)
+
+
+def validated(data: Any, tag: str, kinds: Mapping[str, type[BaseModel]], adapter: TypeAdapter[T]) -> T:
+    """Data as one of several models, told apart by the key `tag`.
+
+    Raises:
+        RecipeError: a key or a value doesn't belong, in one line, with the nearest key that does.
+    """
+    if isinstance(data, dict) and tag not in data:
+        nearest = get_close_matches(tag, [str(key) for key in data], n=1)
+        *others, last = kinds
         raise RecipeError(
-            "mode is missing: paired, unpaired or contrastive" + (f"; is {nearest[0]} meant?" if nearest else "")
+            f"{tag} is missing: {', '.join(others)} or {last}" + (f"; is {nearest[0]} meant?" if nearest else "")
         )
     try:
-        return _adapter.validate_python(data)
+        return adapter.validate_python(data)
     except ValidationError as error:
-        raise RecipeError("; ".join(_explain(problem) for problem in error.errors())) from error
+        raise RecipeError("; ".join(_explain(problem, kinds) for problem in error.errors())) from error
 
 
-def replace_split(recipe: Recipe, split: str) -> Recipe:
-    """The recipe, trained on another split."""
-    return make_recipe({**recipe.model_dump(), "data": {**recipe.data.model_dump(), "train": split}})
+def change_recipe(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
+    """The recipe with other values.
+
+    Args:
+        changes: by key; that of a part is written with a dot, e.g. "data.crop".
+
+    Raises:
+        RecipeError: a key or a value doesn't belong.
+    """
+    data = recipe.model_dump()
+    for path, value in changes.items():
+        *parents, key = path.split(".")
+        part: Any = data
+        for parent in parents:
+            part = part.get(parent)
+            if not isinstance(part, dict):
+                raise RecipeError(f"{path}: {parent} has no parts")
+        part[key] = value
+    return make_recipe(data)
 
 
-def dump_recipe(recipe: Recipe) -> str:
+def dump_recipe(recipe: Schedule) -> str:
     return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False)
 
 
-def _explain(problem: Any) -> str:
-    where = [str(part) for part in problem["loc"] if part not in MODES]
+def _explain(problem: Any, kinds: Mapping[str, type[BaseModel]]) -> str:
+    where = [str(part) for part in problem["loc"] if part not in kinds]
     if problem["type"] != "extra_forbidden":
         return f"{'.'.join(where) or 'recipe'}: {problem['msg'].removeprefix('Value error, ')}"
     *parents, key = where
-    return "".join(f"{parent}: " for parent in parents) + _unknown(key, _known_keys(problem["loc"]))
+    known = DataRecipe if "data" in problem["loc"] else kinds[str(problem["loc"][0])]
+    return "".join(f"{parent}: " for parent in parents) + _unknown(key, list(known.model_fields))
 
 
 def _unknown(key: str, known: list[str]) -> str:
     return f"unknown key {key}; did you mean {get_close_matches(key, known, n=1, cutoff=0.0)[0]}?"
-
-
-def _known_keys(location: tuple[str | int, ...]) -> list[str]:
-    if "data" in location:
-        return list(DataRecipe.model_fields)
-    return list(MODES[str(location[0])].model_fields)

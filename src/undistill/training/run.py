@@ -11,21 +11,20 @@ from shutil import rmtree
 import torch
 from lightning_fabric import Fabric
 
-from undistill.atomic import PART, replacing
 from undistill.dataset.read import Cut, DataError, Sample, Training, Validation, list_samples, match
 from undistill.dataset.split import parse_split
 from undistill.device import pick_device
-from undistill.errors import UsageError
 from undistill.images import size_of
 from undistill.training.card import card
 from undistill.training.contrastive import Contrastive
-from undistill.training.loop import Method, fit, restore
+from undistill.training.folder import Inventory, check_folder, open_folder
+from undistill.training.loop import fit, restore
 from undistill.training.paired import Paired
-from undistill.training.recipe import ContrastiveRecipe, PairedRecipe, Recipe, RecipeError, dump_recipe, read_recipe
+from undistill.training.recipe import ContrastiveRecipe, PairedRecipe, Recipe, RecipeError
 from undistill.training.unpaired import Unpaired
 
 Sides = tuple[list[Sample], list[Sample]]
-Inventory = dict[str, dict[str, int | str]]
+HeadMethod = Paired | Unpaired | Contrastive
 
 
 @dataclass(frozen=True)
@@ -60,7 +59,7 @@ def train(
     """
     sides, held_out = _sides(recipe, student, teacher)
     images = _inventory(sides, held_out)
-    _check_run(run, recipe, images)
+    check_folder(run, recipe, images)
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     where = pick_device(device)
     fabric = Fabric(accelerator=where.type, devices=[where.index] if where.index else 1, precision=recipe.precision)
@@ -73,18 +72,24 @@ def train(
             f"data: crop {data.crop} is no multiple of {multiple}, which {recipe.head.architecture} needs"
         )
     cut = Cut(data.crop, data.size, data.flip, data.gamma, data.colour)
-    run.mkdir(parents=True, exist_ok=True)
-    with replacing(run / "recipe.yaml") as beside:
-        beside.write_text(dump_recipe(recipe))
-    with replacing(run / "data.json") as beside:
-        beside.write_text(json.dumps(images, indent=2) + "\n")
+    open_folder(run, recipe, images)
     training = Training(*sides, cut, recipe.seed, recipe.mode == "paired")
-    step, ended = fit(fabric, method, recipe, training, Validation(*held_out, cut), run, max_steps)
+    step, ended = fit(
+        fabric,
+        method,
+        recipe,
+        training,
+        Validation(*held_out, cut),
+        run,
+        max_steps,
+        workers=data.workers,
+        patience=recipe.patience if isinstance(recipe, PairedRecipe) else None,
+    )
     head = None if ended == "interrupted" else _export(method, recipe, run, step)
     return Result(step, ended, head)
 
 
-def _method(fabric: Fabric, recipe: Recipe) -> Method:
+def _method(fabric: Fabric, recipe: Recipe) -> HeadMethod:
     if isinstance(recipe, PairedRecipe):
         return Paired(fabric, recipe)
     if isinstance(recipe, ContrastiveRecipe):
@@ -127,25 +132,6 @@ def _refuse_unequal(student: list[Sample], teacher: list[Sample], *, resized: bo
             )
 
 
-def _check_run(run: Path, recipe: Recipe, images: Inventory) -> None:
-    if run.exists() and not run.is_dir():
-        raise UsageError(f"{run} is a file; -o takes a folder")
-    if not (run / "recipe.yaml").exists():
-        if run.exists() and any(not path.name.endswith(PART) for path in run.iterdir()):
-            raise UsageError(f"{run} holds something else than a run: choose a new folder for -o")
-        return
-    before = read_recipe(run / "recipe.yaml").model_dump()
-    now = recipe.model_dump()
-    changed = [key for key in now if now[key] != before.get(key)]
-    if changed:
-        raise UsageError(
-            f"{run} was begun with another recipe ({', '.join(changed)} differ): choose a new folder for -o"
-        )
-    inventory = run / "data.json"
-    if inventory.exists() and json.loads(inventory.read_text()) != images:
-        raise UsageError(f"{run} was begun with other images: choose a new folder for -o")
-
-
 def _inventory(sides: Sides, held_out: Sides) -> Inventory:
     """How many images each side trains on and validates on, and a hash of their names in order."""
     lists = {"student": sides[0], "teacher": sides[1], "val_student": held_out[0], "val_teacher": held_out[1]}
@@ -158,7 +144,7 @@ def _inventory(sides: Sides, held_out: Sides) -> Inventory:
     }
 
 
-def _export(method: Method, recipe: Recipe, run: Path, step: int) -> Path:
+def _export(method: HeadMethod, recipe: Recipe, run: Path, step: int) -> Path:
     """The run's head: the average of the weights at the best validation or at the end, as the recipe says."""
     kept = run / f"{recipe.keep}.safetensors"
     # A run that ended before its first validation has no best.

@@ -3,18 +3,20 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from lightning_fabric import Fabric
+from numpy.random import Generator
 from torch import Tensor, nn
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 from undistill.heads import Head, PatchGAN
-from undistill.losses import ImagePool, adversarial, l1, pool_random
-from undistill.training.adversarial import decayed, held, judge, weighted
+from undistill.losses import ImagePool, l1, pool_random
+from undistill.training.adversarial import decayed, fooled, held, judge, weighted
 from undistill.training.average import Average
 from undistill.training.recipe import UnpairedRecipe, build_head
 
-Batch = tuple[Tensor, Tensor]
+Batch = tuple[Tensor, ...]
 
 
 class Unpaired:
@@ -65,12 +67,13 @@ class Unpaired:
         share = 1 / len(batches)
         totals = dict.fromkeys(self.columns[1:], torch.zeros((), device=self.fabric.device))
         fakes: list[Batch] = []
+        shifts = np.random.default_rng([recipe.seed, step, 70])
 
         self._learn(discriminators=False)
         self.optimizers["generators"].zero_grad()
         for x, y in batches:
             fake_y, fake_x = self.G(x), self.F(y)
-            losses = self._generator_losses(self.G, self.F, x, y, fake_y, fake_x)
+            losses = self._generator_losses(self.G, self.F, (x, y), (fake_y, fake_x), shifts)
             self.fabric.backward(weighted(losses, self.recipe) * share)
             fakes.append((fake_y.detach(), fake_x.detach()))
             for name, loss in losses.items():
@@ -85,18 +88,19 @@ class Unpaired:
             discriminator = (self.D_Y, self.D_X)[side]
             both = [(batch[1 - side], fake[side]) for batch, fake in zip(batches, fakes, strict=True)]
             random = pool_random(recipe.seed, step, side)
-            loss = judge(self.fabric, discriminator, pool, both, random)
+            loss = judge(self.fabric, recipe, discriminator, pool, both, random)
             totals["loss_discriminator"] = totals["loss_discriminator"] + loss
         self.optimizers["discriminators"].step()
         return totals
 
     def _generator_losses(
-        self, forward: nn.Module, back: nn.Module, x: Tensor, y: Tensor, fake_y: Tensor, fake_x: Tensor
+        self, forward: nn.Module, back: nn.Module, sides: Batch, fakes: Batch, random: Generator
     ) -> dict[str, Tensor]:
         """The terms of the generators' loss that the recipe gives a weight, by their columns."""
+        (x, y), (fake_y, fake_x) = sides, fakes
         slack = self.recipe.slack
         losses = {
-            "loss_gan": adversarial(self.D_Y(fake_y), real=True) + adversarial(self.D_X(fake_x), real=True),
+            "loss_gan": fooled(self.recipe, self.D_Y, fake_y, random) + fooled(self.recipe, self.D_X, fake_x, random),
             "loss_cycle": l1(x, back(fake_y), slack) + l1(y, forward(fake_x), slack),
         }
         if self.recipe.identity:
@@ -109,10 +113,15 @@ class Unpaired:
         losses: list[float] = []
         likeness: list[float] = []
         forward, back = self.averages["G"].module, self.averages["F"].module
+        shifts = np.random.default_rng(self.recipe.seed)
         for x, y in batches:
             with self.fabric.autocast():
                 fake_y, fake_x = forward(x), back(y)
-                losses.append(float(weighted(self._generator_losses(forward, back, x, y, fake_y, fake_x), self.recipe)))
+                losses.append(
+                    float(
+                        weighted(self._generator_losses(forward, back, (x, y), (fake_y, fake_x), shifts), self.recipe)
+                    )
+                )
                 cycled = back(fake_y)
             # Outside autocast: SSIM's variances are small differences of large numbers.
             ssim = structural_similarity_index_measure(cycled.float().clamp(-1, 1), x, data_range=(-1.0, 1.0))
@@ -120,8 +129,9 @@ class Unpaired:
         return {"val_loss": sum(losses) / len(losses), "val_ssim_cycle": sum(likeness) / len(likeness)}
 
     @torch.no_grad()
-    def sample(self, x: Tensor, y: Tensor) -> list[Tensor]:
+    def sample(self, batch: Batch) -> list[Tensor]:
         """Rows of a sample grid: student, enhanced, and back again."""
+        x = batch[0]
         with self.fabric.autocast():
             enhanced = self.averages["G"].module(x)
             return [x, enhanced, self.averages["F"].module(enhanced)]

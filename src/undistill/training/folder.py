@@ -1,0 +1,47 @@
+"""What a run's folder holds of its beginning: the recipe, and which images it learns from."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import yaml
+from pydantic import ValidationError
+
+from undistill.atomic import PART, replacing
+from undistill.errors import UsageError
+from undistill.training.recipe import Schedule, dump_recipe
+
+Inventory = Mapping[str, Mapping[str, int | str]]
+
+
+def check_folder(run: Path, recipe: Schedule, images: Inventory) -> None:
+    """Raises:
+    UsageError: the folder holds something else, or a run with another recipe or other images.
+    """
+    if run.exists() and not run.is_dir():
+        raise UsageError(f"{run} is a file; -o takes a folder")
+    if not (run / "recipe.yaml").exists():
+        if run.exists() and any(not path.name.endswith(PART) for path in run.iterdir()):
+            raise UsageError(f"{run} holds something else than a run: choose a new folder for -o")
+        return
+    try:
+        before = type(recipe).model_validate(yaml.safe_load((run / "recipe.yaml").read_text())).model_dump()
+    except (ValidationError, yaml.YAMLError) as error:
+        raise UsageError(f"{run} was begun with another kind of recipe: choose a new folder for -o") from error
+    changed = [key for key, value in recipe.model_dump().items() if value != before.get(key)]
+    if changed:
+        raise UsageError(
+            f"{run} was begun with another recipe ({', '.join(changed)} differ): choose a new folder for -o"
+        )
+    inventory = run / "data.json"
+    if inventory.exists() and json.loads(inventory.read_text()) != images:
+        raise UsageError(f"{run} was begun with other images: choose a new folder for -o")
+
+
+def open_folder(run: Path, recipe: Schedule, images: Inventory) -> None:
+    """Make the folder, if need be, and write down what the run begins with."""
+    run.mkdir(parents=True, exist_ok=True)
+    with replacing(run / "recipe.yaml") as beside:
+        beside.write_text(dump_recipe(recipe))
+    with replacing(run / "data.json") as beside:
+        beside.write_text(json.dumps(images, indent=2) + "\n")
