@@ -168,12 +168,13 @@ class LPIPS(nn.Module):
         # Not sqrt(sum(x^2)): its derivative where all channels are 0 is not a number.
         return [x / (torch.linalg.vector_norm(x, dim=1, keepdim=True) + 1e-10) for x in self.maps(image)]
 
+    def distance(self, y: Sequence[Tensor], z: Sequence[Tensor]) -> Tensor:
+        """The mean over the batch, from the layers of both sides."""
+        return torch.stack([lin((a - b).square()).mean() for lin, a, b in zip(self.lin, y, z, strict=True)]).sum()
+
     def forward(self, y: Tensor, z: Tensor) -> Tensor:
-        """Mean over the batch."""
-        total = torch.zeros((), device=y.device)
-        for lin, a, b in zip(self.lin, self.layers(y), self.layers(z), strict=True):
-            total = total + lin((a - b).square()).mean()
-        return total
+        """The mean over the batch."""
+        return self.distance(self.layers(y), self.layers(z))
 
 
 def pool_random(seed: int, step: int, side: int) -> Generator:

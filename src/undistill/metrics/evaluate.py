@@ -10,6 +10,7 @@ from undistill.dataset.read import Sample, list_samples
 from undistill.dataset.split import position, within
 from undistill.errors import Failure, UsageError
 from undistill.images import as_written, size_of, to_tensor
+from undistill.losses import LPIPS
 from undistill.metrics.baselines import Filter, Look, look_of, tune
 from undistill.metrics.distance import ENOUGH_FOR_FD, Gap, Points, Projection
 from undistill.metrics.faces import identity, load_faces
@@ -183,24 +184,25 @@ def _distances(name: str, points: Points, gap: Gap) -> Row:
 
 def _likeness(rows: Mapping[str, Sequence[Picture]], device: torch.device) -> dict[str, Row]:
     """Likeness to the own student images, and identity, of all rows but the teacher."""
-    compare = Comparison(device)
-    found: dict[str, Row] = {name: {} for name in rows}
-    for name, row in rows.items():
-        compared: list[Similarity] = []
-        nets: list[float] = []
-        for own, picture in zip(rows["student"], progressed(f"likeness, {name}", row), strict=True):
-            pixels = picture.pixels()
-            nets.append(float(periodic(to_tensor(pixels)[None].to(device))[0]))
-            if name != "student":
-                student = own.pixels()
-                try:
-                    compared.append(compare(student, pixels))
-                except Failure as error:
-                    raise Failure(f"{picture.sample.path} {error}") from error
-        for metric in ("ssim_student", "psnr_student", "lpips_student"):
-            values = [getattr(one, metric) for one in compared]
+    lpips = LPIPS().to(device)
+    compared: dict[str, list[Similarity]] = {name: [] for name in rows}
+    nets: dict[str, list[float]] = {name: [] for name in rows}
+    for place, own in enumerate(progressed("likeness", rows["student"])):
+        compare = Comparison(own.pixels(), lpips, device)
+        for name, row in rows.items():
+            pixels = row[place].pixels()
+            nets[name].append(float(periodic(to_tensor(pixels)[None].to(device))[0]))
+            if name == "student":
+                continue
+            try:
+                compared[name].append(compare(pixels))
+            except Failure as error:
+                raise Failure(f"{row[place].sample.path} {error}") from error
+    found: dict[str, Row] = {name: {"periodic": mean_value(nets[name])} for name in rows}
+    for metric in ("ssim_student", "psnr_student", "lpips_student"):
+        for name, row in rows.items():
+            values = [getattr(one, metric) for one in compared[name]]
             found[name][metric] = mean_value(values) if values else Value(None, n=len(row), why=ITSELF)
-        found[name]["periodic"] = mean_value(nets)
     try:
         faces = load_faces()
     except Failure as error:

@@ -30,23 +30,28 @@ def periodic(images: Tensor, strides: tuple[int, ...] = (2, 4, 8, 16, 32)) -> Te
     weights = torch.tensor([0.299, 0.587, 0.114], device=images.device).view(3, 1, 1)
     luminance = (((images.float() + 1) * 127.5).round() * weights).sum(1)
     worst = torch.zeros(len(images), device=images.device)
-    for stride in strides:
-        side = max(SMALLEST, 8 * stride)  # 8 bins between two frequencies of the grid, for neighbours to stand between
-        if side <= shortest:
-            worst = torch.maximum(worst, _excess(luminance, side, side // stride))
+    sides = {stride: max(SMALLEST, 8 * stride) for stride in strides}  # 8 bins between two frequencies of the grid
+    for side in sorted({side for side in sides.values() if side <= shortest}):
+        power, rounding = _spectrum(luminance, side)
+        for stride in (stride for stride in strides if sides[stride] == side):
+            worst = torch.maximum(worst, _excess(power, rounding, side // stride))
     return worst
 
 
-def _excess(luminance: Tensor, side: int, step: int) -> Tensor:
-    """dB by which every `step`-th frequency stands out, over windows of `side` px of (N, H, W)."""
+def _spectrum(luminance: Tensor, side: int) -> tuple[Tensor, Tensor]:
+    """(N, side, side) power over windows of (N, H, W), and what rounding to 8 bits adds to each."""
     windows = luminance.unfold(1, side, side // 2).unfold(2, side, side // 2).flatten(1, 2)
     hann = torch.hann_window(side, device=luminance.device)
     hann = hann[:, None] * hann
     windows = (windows - windows.mean((-2, -1), keepdim=True)) * hann
     power = torch.fft.fft2(windows).abs().square().mean(1)
-    rounding = hann.square().sum() / 12  # white noise of rounding to 8 bits, variance 1/12
+    return power, hann.square().sum() / 12  # white noise, variance 1/12
 
-    bins = torch.arange(0, side, step, device=luminance.device)
+
+def _excess(power: Tensor, rounding: Tensor, step: int) -> Tensor:
+    """dB by which every `step`-th frequency stands out."""
+    side = power.shape[-1]
+    bins = torch.arange(0, side, step, device=power.device)
     rows, columns = (grid.flatten()[1:] for grid in torch.meshgrid(bins, bins, indexing="ij"))
     along = torch.stack([power[:, rows, (columns + n) % side] for n in _NEIGHBOURS]).mean(0)
     across = torch.stack([power[:, (rows + n) % side, columns] for n in _NEIGHBOURS]).mean(0)

@@ -23,27 +23,28 @@ class Similarity:
 
 
 class Comparison:
-    """Compares images with their student images, (H, W, 3) uint8 each."""
+    """Compares images with a student image, (H, W, 3) uint8 each."""
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, student: Pixels, lpips: LPIPS, device: torch.device) -> None:
+        self.lpips = lpips
         self.device = device
-        self.lpips = LPIPS().to(device)
+        self.x = to_tensor(student)[None].to(device)
+        with torch.inference_mode():
+            self.layers = lpips.layers(self.x)
 
     @torch.inference_mode()
-    def __call__(self, student: Pixels, image: Pixels) -> Similarity:
+    def __call__(self, image: Pixels) -> Similarity:
         """Raises:
         Failure: the sizes differ.
         """
-        if student.shape != image.shape:
-            raise Failure(
-                f"is {image.shape[1]} x {image.shape[0]} px, its student image {student.shape[1]} x {student.shape[0]}"
-            )
-        x, z = (to_tensor(pixels)[None].to(self.device) for pixels in (student, image))
-        ssim = structural_similarity_index_measure(z, x, data_range=2.0)
+        z = to_tensor(image)[None].to(self.device)
+        if z.shape != self.x.shape:
+            raise Failure(f"is {z.shape[3]} x {z.shape[2]} px, its student image {self.x.shape[3]} x {self.x.shape[2]}")
+        ssim = structural_similarity_index_measure(z, self.x, data_range=2.0)
         # Equal images have no finite PSNR: half of the last bit of 8 stands for them.
-        noise = torch.maximum((x - z).square().mean(), torch.tensor((1 / 255) ** 2 / 4, device=self.device))
+        noise = torch.maximum((self.x - z).square().mean(), torch.tensor((1 / 255) ** 2 / 4, device=self.device))
         return Similarity(
             ssim_student=float(ssim),  # type: ignore[arg-type]  # a tuple only if asked for more
             psnr_student=float(10 * torch.log10(4 / noise)),
-            lpips_student=float(self.lpips(x, z)),
+            lpips_student=float(self.lpips.distance(self.layers, self.lpips.layers(z))),
         )
