@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError, field_validator, model_validator
 
 from undistill.dataset.split import parse_split
 from undistill.errors import UsageError
 from undistill.heads import Head
+from undistill.settings import Strict, explain, read_yaml, unknown_key
 
 T = TypeVar("T")
 Positive = Annotated[int, Field(gt=0)]
@@ -19,10 +20,6 @@ Positive = Annotated[int, Field(gt=0)]
 
 class RecipeError(UsageError):
     """A recipe that can't be followed."""
-
-
-class Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class HeadRecipe(Strict, extra="allow"):
@@ -38,7 +35,7 @@ class HeadRecipe(Strict, extra="allow"):
         }
         for key, value in (self.model_extra or {}).items():
             if key not in known:
-                raise ValueError(_unknown(key, list(known)))
+                raise ValueError(unknown_key(key, list(known)))
             kind = Positive if known[key] is int else known[key]
             try:
                 TypeAdapter(kind).validate_python(value, strict=True)
@@ -164,23 +161,21 @@ def read_recipe(path: Path) -> Recipe:
     """Raises:
     RecipeError: the file can't be read, is no YAML, or has a key or a value that doesn't belong.
     """
-    return read_yaml(path, make_recipe)
+    return follow(path, make_recipe)
 
 
-def read_yaml(path: Path, make: Callable[[Any], T]) -> T:
+def follow(path: Path, make: Callable[[Any], T]) -> T:
     """What `make` makes of a YAML file.
 
     Raises:
         RecipeError: it can't be read, is no YAML, or `make` refused it.
     """
     try:
-        return make(yaml.safe_load(path.read_text()))
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(
-            f"recipe {path} can't be read: {error.strerror if isinstance(error, OSError) else error}"
-        ) from error
-    except yaml.YAMLError as error:
-        raise RecipeError(f"recipe {path} is no YAML: {' '.join(str(error).split())}") from error
+        data = read_yaml(path)
+    except UsageError as error:
+        raise RecipeError(f"recipe {error}") from error
+    try:
+        return make(data)
     except RecipeError as error:
         raise RecipeError(f"recipe {path}: {error}") from error
 
@@ -238,13 +233,6 @@ def dump_recipe(recipe: Schedule) -> str:
 
 
 def _explain(problem: Any, kinds: Mapping[str, type[BaseModel]]) -> str:
-    where = [str(part) for part in problem["loc"] if part not in kinds]
-    if problem["type"] != "extra_forbidden":
-        return f"{'.'.join(where) or 'recipe'}: {problem['msg'].removeprefix('Value error, ')}"
-    *parents, key = where
-    known = DataRecipe if "data" in problem["loc"] else kinds[str(problem["loc"][0])]
-    return "".join(f"{parent}: " for parent in parents) + _unknown(key, list(known.model_fields))
-
-
-def _unknown(key: str, known: list[str]) -> str:
-    return f"unknown key {key}; did you mean {get_close_matches(key, known, n=1, cutoff=0.0)[0]}?"
+    # The keys begin with the tag, which told pydantic what to make of the rest.
+    tag, *where = map(str, problem["loc"] or [""])
+    return explain(problem, where, kinds.get(tag, Schedule), "recipe")
