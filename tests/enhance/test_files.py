@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from undistill import record
 from undistill.atomic import replacing
-from undistill.enhance import Enhancer, files
-from undistill.enhance.files import RECORD, Outcome, enhance_files, list_jobs
+from undistill.enhance import Enhancer
+from undistill.enhance.files import Outcome, enhance_files, list_jobs
 from undistill.errors import Failure, UsageError
+from undistill.record import RECORD
 
 Folders = Callable[..., Path]
 HEAD = {"head": "inverse", "weights": "0"}
@@ -165,7 +167,7 @@ def test_a_full_disk_ends_it_and_the_rest_is_done_later(
             written.append(path)
         return replacing(path)
 
-    monkeypatch.setattr(files, "replacing", full_after_two)
+    monkeypatch.setattr(record, "replacing", full_after_two)
     with pytest.raises(Failure, match=r"No space left on device; 2 of 5 images are done"):
         run([folder], out)
     monkeypatch.undo()

@@ -1,25 +1,19 @@
 """Enhance files and folders: same place, same format, metadata kept, nothing overwritten, resumable."""
 
 import errno
-import json
-import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
-from typing import Any
 
-from undistill.atomic import replacing
 from undistill.dataset.split import within
 from undistill.enhance.enhancer import Enhancer
 from undistill.errors import Failure, UsageError, first_line
 from undistill.images import EXTENSIONS, ImageError, decode, encode, list_images
 from undistill.progress import progressed
-
-RECORD = ".undistill.json"
-_RECORD_EVERY_S = 5.0
+from undistill.record import Record
 
 
 @dataclass(frozen=True)
@@ -98,8 +92,7 @@ def enhance_files(
     outcome = Outcome(0, 0, {}, {})
     ready: Enhancer | None = None
     try:
-        # First of all, so that after a kill we know what lies there as ours.
-        record.plan(jobs)
+        record.plan(job.target for job in jobs)
         for job in progressed("enhancing", jobs):
             try:
                 data = job.source.read_bytes()
@@ -110,9 +103,7 @@ def enhance_files(
                 picture = decode(BytesIO(data))
                 ready = ready or enhancer()
                 result = encode(picture, ready(picture.pixels, strength))
-                with replacing(out / job.target) as beside:
-                    beside.write_bytes(result)
-                record.add(job.target, {**wanted, "result": sha256(result).hexdigest()})
+                record.write(job.target, result, wanted)
                 outcome.enhanced += 1
                 if picture.notes:
                     outcome.notes[job.source] = ", ".join(picture.notes)
@@ -135,51 +126,6 @@ def enhance_files(
         with suppress(OSError):  # of a full disk we have spoken
             record.save()
     return outcome
-
-
-class Record:
-    """`OUT/.undistill.json`: for each file made, the head, the strength, and hashes of what went in and came out."""
-
-    def __init__(self, out: Path) -> None:
-        self.out = out
-        self.path = out / RECORD
-        self.files: dict[str, dict[str, Any]] = {}
-        self.saved = time.monotonic()
-        self.changed = False
-        if not self.path.exists():
-            return
-        try:
-            self.files = {str(name): dict(entry) for name, entry in json.loads(self.path.read_text())["files"].items()}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise UsageError(f"{self.path} can't be read: delete {out}, or choose another folder for -o") from error
-
-    def plan(self, jobs: Sequence[Job]) -> None:
-        """Note the files to be made, before the first is."""
-        for job in jobs:
-            self.files.setdefault(job.target.as_posix(), {})
-        self.changed = True
-        self.save()
-
-    def holds(self, target: Path, wanted: dict[str, Any]) -> bool:
-        entry = self.files.get(target.as_posix())
-        if not entry or {**entry, "result": ""} != {**wanted, "result": ""}:
-            return False
-        try:
-            return bool(entry["result"] == sha256((self.out / target).read_bytes()).hexdigest())
-        except OSError:
-            return False
-
-    def add(self, target: Path, entry: dict[str, Any]) -> None:
-        self.files[target.as_posix()] = entry
-        self.changed = True
-        if time.monotonic() - self.saved > _RECORD_EVERY_S:
-            self.save()
-
-    def save(self) -> None:
-        if self.changed:
-            with replacing(self.path) as beside:
-                beside.write_text(json.dumps({"version": 1, "files": self.files}, indent=1, sort_keys=True))
-            self.saved, self.changed = time.monotonic(), False
 
 
 def _endings() -> str:
