@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from undistill.errors import UsageError
 
@@ -27,6 +27,11 @@ def read_yaml(path: Path) -> Any:
         raise UsageError(f"{path} can't be read: {error.strerror if isinstance(error, OSError) else error}") from error
     except yaml.YAMLError as error:
         raise UsageError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
+
+
+def explain_all(error: ValidationError, model: type[BaseModel], whole: str) -> str:
+    """What pydantic found wrong with data that were to make a `model`, in one line."""
+    return "; ".join(explain(problem, [str(key) for key in problem["loc"]], model, whole) for problem in error.errors())
 
 
 def explain(problem: Any, where: Sequence[str], model: type[BaseModel], whole: str) -> str:
