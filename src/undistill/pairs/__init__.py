@@ -1,0 +1,1 @@
+"""Pairs: a student and its teacher, generated with diffusers."""
