@@ -20,6 +20,14 @@ def _offline_and_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("UNDISTILL_CACHE", str(tmp_path / "cache"))
 
 
+@pytest.fixture(scope="session")
+def miniature(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The spec of an untrained FLUX pair of 32 px: tests/miniature.py."""
+    from tests.miniature import write_pair  # it imports diffusers, for which most tests needn't wait
+
+    return write_pair(tmp_path_factory.mktemp("miniature"))
+
+
 @pytest.fixture
 def portraits() -> Path:
     """Real FLUX portraits: ../shared/portraits/tiles."""
