@@ -1,5 +1,20 @@
 """undistill gives the portraits of distilled text-to-image models back what distillation took."""
 
 from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from undistill.pipeline import Pipeline
+
+__all__ = ["Pipeline", "__version__"]
 
 __version__ = version("undistill")
+
+
+def __getattr__(name: str) -> Any:
+    # Torch and diffusers take seconds to import: only who asks for a pipeline waits.
+    if name == "Pipeline":
+        from undistill.pipeline import Pipeline
+
+        return Pipeline
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -7,6 +7,7 @@ import typer
 
 from undistill.cli.enhance import enhance
 from undistill.cli.evaluate import evaluate
+from undistill.cli.generate import generate
 from undistill.cli.train import train
 from undistill.errors import Failure, UsageError
 
@@ -16,6 +17,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+app.command()(generate)
 app.command()(enhance)
 app.command()(train)
 app.command()(evaluate)
