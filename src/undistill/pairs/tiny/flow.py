@@ -1,0 +1,188 @@
+"""Training tiny's transformers: the flow, guidance built into it, and the same in four steps."""
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any, Protocol
+
+import torch
+from diffusers import AutoencoderKL
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from undistill.pairs.tiny.model import Velocity, follow, schedule
+from undistill.pairs.tiny.recipe import TransformerRecipe
+from undistill.training.average import Average
+
+Batch = tuple[Tensor, ...]
+DEV_SHIFT = math.exp(0.5 + (16 - 256) * (1.15 - 0.5) / (4096 - 256))
+"""What FluxPipeline's `calculate_shift` comes to for the 16 tokens of an image of 64 px."""
+
+
+class Lesson(Protocol):
+    """What a network is to say at a point of a course."""
+
+    def __call__(self, network: Any, batch: Batch, random: torch.Generator) -> tuple[Tensor, Tensor]:
+        """The network's velocity and the right one, of one shape."""
+
+    def picture(self, network: Velocity, batch: Batch, noise: Tensor) -> Tensor:
+        """Latents that the network makes of noise and the batch's captions."""
+
+
+class Flow:
+    """Mean squared error of velocities, AdamW, an average of the weights. What is right says the lesson."""
+
+    columns: tuple[str, ...] = ("lr", "loss_velocity")
+    validation_columns: tuple[str, ...] = ("val_loss",)
+
+    def __init__(
+        self, fabric: Fabric, recipe: TransformerRecipe, network: Velocity, lesson: Lesson, vae: AutoencoderKL
+    ) -> None:
+        self.fabric = fabric
+        self.recipe = recipe
+        self.lesson = lesson
+        self.vae = vae.to(fabric.device)
+        network.to(fabric.device)
+        self.networks: dict[str, nn.Module] = {"flow": network}
+        self.averages = {"flow": Average(network, recipe.ema)}
+        learned = [parameter for parameter in network.parameters() if parameter.requires_grad]
+        self.optimizers: dict[str, torch.optim.Optimizer] = {
+            "flow": torch.optim.AdamW(learned, lr=recipe.lr, betas=(0.9, 0.99), weight_decay=0.01)
+        }
+        self.flow = fabric.setup_module(network)
+        self.flow.mark_forward_method("encode")
+
+    def learning_rate(self, progress: float) -> float:
+        """Warm-up, constant, and over the last 40% of the run a fall to 3%."""
+        warm = min(1.0, (progress * (self.recipe.steps or 0) + 1) / max(1, self.recipe.warmup))
+        return self.recipe.lr * warm * min(1.0, 1 - 0.97 * (progress - 0.6) / 0.4)
+
+    def step(self, batches: Sequence[Batch], step: int) -> dict[str, Tensor]:
+        total = torch.zeros((), device=self.fabric.device)
+        random = torch.Generator(self.fabric.device).manual_seed(self.recipe.seed * 1_000_003 + step)
+        self.optimizers["flow"].zero_grad()
+        for batch in batches:
+            said, right = self.lesson(self.flow, batch, random)
+            loss = F.mse_loss(said.float(), right)
+            self.fabric.backward(loss / len(batches))
+            total = total + loss.detach() / len(batches)
+        self.fabric.clip_gradients(self.flow, self.optimizers["flow"], max_norm=1.0)
+        self.optimizers["flow"].step()
+        self.averages["flow"].update(self.networks["flow"], step)
+        return {"loss_velocity": total}
+
+    @torch.no_grad()
+    def validate(self, batches: Iterable[Batch]) -> dict[str, float]:
+        """`val_loss`: the average's loss on held-out faces, at points that are the same every time."""
+        random = torch.Generator(self.fabric.device).manual_seed(self.recipe.seed)
+        losses, count = 0.0, 0
+        for batch in batches:
+            with self.fabric.autocast():
+                said, right = self.lesson(self.average, batch, random)
+            losses += float(F.mse_loss(said.float(), right)) * len(batch[0])
+            count += len(batch[0])
+        return {"val_loss": losses / count}
+
+    @torch.no_grad()
+    def sample(self, batch: Batch) -> list[Tensor]:
+        """Rows of a sample grid: the held-out faces, then what the average draws for their captions, twice."""
+        latents = [batch[0]]
+        for seed in range(2):
+            random = torch.Generator().manual_seed(seed)
+            noise = torch.randn(batch[0].shape, generator=random).to(self.fabric.device)
+            with self.fabric.autocast():
+                latents.append(self.lesson.picture(self.average, batch, noise))
+        config = self.vae.config
+        return [self.vae.decode(x / config.scaling_factor + config.shift_factor).sample for x in latents]
+
+    @property
+    def average(self) -> Velocity:
+        network = self.averages["flow"].module
+        assert isinstance(network, Velocity)
+        return network
+
+    def extra_state(self) -> dict[str, Any]:
+        return {}
+
+    def load_extra_state(self, state: dict[str, Any]) -> None:
+        pass
+
+
+def between(x: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+    """x_t = (1 - t) x + t e, `t` (N,)."""
+    t = t.view(-1, 1, 1, 1)
+    return (1 - t) * x + t * noise
+
+
+def draw(x: Tensor, random: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Noise like x, and t as sigmoid of a normal: the middle of the way oftener (Esser et al. 2024, eq. 19)."""
+    noise = torch.randn(x.shape, generator=random, device=x.device)
+    return noise, torch.sigmoid(torch.randn(len(x), generator=random, device=x.device))
+
+
+class Straight:
+    """The flow from noise to faces with their captions; guidance is told to be 1.
+
+    Batches: latents, T5's ids, CLIP's ids.
+    """
+
+    def __init__(self, empty: tuple[Tensor, Tensor]) -> None:
+        self.empty = empty
+
+    def __call__(self, network: Any, batch: Batch, random: torch.Generator) -> tuple[Tensor, Tensor]:
+        x, *ids = batch
+        noise, t = draw(x, random)
+        said = network(between(x, noise, t), t, network.encode(*ids), torch.ones_like(t))
+        return said, noise - x
+
+    def picture(self, network: Velocity, batch: Batch, noise: Tensor) -> Tensor:
+        text, empty = network.encode(*batch[1:]), network.encode(*self.empty)
+        by = torch.full((len(noise),), 3.0, device=noise.device)
+        return follow(lambda x, t: network.guided(x, t, text, empty, by), noise, schedule(20, DEV_SHIFT))
+
+
+class Guided:
+    """Guidance in one pass (Meng et al. 2023, stage one): what the flow says with and without the caption, combined.
+
+    Batches: latents, T5's ids, CLIP's ids.
+    """
+
+    def __init__(self, flow: Velocity, empty: tuple[Tensor, Tensor], strongest: float) -> None:
+        self.flow = flow.eval().requires_grad_(False)
+        self.empty = self.flow.encode(*empty)
+        self.strongest = strongest
+
+    def __call__(self, network: Any, batch: Batch, random: torch.Generator) -> tuple[Tensor, Tensor]:
+        x, *ids = batch
+        noise, t = draw(x, random)
+        by = 1 + (self.strongest - 1) * torch.rand(len(x), generator=random, device=x.device)
+        point = between(x, noise, t)
+        with torch.no_grad():
+            text = self.flow.encode(*ids)
+            right = self.flow.guided(point, t, text, self.empty, by)
+        return network(point, t, text, by), right.float()
+
+    def picture(self, network: Velocity, batch: Batch, noise: Tensor) -> Tensor:
+        text = network.encode(*batch[1:])
+        by = torch.full((len(noise),), 3.0, device=noise.device)
+        return follow(lambda x, t: network(x, t, text, by), noise, schedule(20, DEV_SHIFT))
+
+
+class Shortened:
+    """A flow made straight (Liu et al. 2023, reflow): from the very noise from which tiny-dev came to the image.
+
+    Where courses no longer cross, one large step is as good as many small ones; what it must guess it averages, and
+    detail is lost. Batches: latents that tiny-dev ended at, T5's ids, CLIP's ids, and the noise that it began with.
+    """
+
+    def __call__(self, network: Any, batch: Batch, random: torch.Generator) -> tuple[Tensor, Tensor]:
+        x, *ids, noise = batch
+        # Half of them where four steps start.
+        anywhere = torch.rand(len(x), generator=random, device=x.device)
+        stops = torch.randint(1, 5, (len(x),), generator=random, device=x.device) / 4
+        t = torch.where(torch.rand(len(x), generator=random, device=x.device) < 0.5, stops, anywhere)
+        return network(between(x, noise, t), t, network.encode(*ids), None), noise - x
+
+    def picture(self, network: Velocity, batch: Batch, noise: Tensor) -> Tensor:
+        text = network.encode(*batch[1:3])
+        return follow(lambda x, t: network(x, t, text, None), noise, schedule(4, 1.0))

@@ -1,0 +1,64 @@
+"""Train `tiny`, stage by stage, from a folder of portraits:
+
+    python -m undistill.pairs.tiny.train --data ../shared/portraits --stage autoencoder
+    python -m undistill.pairs.tiny.train --data ../shared/portraits --stage flow
+    python -m undistill.pairs.tiny.train --data ../shared/portraits --stage guidance
+    python -m undistill.pairs.tiny.train --data ../shared/portraits --stage steps
+
+Each stage follows recipes/tiny/STAGE.yaml, keeps its run in OUT/STAGE, goes on where it stopped when it is started
+again, and at its end puts what it made into OUT/tiny-dev or OUT/tiny-schnell. docs/tiny.md tells what came of it.
+"""
+
+import logging
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from lightning_fabric import Fabric
+
+from undistill.command import run
+from undistill.device import pick_device
+from undistill.errors import UsageError
+from undistill.pairs.load import quiet
+from undistill.pairs.tiny.recipe import STAGES, read_stage
+from undistill.training.folder import check_folder, open_folder
+from undistill.training.loop import fit
+
+
+def main(
+    data: Annotated[Path, typer.Option(help="A folder of portraits with portraits.csv.")],
+    stage: Annotated[str, typer.Option(help=f"{', '.join(STAGES)}, in this order.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder of all the runs.")] = Path("run/tiny"),
+    max_steps: Annotated[int | None, typer.Option(min=1, help="Stop after so many steps in all.")] = None,
+    recipes: Annotated[Path, typer.Option(help="Folder of the recipes.")] = Path("recipes/tiny"),
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+) -> None:
+    """Train one stage of tiny, or go on with it."""
+    if stage not in STAGES:
+        raise UsageError(f"no stage {stage}: {', '.join(STAGES)}")
+    with quiet():  # transformers remarks on import that torchvision is not here
+        from undistill.pairs.tiny.stages import inventory, prepare
+    recipe = read_stage(recipes / f"{stage}.yaml")
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+    where = pick_device(device)
+    fabric = Fabric(accelerator=where.type, devices=[where.index] if where.index else 1, precision=recipe.precision)
+    torch.manual_seed(recipe.seed)
+    folder = out / stage
+    check_folder(folder, recipe, inventory(data))
+    with quiet():
+        prepared = prepare(recipe, fabric, data, out)
+    open_folder(folder, recipe, inventory(data))
+    step, ended = fit(fabric, prepared.method, recipe, prepared.training, prepared.validation, folder, max_steps)
+    if ended == "interrupted":
+        typer.echo(f"stopped at step {step}; the same command goes on from there", err=True)
+        raise typer.Exit(130)
+    with quiet():
+        made = prepared.export()
+    typer.echo(f"{ended} at step {step} -> {made}")
+
+
+if __name__ == "__main__":
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app.command()(main)
+    run(app)
