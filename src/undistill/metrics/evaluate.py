@@ -20,6 +20,7 @@ from undistill.metrics.periodic import SMALLEST, periodic
 from undistill.metrics.results import ITSELF, Results, Row
 from undistill.metrics.similarity import Comparison, Similarity
 from undistill.progress import progress, progressed
+from undistill.spread import spread
 
 TUNED_ON = 40
 """Student images that a filter is tried on."""
@@ -158,7 +159,7 @@ def _tune(
 
         def score(filter: Filter) -> float:
             filtered = [_filtered(picture.sample, filter, looks) for picture in some]
-            points = projection(ids, map(extractor, filtered))
+            points = projection(ids, spread(extractor, filtered))
             bar.advance()
             return -float(gap.kid(points, "teacher")[0])
 
@@ -185,23 +186,24 @@ def _distances(name: str, points: Points, gap: Gap) -> Row:
 def _likeness(rows: Mapping[str, Sequence[Picture]], device: torch.device) -> dict[str, Row]:
     """Likeness to the own student images, and identity, of all rows but the teacher."""
     lpips = LPIPS().to(device)
-    compared: dict[str, list[Similarity]] = {name: [] for name in rows}
-    nets: dict[str, list[float]] = {name: [] for name in rows}
-    for place, own in enumerate(progressed("likeness", rows["student"])):
-        compare = Comparison(own.pixels(), lpips, device)
+
+    def look(place: int) -> dict[str, tuple[float, Similarity | None]]:
+        compare = Comparison(rows["student"][place].pixels(), lpips, device)
+        seen: dict[str, tuple[float, Similarity | None]] = {}
         for name, row in rows.items():
             pixels = row[place].pixels()
-            nets[name].append(float(periodic(to_tensor(pixels)[None].to(device))[0]))
-            if name == "student":
-                continue
             try:
-                compared[name].append(compare(pixels))
+                likeness = None if name == "student" else compare(pixels)
             except Failure as error:
                 raise Failure(f"{row[place].sample.path} {error}") from error
-    found: dict[str, Row] = {name: {"periodic": mean_value(nets[name])} for name in rows}
+            seen[name] = float(periodic(to_tensor(pixels)[None].to(device))[0]), likeness
+        return seen
+
+    seen = list(spread(look, progressed("likeness", range(len(rows["student"])))))
+    found: dict[str, Row] = {name: {"periodic": mean_value([image[name][0] for image in seen])} for name in rows}
     for metric in ("ssim_student", "psnr_student", "lpips_student"):
         for name, row in rows.items():
-            values = [getattr(one, metric) for one in compared[name]]
+            values = [getattr(image[name][1], metric) for image in seen if image[name][1]]
             found[name][metric] = mean_value(values) if values else Value(None, n=len(row), why=ITSELF)
     try:
         faces = load_faces()

@@ -1,6 +1,7 @@
 """Is it still the same person? dlib's face embeddings (King 2017), of the extra `faces`."""
 
 import importlib.util
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -29,21 +30,23 @@ def load_faces() -> Extractor:
     import dlib
 
     models = Path(carrier.origin).parent / "models"
-    detect = dlib.get_frontal_face_detector()
-    landmarks = dlib.shape_predictor(str(models / "shape_predictor_5_face_landmarks.dat"))
-    embed = dlib.face_recognition_model_v1(str(models / "dlib_face_recognition_resnet_model_v1.dat"))
+    own = threading.local()  # dlib's objects can't be shared by threads
 
     def look(pixels: Pixels) -> Features:
+        if not hasattr(own, "detect"):
+            own.detect = dlib.get_frontal_face_detector()
+            own.landmarks = dlib.shape_predictor(str(models / "shape_predictor_5_face_landmarks.dat"))
+            own.embed = dlib.face_recognition_model_v1(str(models / "dlib_face_recognition_resnet_model_v1.dat"))
         height, width = pixels.shape[:2]
         scale = SMALLEST / min(height, width)
         if scale > 1:
             size = round(width * scale), round(height * scale)
             pixels = np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC))
-        found = detect(np.ascontiguousarray(pixels))
+        found = own.detect(np.ascontiguousarray(pixels))
         if not found:
             return np.zeros((0, 128), np.float32)
         largest = max(found, key=lambda box: box.area())
-        embedding = np.array(embed.compute_face_descriptor(pixels, landmarks(pixels, largest)), np.float32)
+        embedding = np.array(own.embed.compute_face_descriptor(pixels, own.landmarks(pixels, largest)), np.float32)
         return (embedding / np.linalg.norm(embedding))[None]
 
     return Extractor("dlib-128", look)

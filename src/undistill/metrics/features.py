@@ -22,6 +22,7 @@ from undistill.errors import Failure, UsageError, first_line
 from undistill.images import Pixels, read_rgb, to_tensor
 from undistill.losses import LPIPS
 from undistill.progress import progressed
+from undistill.spread import spread
 
 SIDE = 224
 """Side of the crops that features are taken from, px."""
@@ -186,8 +187,8 @@ class Extractor:
         return seen
 
     def each(self, pictures: Sequence[Picture], words: str) -> Iterator[Features]:
-        """Of one picture after another, with a progress bar."""
-        return map(self, progressed(words, pictures))
+        """Of one picture after another, with a progress bar, on all cores."""
+        return spread(self, progressed(words, pictures))
 
 
 def load_extractor(name: str, device: torch.device) -> Extractor:
