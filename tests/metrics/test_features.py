@@ -16,6 +16,7 @@ from undistill.metrics.features import (
     Extractor,
     Features,
     Picture,
+    Transformer,
     cache_folder,
     cut_crops,
     load_extractor,
@@ -106,6 +107,36 @@ def test_what_is_not_there_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setitem(__import__("sys").modules, "torch_fidelity", None)
     with pytest.raises(Failure, match=r"undistill\[inception\]"):
         load_extractor("inception-64", CPU)
-    monkeypatch.setitem(__import__("sys").modules, "transformers", None)
-    with pytest.raises(Failure, match="pip install transformers"):
-        load_extractor("clip", CPU)
+
+
+@pytest.mark.parametrize("kind", ["clip", "dinov2"])
+def test_transformers_see_what_their_own_processors_show_them(kind: str, tmp_path: Path) -> None:
+    """With untrained small models: the trained ones must be downloaded."""
+    from transformers import (
+        BitImageProcessor,
+        CLIPImageProcessor,
+        CLIPVisionConfig,
+        CLIPVisionModelWithProjection,
+        Dinov2Config,
+        Dinov2Model,
+    )
+
+    torch.manual_seed(0)
+    small = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "image_size": SIDE}
+    folder = tmp_path / kind
+    if kind == "clip":
+        model = CLIPVisionModelWithProjection(CLIPVisionConfig(**small, intermediate_size=16, projection_dim=24))
+        processor = CLIPImageProcessor()
+    else:
+        model = Dinov2Model(Dinov2Config(**small, patch_size=56))
+        processor = BitImageProcessor(image_mean=[0.4, 0.5, 0.6], image_std=[0.2, 0.3, 0.4])
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    crops = cut_crops(np.random.default_rng(0).integers(0, 256, (300, 300, 3), dtype=np.uint8))
+    shown = processor(list(((crops + 1) * 127.5).round().byte()), return_tensors="pt")
+    with torch.no_grad():
+        output = model.eval()(**shown)
+        expected = output.image_embeds if kind == "clip" else output.last_hidden_state[:, 0]
+        seen = Transformer(str(folder)).eval()(crops)
+    assert seen.shape == (CROPS, 24 if kind == "clip" else 16)
+    assert torch.allclose(seen, expected, atol=1e-4)

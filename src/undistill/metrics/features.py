@@ -86,10 +86,8 @@ class Transformer(nn.Module):
 
     def __init__(self, name: str) -> None:
         super().__init__()
-        try:
-            from transformers import AutoImageProcessor, AutoModel, CLIPVisionModelWithProjection
-        except ImportError as error:
-            raise Failure("dinov2 and clip features need transformers: pip install transformers") from error
+        from transformers import AutoImageProcessor, AutoModel, CLIPVisionModelWithProjection
+
         self.clip = "clip" in name
         self.network = (CLIPVisionModelWithProjection if self.clip else AutoModel).from_pretrained(name)
         processor = AutoImageProcessor.from_pretrained(name)
