@@ -25,6 +25,18 @@ def test_works_a_few_ahead_and_not_on_everything() -> None:
     assert len(begun) <= 4 * torch.get_num_threads() + 2
 
 
+def test_an_error_ends_what_was_ahead() -> None:
+    def slow(x: int) -> None:
+        done.append(x)
+        time.sleep(0.05)
+        raise ValueError
+
+    done: list[int] = []
+    with pytest.raises(ValueError):  # noqa: PT011
+        list(spread(slow, range(1000)))
+    assert len(done) <= 3 * torch.get_num_threads()
+
+
 def test_an_error_comes_through() -> None:
     before = torch.get_num_threads()
     with pytest.raises(ZeroDivisionError):

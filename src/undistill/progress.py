@@ -1,6 +1,6 @@
 """The progress bar of every long command."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sized
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -47,9 +47,13 @@ def progress(what: str, total: int, done: int = 0) -> Iterator[Bar]:
         yield Bar(display, display.add_task(what, total=total, completed=done, words=""))
 
 
-def progressed(what: str, items: Sequence[Item]) -> Iterator[Item]:
-    """The items, one after another, with a bar that counts those that are through."""
-    with progress(what, len(items)) as bar:
+def progressed(what: str, items: Iterable[Item], total: int | None = None) -> Iterator[Item]:
+    """The items, one after another, with a bar that counts those that are through.
+
+    Args:
+        total: how many there are; None: as many as the length of `items`.
+    """
+    with progress(what, len(items) if isinstance(items, Sized) else total or 0) as bar:
         for item in items:
             yield item
             bar.advance()

@@ -29,7 +29,7 @@ def read_prompts(path: Path) -> list[Prompt]:
         UsageError: the file can't be read, holds no prompt, or a line of it is none or has another's id.
     """
     try:
-        lines = path.read_text().split("\n")
+        lines = path.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(
             f"prompts {path} can't be read: {error.strerror if isinstance(error, OSError) else error}"

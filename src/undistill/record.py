@@ -33,7 +33,10 @@ class Record:
         if not self.path.exists():
             return
         try:
-            self.files = {str(name): dict(entry) for name, entry in json.loads(self.path.read_text())["files"].items()}
+            self.files = {
+                str(name): dict(entry)
+                for name, entry in json.loads(self.path.read_text(encoding="utf-8"))["files"].items()
+            }
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise UsageError(f"{self.path} can't be read: delete {out}, or choose another folder for -o") from error
 

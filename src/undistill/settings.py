@@ -22,7 +22,7 @@ def read_yaml(path: Path) -> Any:
     UsageError: the file can't be read, or is no YAML; its text begins with the path.
     """
     try:
-        return yaml.safe_load(path.read_text())
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} can't be read: {error.strerror if isinstance(error, OSError) else error}") from error
     except yaml.YAMLError as error:

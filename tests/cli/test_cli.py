@@ -107,6 +107,9 @@ def test_trains_then_enhances(image_folder: Folders, tmp_path: Path) -> None:
     one_line(undistill(*arguments), 2, "another recipe (data differ")  # another split
     one_line(undistill(*arguments, "--split", "0:0.5", "--set", "lr=2.0e-3"), 2, "another recipe (lr differ")
     one_line(undistill(*arguments, "--set", "lr"), 2, "KEY=VALUE")
+    one_line(undistill(*arguments, "--set", "=5"), 2, "KEY=VALUE")
+    done = undistill(*arguments, "--set", "data.train=0:0.5", "--max-steps", 3)
+    assert done.returncode == 0, done.stderr
     one_line(undistill(*arguments, "--set", "lrr=1"), 2, "unknown key lrr; did you mean lr?")
     done = undistill("enhance", student, "-o", tmp_path / "out", "--head", run / "head")
     assert done.returncode == 0, done.stderr

@@ -16,7 +16,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from undistill.errors import Failure
+from undistill.errors import Failure, UsageError
 from undistill.pairs import load as module
 from undistill.pairs.load import Place, find, load, quiet
 
@@ -38,7 +38,7 @@ def test_finds_folders_then_hub_ids(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     (tmp_path / "black-forest-labs" / "FLUX.1-dev").mkdir(parents=True)
     assert find(ID) == Place(str((tmp_path / ID).resolve()))
     for name in ("tiny-gone", "./a", "a/b/c"):
-        with pytest.raises(Failure, match=f"no weights '{name}': neither a folder, nor shipped"):
+        with pytest.raises(UsageError, match=f"no weights '{name}': neither a folder, nor shipped"):
             find(name)
 
 

@@ -1,5 +1,6 @@
 """undistill train"""
 
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -33,12 +34,13 @@ def train(
 
     changed: dict[str, Any] = {} if split is None else {"data.train": split}
     for change in changes or []:
-        key, equals, value = change.partition("=")
+        key, _, value = change.partition("=")
         try:
-            changed[key] = yaml.safe_load(value)
+            # YAML 1.1 reads the split 0:0.5 as a number of base 60.
+            changed[key] = value if re.fullmatch(r"[\d.]+:[\d.]+", value) else yaml.safe_load(value)
         except yaml.YAMLError:
-            equals = ""
-        if not equals:
+            key = ""
+        if not key or "=" not in change:
             raise UsageError(f"--set {change}: write KEY=VALUE, e.g. data.crop=128")
     followed = change_recipe(read_recipe(recipe), changed)
     result = run(followed, student, teacher, out, max_steps=max_steps, device=device)

@@ -6,11 +6,13 @@ uninterrupted one sees, with any number of loader processes.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.random import Generator
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
@@ -129,6 +131,12 @@ def cut_out(pixels: np.ndarray, cut: Cut, random: Generator | None) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(x.transpose(2, 0, 1))) * 2 - 1
 
 
+@lru_cache(maxsize=8)
+def shuffled(count: int, *seed: int) -> NDArray[np.int64]:
+    """0, 1, ... count - 1 in an order that the numbers of `seed` fix."""
+    return np.random.default_rng(seed).permutation(count)
+
+
 class Training(Dataset[tuple[Tensor, ...]]):
     """The k-th student and teacher crop of a run, k = 0, 1, 2, ... without end.
 
@@ -150,8 +158,7 @@ class Training(Dataset[tuple[Tensor, ...]]):
 
     def _crop(self, samples: Sequence[Sample], stream: int, k: int) -> Tensor:
         epoch, place = divmod(k, len(samples))
-        order = np.random.default_rng([self.seed, stream, epoch]).permutation(len(samples))
-        sample = samples[int(order[place])]
+        sample = samples[int(shuffled(len(samples), self.seed, stream, epoch)[place])]
         key = int(position(sample.id) * 2**53)
         random = np.random.default_rng([self.seed, stream, key, k])
         return cut_out(read_rgb(sample.path), self.cut, random)

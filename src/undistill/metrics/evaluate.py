@@ -186,6 +186,7 @@ def _distances(name: str, points: Points, gap: Gap) -> Row:
 def _likeness(rows: Mapping[str, Sequence[Picture]], device: torch.device) -> dict[str, Row]:
     """Likeness to the own student images, and identity, of all rows but the teacher."""
     lpips = LPIPS().to(device)
+    count = len(rows["student"])
 
     def look(place: int) -> dict[str, tuple[float, Similarity | None]]:
         compare = Comparison(rows["student"][place].pixels(), lpips, device)
@@ -199,7 +200,7 @@ def _likeness(rows: Mapping[str, Sequence[Picture]], device: torch.device) -> di
             seen[name] = float(periodic(to_tensor(pixels)[None].to(device))[0]), likeness
         return seen
 
-    seen = list(spread(look, progressed("likeness", range(len(rows["student"])))))
+    seen = list(progressed("likeness", spread(look, range(count)), count))
     found: dict[str, Row] = {name: {"periodic": mean_value([image[name][0] for image in seen])} for name in rows}
     for metric in ("ssim_student", "psnr_student", "lpips_student"):
         for name, row in rows.items():

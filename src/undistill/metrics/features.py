@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 import torch
@@ -30,6 +31,8 @@ CROPS = 5
 """Crops an image."""
 
 Features = NDArray[np.float32]
+_SAVING = Lock()
+"""Two threads may look at equal images."""
 
 
 class Alex(nn.Module):
@@ -180,13 +183,13 @@ class Extractor:
             seen: Features = np.load(kept, allow_pickle=False)
         except (OSError, ValueError, EOFError):  # none, or a broken one
             seen = self.look(picture.pixels())
-            with replacing(kept) as beside, beside.open("wb") as file:
+            with _SAVING, replacing(kept) as beside, beside.open("wb") as file:
                 np.save(file, seen, allow_pickle=False)
         return seen
 
     def each(self, pictures: Sequence[Picture], words: str) -> Iterator[Features]:
         """Of one picture after another, with a progress bar, on all cores."""
-        return spread(self, progressed(words, pictures))
+        return progressed(words, spread(self, pictures), len(pictures))
 
 
 def load_extractor(name: str, device: torch.device) -> Extractor:

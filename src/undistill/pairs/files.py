@@ -1,7 +1,7 @@
 """Generate image files: PNGs that keep prompt and seed, nothing overwritten, resumable."""
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -58,22 +58,30 @@ def generate_files(
     if not left:
         return 0, skipped
     make = maker()
+
+    @contextmanager
+    def writing() -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise Failure(
+                f"can't write to {out}: {error.strerror}; {generated + skipped} of {len(prompts)} images are done, the "
+                "same command goes on from there"
+            ) from error
+
     try:
-        record.plan(target for files in wanted.values() for target in files)
+        with writing():
+            record.plan(target for files in wanted.values() for target in files)
         with progress("generating", len(prompts), skipped) as bar:
             for first in range(0, len(left), batch):
                 some = left[first : first + batch]
                 images = make([prompt.prompt for prompt in some], [prompt.seed for prompt in some])
                 for i, prompt in enumerate(some):
-                    for (target, made_with), pixels in zip(wanted[prompt.id].items(), images, strict=True):
-                        record.write(target, _png(pixels[i], made_with), made_with)
+                    with writing():
+                        for (target, made_with), pixels in zip(wanted[prompt.id].items(), images, strict=True):
+                            record.write(target, _png(pixels[i], made_with), made_with)
                     generated += 1
                     bar.advance()
-    except OSError as error:
-        raise Failure(
-            f"can't write to {out}: {error.strerror}; {generated + skipped} of {len(prompts)} images are done, the "
-            "same command goes on from there"
-        ) from error
     finally:
         with suppress(OSError):  # of a full disk we have spoken
             record.save()

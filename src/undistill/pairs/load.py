@@ -22,7 +22,7 @@ from huggingface_hub.errors import (
 )
 from safetensors import safe_open
 
-from undistill.errors import Failure, first_line
+from undistill.errors import Failure, UsageError, first_line
 from undistill.heads.head import WEIGHTS
 
 DENOISERS = ("transformer", "unet")
@@ -40,13 +40,15 @@ def find(name: str, revision: str | None = None) -> Place:
     """A folder, else a folder of the package's weights, else a hub id; a folder has no revision.
 
     Raises:
-        Failure: neither of these.
+        UsageError: neither of these.
     """
     for folder in (Path(name), WEIGHTS / name):
         if folder.is_dir():
             return Place(str(folder.resolve()))
     if name.count("/") != 1 or name.startswith((".", "/")):
-        raise Failure(f"no weights {name!r}: neither a folder, nor shipped with undistill, nor a hub id (owner/name)")
+        raise UsageError(
+            f"no weights {name!r}: neither a folder, nor shipped with undistill, nor a hub id (owner/name)"
+        )
     return Place(name, revision)
 
 

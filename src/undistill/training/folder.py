@@ -4,11 +4,11 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-import yaml
 from pydantic import ValidationError
 
 from undistill.atomic import PART, replacing
 from undistill.errors import UsageError
+from undistill.settings import read_yaml
 from undistill.training.recipe import Schedule, dump_recipe
 
 Inventory = Mapping[str, Mapping[str, int | str]]
@@ -25,8 +25,8 @@ def check_folder(run: Path, recipe: Schedule, images: Inventory) -> None:
             raise UsageError(f"{run} holds something else than a run: choose a new folder for -o")
         return
     try:
-        before = type(recipe).model_validate(yaml.safe_load((run / "recipe.yaml").read_text())).model_dump()
-    except (ValidationError, yaml.YAMLError) as error:
+        before = type(recipe).model_validate(read_yaml(run / "recipe.yaml")).model_dump()
+    except ValidationError as error:
         raise UsageError(f"{run} was begun with another kind of recipe: choose a new folder for -o") from error
     changed = [key for key, value in recipe.model_dump().items() if value != before.get(key)]
     if changed:
@@ -34,8 +34,8 @@ def check_folder(run: Path, recipe: Schedule, images: Inventory) -> None:
             f"{run} was begun with another recipe ({', '.join(changed)} differ): choose a new folder for -o"
         )
     inventory = run / "data.json"
-    if inventory.exists() and json.loads(inventory.read_text()) != images:
-        raise UsageError(f"{run} was begun with other images: choose a new folder for -o")
+    if inventory.exists() and read_yaml(inventory) != images:
+        raise UsageError(f"{run} was begun with other images or networks: choose a new folder for -o")
 
 
 def open_folder(run: Path, recipe: Schedule, images: Inventory) -> None:

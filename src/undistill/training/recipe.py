@@ -97,7 +97,7 @@ class Schedule(Strict):
     @model_validator(mode="after")
     def _one_length(self) -> Self:
         if (self.epochs is None) == (self.steps is None):
-            raise ValueError("give either epochs or steps")
+            raise ValueError("give either epochs or steps, the other null")
         return self
 
 
@@ -161,10 +161,10 @@ def read_recipe(path: Path) -> Recipe:
     """Raises:
     RecipeError: the file can't be read, is no YAML, or has a key or a value that doesn't belong.
     """
-    return follow(path, make_recipe)
+    return read_with(path, make_recipe)
 
 
-def follow(path: Path, make: Callable[[Any], T]) -> T:
+def read_with(path: Path, make: Callable[[Any], T]) -> T:
     """What `make` makes of a YAML file.
 
     Raises:
@@ -216,7 +216,7 @@ def change_recipe(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
     Raises:
         RecipeError: a key or a value doesn't belong.
     """
-    data = recipe.model_dump()
+    data = recipe.model_dump(exclude_unset=True)
     for path, value in changes.items():
         *parents, key = path.split(".")
         part: Any = data

@@ -11,6 +11,7 @@ from diffusers import AutoencoderKL, FluxImg2ImgPipeline, FluxPipeline, FluxTran
 from safetensors.torch import load_file
 
 from undistill.errors import UsageError
+from undistill.pairs.tiny import courses
 from undistill.pairs.tiny.train import main
 
 SMALL: dict[str, dict[str, Any]] = {
@@ -64,18 +65,56 @@ def test_from_portraits_to_pipelines(portraits_like: Path, recipes: Path, tmp_pa
 def test_a_stopped_stage_goes_on_to_the_same_weights(portraits_like: Path, recipes: Path, tmp_path: Path) -> None:
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     for out, stops in ((whole, [None]), (parts, [2, None])):
-        for stage in ("autoencoder", "flow"):
+        for stage in SMALL:
             for stop in stops:
                 main(portraits_like, stage, out, stop, recipes, "cpu")
-    for stage in ("autoencoder", "flow"):
+    for stage in SMALL:
         one, other = (load_file(out / stage / "last.safetensors") for out in (whole, parts))
         assert one.keys() == other.keys()
         assert [name for name in one if not torch.equal(one[name], other[name])] == []
 
 
+def test_what_a_run_builds_on_must_stay(portraits_like: Path, recipes: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    main(portraits_like, "autoencoder", out, 1, recipes, "cpu")
+    main(portraits_like, "flow", out, 1, recipes, "cpu")
+    main(portraits_like, "autoencoder", out, 2, recipes, "cpu")
+    with pytest.raises(UsageError, match="begun with other images or networks"):
+        main(portraits_like, "flow", out, 2, recipes, "cpu")
+
+
+def test_courses_are_drawn_on_after_a_kill(
+    portraits_like: Path, recipes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    for stage in ("autoencoder", "flow", "guidance"):
+        main(portraits_like, stage, out, 1, recipes, "cpu")
+    monkeypatch.setattr(courses, "CHUNK", 8)
+    ends = courses._ends
+    drawn: list[int] = []
+
+    def one_then_killed(*arguments: Any) -> torch.Tensor:
+        if drawn:
+            raise KeyboardInterrupt
+        drawn.append(1)
+        return ends(*arguments)
+
+    monkeypatch.setattr(courses, "_ends", one_then_killed)
+    with pytest.raises(KeyboardInterrupt):
+        main(portraits_like, "steps", out, 1, recipes, "cpu")
+    first = out / "steps" / "courses-0000.safetensors"
+    before = first.stat().st_mtime_ns
+    monkeypatch.setattr(courses, "_ends", ends)
+    main(portraits_like, "steps", out, 1, recipes, "cpu")
+    assert first.stat().st_mtime_ns == before
+    assert (out / "tiny-schnell" / "scheduler" / "scheduler_config.json").exists()
+
+
 def test_stages_come_in_their_order(portraits_like: Path, recipes: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="train the stage flow first"):
         main(portraits_like, "guidance", tmp_path / "out", None, recipes, "cpu")
+    with pytest.raises(UsageError, match="train the stage guidance first"):
+        main(portraits_like, "steps", tmp_path / "out", None, recipes, "cpu")
     with pytest.raises(UsageError, match="no stage distillation: autoencoder, flow, guidance, steps"):
         main(portraits_like, "distillation", tmp_path / "out", None, recipes, "cpu")
     main(portraits_like, "autoencoder", tmp_path / "out", 1, recipes, "cpu")

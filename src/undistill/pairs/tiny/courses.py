@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from undistill.atomic import replacing
+from undistill.dataset.read import shuffled
 from undistill.pairs.tiny.flow import DEV_SHIFT
 from undistill.pairs.tiny.model import Velocity, follow, schedule
 from undistill.pairs.tiny.prompts import Tokens
@@ -21,11 +22,14 @@ CHUNK = 128
 Course = dict[str, Tensor]
 
 
-def draw_courses(dev: Velocity, ids: Sequence[Tokens], recipe: StepsRecipe, fabric: Fabric, path: Path) -> Course:
+def draw_courses(
+    dev: Velocity, ids: Sequence[Tokens], recipe: StepsRecipe, seed: int, fabric: Fabric, path: Path
+) -> Course:
     """Courses for each prompt, kept at `path`, chunk by chunk, so that a killed run goes on.
 
     Args:
         ids: T5's and CLIP's of the prompts, (prompts, LENGTH) each.
+        seed: of the noise.
 
     Returns: `end` (courses, 16, 8, 8), `t5` and `clip` (courses, LENGTH); the noise is a function of the place.
     """
@@ -36,7 +40,7 @@ def draw_courses(dev: Velocity, ids: Sequence[Tokens], recipe: StepsRecipe, fabr
             part = path.with_name(f"{path.stem}-{number:04d}.safetensors")
             if not part.exists():
                 t5, clip = (torch.from_numpy(each[start : start + CHUNK].astype(np.int64)) for each in ids)
-                end = _ends(dev, t5.to(fabric.device), clip.to(fabric.device), start, recipe, fabric)
+                end = _ends(dev, t5.to(fabric.device), clip.to(fabric.device), start, recipe, seed, fabric)
                 with replacing(part) as beside:
                     save_file({"end": end.half().cpu(), "t5": t5.short(), "clip": clip.short()}, beside)
             chunks.append(load_file(part))
@@ -49,9 +53,11 @@ def noise_of(place: int, channels: int, side: int, seed: int) -> Tensor:
     return torch.randn(channels, side, side, generator=torch.Generator().manual_seed(seed * 1_000_003 + place))
 
 
-def _ends(dev: Velocity, t5: Tensor, clip: Tensor, start: int, recipe: StepsRecipe, fabric: Fabric) -> Tensor:
+def _ends(
+    dev: Velocity, t5: Tensor, clip: Tensor, start: int, recipe: StepsRecipe, seed: int, fabric: Fabric
+) -> Tensor:
     channels = dev.transformer.config.in_channels // 4
-    noise = torch.stack([noise_of(start + k, channels, 8, recipe.seed) for k in range(len(t5))]).to(fabric.device)
+    noise = torch.stack([noise_of(start + k, channels, 8, seed) for k in range(len(t5))]).to(fabric.device)
     by = torch.full((len(noise),), recipe.guidance, device=noise.device)
     with torch.no_grad(), fabric.autocast():
         text = dev.encode(t5, clip)
@@ -59,26 +65,26 @@ def _ends(dev: Velocity, t5: Tensor, clip: Tensor, start: int, recipe: StepsReci
 
 
 class Courses(Dataset[tuple[Tensor, ...]]):
-    """The k-th course of a run: its end, T5's and CLIP's ids, its noise. Each epoch in a new order;
-    seed None: in order.
+    """The k-th course of a run: its end, T5's and CLIP's ids, its noise.
 
     Args:
-        seed_of_noise: the recipe's.
+        seed: of the noise.
+        endless: each epoch in a new order; else once, as they are.
     """
 
-    def __init__(self, courses: Course, seed_of_noise: int, seed: int | None) -> None:
+    def __init__(self, courses: Course, seed: int, *, endless: bool) -> None:
         self.courses = courses
-        self.seed_of_noise = seed_of_noise
         self.seed = seed
+        self.endless = endless
 
     def __len__(self) -> int:
         return len(self.courses["end"])
 
     def __getitem__(self, k: int) -> tuple[Tensor, ...]:
         epoch, place = divmod(k, len(self))
-        if self.seed is not None:
-            place = int(np.random.default_rng([self.seed, epoch]).permutation(len(self))[place])
+        if self.endless:
+            place = int(shuffled(len(self), self.seed, epoch)[place])
         end = self.courses["end"][place].float()
         channels, side, _ = end.shape
-        noise = noise_of(place, channels, side, self.seed_of_noise)
+        noise = noise_of(place, channels, side, self.seed)
         return end, self.courses["t5"][place].long(), self.courses["clip"][place].long(), noise

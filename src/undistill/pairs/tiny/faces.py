@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from undistill.dataset.read import shuffled
 from undistill.dataset.split import within
 from undistill.errors import UsageError
 from undistill.images import Pixels, read_rgb, to_tensor
@@ -47,19 +48,39 @@ def list_faces(folder: Path, split: tuple[float, float]) -> list[Face]:
     if not table.is_file():
         raise UsageError(f"{folder} holds no portraits.csv: --data takes a folder like ../shared/portraits")
     with table.open(newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file)
+        lacking = [name for name in ("face", "gender", "age", "tags") if name not in (reader.fieldnames or ())]
+        if lacking:
+            raise UsageError(f"{table} has no column {lacking[0]}")
         faces = [
-            Face(
-                folder / row["face"],
-                row["gender"],
-                float(row["age"]),
-                tuple(tag for tag in (text.strip() for text in row["tags"].split(";")) if tag),
-            )
-            for row in csv.DictReader(file)
+            _face(row, folder, f"{table}, line {reader.line_num}")
+            for row in reader
             if row["face"] and row["age"] and within(Path(row["face"]).stem, split)
         ]
     if not faces:
         raise UsageError(f"{table} has no face in the split {split[0]:g}:{split[1]:g}")
     return faces
+
+
+def _face(row: dict[str, str], folder: Path, where: str) -> Face:
+    if row["gender"] not in ("male", "female"):
+        raise UsageError(f"{where}: gender is {row['gender']!r}, not male or female")
+    try:
+        age = float(row["age"])
+    except ValueError as error:
+        raise UsageError(f"{where}: age is {row['age']!r}, not a number of years") from error
+    tags = tuple(tag for tag in (text.strip() for text in row["tags"].split(";")) if tag)
+    return Face(folder / row["face"], row["gender"], age, tags)
+
+
+def read_face(face: Face) -> Pixels:
+    """Raises:
+    UsageError: it isn't square.
+    """
+    pixels = read_rgb(face.path)
+    if pixels.shape[0] != pixels.shape[1]:
+        raise UsageError(f"{face.path} is {pixels.shape[1]} x {pixels.shape[0]} px: faces are square")
+    return pixels
 
 
 def view(pixels: Pixels, random: Generator | None) -> Pixels:
@@ -84,7 +105,7 @@ class Views(Dataset[tuple[Tensor, ...]]):
     """
 
     def __init__(self, faces: Sequence[Face], seed: int | None) -> None:
-        self.pixels = [read_rgb(face.path) for face in faces]
+        self.pixels = [read_face(face) for face in faces]
         self.seed = seed
 
     def __len__(self) -> int:
@@ -94,16 +115,16 @@ class Views(Dataset[tuple[Tensor, ...]]):
         epoch, place = divmod(k, len(self.pixels))
         if self.seed is None:
             return (to_tensor(view(self.pixels[place], None)),)
-        order = np.random.default_rng([self.seed, epoch]).permutation(len(self.pixels))
+        face = shuffled(len(self.pixels), self.seed, epoch)[place]
         random = np.random.default_rng([self.seed, k, 1])
-        return (to_tensor(view(self.pixels[order[place]], random)),)
+        return (to_tensor(view(self.pixels[face], random)),)
 
 
 def all_views(faces: Sequence[Face], count: int, seed: int) -> Tensor:
     """(faces, count, 3, SIDE, SIDE) uint8: `count` views of each face; views of one face differ."""
     some = []
     for number, face in enumerate(faces):
-        pixels = read_rgb(face.path)
+        pixels = read_face(face)
         random = np.random.default_rng([seed, number])
         some.append(np.stack([view(pixels, random) for _ in range(count)]))
     return torch.from_numpy(np.stack(some)).permute(0, 1, 4, 2, 3)

@@ -10,6 +10,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from transformers import CLIPTokenizer, T5TokenizerFast
 
+from undistill.dataset.read import shuffled
+from undistill.dataset.split import position
 from undistill.pairs.tiny.captions import caption
 from undistill.pairs.tiny.faces import Face, all_views
 from undistill.pairs.tiny.tokenizers import LENGTH
@@ -24,10 +26,11 @@ def tokens(tokenizer: CLIPTokenizer | T5TokenizerFast, texts: Sequence[str]) -> 
 
 
 def draw_captions(faces: Sequence[Face], count: int, seed: int) -> list[str]:
-    """`count` captions for each face, one face after another."""
+    """`count` captions for each face, one face after another; a face's are its own, whatever other faces there are."""
+    keys = [int(position(face.path.stem) * 2**53) for face in faces]
     return [
-        caption(face, np.random.default_rng([seed, number, k]))
-        for number, face in enumerate(faces)
+        caption(face, np.random.default_rng([seed, key, k]))
+        for face, key in zip(faces, keys, strict=True)
         for k in range(count)
     ]
 
@@ -69,7 +72,7 @@ class Captioned(Dataset[tuple[Tensor, ...]]):
         epoch, place = divmod(k, len(self.latents))
         face, view, row = place, 0, place * self.captions
         if self.seed is not None:
-            face = int(np.random.default_rng([self.seed, epoch]).permutation(len(self.latents))[place])
+            face = int(shuffled(len(self.latents), self.seed, epoch)[place])
             random = np.random.default_rng([self.seed, k, 1])
             view = int(random.integers(self.latents.shape[1]))
             row = face * self.captions + int(random.integers(self.captions))

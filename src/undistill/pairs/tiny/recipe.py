@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field, TypeAdapter
 
-from undistill.training.recipe import Positive, Schedule, follow, validated
+from undistill.training.recipe import Positive, Schedule, read_with, validated
 
 Width = Annotated[int, Field(ge=16, multiple_of=16)]
 
@@ -24,6 +24,7 @@ class AutoencoderRecipe(Schedule):
 class TransformerRecipe(Schedule):
     """Warm-up, constant, and over the last 40% a fall to 3% of the learning rate."""
 
+    steps: Positive
     warmup: Annotated[int, Field(ge=0)]
     """Steps."""
 
@@ -44,7 +45,7 @@ class FlowRecipe(TransformerRecipe):
     single: Positive
     text_width: Annotated[int, Field(ge=32, multiple_of=32)]
     text_layers: Positive
-    vocabulary: Annotated[int, Field(ge=600)]
+    vocabulary: Annotated[int, Field(ge=600, le=32767)]
     """Of either tokenizer; CLIP's needs 514 for the bytes alone."""
 
 
@@ -83,4 +84,4 @@ def read_stage(path: Path) -> Recipe:
     """Raises:
     RecipeError: the file can't be read, is no YAML, or has a key or a value that doesn't belong.
     """
-    return follow(path, lambda data: validated(data, "stage", STAGES, _adapter))
+    return read_with(path, lambda data: validated(data, "stage", STAGES, _adapter))

@@ -1,11 +1,13 @@
 """The four stages: what each learns from, how, and the folder that it leaves."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from hashlib import sha256
+from importlib.metadata import version
 from pathlib import Path
 from shutil import rmtree
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,11 +17,12 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from transformers import CLIPTokenizer, T5TokenizerFast
 
+from undistill.atomic import PART
 from undistill.errors import UsageError
 from undistill.heads.head import WEIGHTS
 from undistill.pairs.tiny.autoencoder import Autoencoder
-from undistill.pairs.tiny.courses import Courses, draw_courses
-from undistill.pairs.tiny.faces import Views, list_faces
+from undistill.pairs.tiny.courses import Course, Courses, draw_courses
+from undistill.pairs.tiny.faces import Face, Views, list_faces
 from undistill.pairs.tiny.flow import Flow, Guided, Shortened, Straight
 from undistill.pairs.tiny.model import Velocity, build_clip, build_t5, build_transformer
 from undistill.pairs.tiny.prompts import Captioned, draw_captions, encode, tokens
@@ -28,9 +31,16 @@ from undistill.pairs.tiny.tokenizers import clip_tokenizer, t5_tokenizer
 from undistill.training.folder import Inventory
 from undistill.training.loop import Method
 
-TRAIN, HELD_OUT = (0.0, 0.8), (0.8, 1.0)
+TRAIN, HELD_OUT = (0.0, 0.8), (0.8, 0.9)
 Data = Dataset[tuple[Tensor, ...]]
 Tokenizers = tuple[T5TokenizerFast, CLIPTokenizer]
+
+# What a stage builds on: the folder in OUT, the stage that leaves it there, and where the package has the same.
+_EARLIER = {
+    "flow": ("tiny-autoencoder", "autoencoder", WEIGHTS / "tiny-dev" / "vae"),
+    "guidance": ("tiny-flow", "flow", None),
+    "steps": ("tiny-dev", "guidance", WEIGHTS / "tiny-dev"),
+}
 
 
 @dataclass(frozen=True)
@@ -43,47 +53,79 @@ class Stage:
     export: Callable[[], Path]
 
 
-def prepare(recipe: Recipe, fabric: Fabric, data: Path, out: Path) -> Stage:
-    """Raises:
-    UsageError: the data are not there, or an earlier stage has not been run.
+@dataclass(frozen=True)
+class Faces:
+    """The faces that are trained on, and those that validate."""
+
+    train: Sequence[Face]
+    held_out: Sequence[Face]
+
+
+def split_faces(data: Path) -> Faces:
+    return Faces(list_faces(data, TRAIN), list_faces(data, HELD_OUT))
+
+
+def earlier(stage: str, out: Path) -> Path | None:
+    """The folder that a stage builds on: of these runs, else of the package; None for the first.
+
+    Raises:
+        UsageError: it is in neither.
+    """
+    if stage not in _EARLIER:
+        return None
+    name, before, shipped = _EARLIER[stage]
+    found = next((folder for folder in (out / name, shipped) if folder is not None and folder.is_dir()), None)
+    if found is None:
+        raise UsageError(f"{out / name} is not there: train the stage {before} first")
+    return found
+
+
+def inventory(faces: Faces, before: Path | None) -> Inventory:
+    """How many faces there are, hashes of their names and of the networks to build on, and Faker's version."""
+    found: dict[str, dict[str, int | str]] = {
+        word: {"images": len(some), "sha256": sha256("\n".join(face.path.name for face in some).encode()).hexdigest()}
+        for word, some in {"train": faces.train, "held-out": faces.held_out}.items()
+    }
+    if before is not None:
+        files = sorted(path for path in before.rglob("*") if path.suffix in (".safetensors", ".json"))
+        whole = sha256(b"".join(sha256(path.read_bytes()).digest() for path in files)).hexdigest()
+        found |= {"before": {"sha256": whole}, "faker": {"version": version("faker")}}
+    return found
+
+
+def prepare(recipe: Recipe, fabric: Fabric, faces: Faces, before: Path | None, out: Path) -> Stage:
+    """Args:
+    before: as `earlier` says.
+    out: folder of all the runs.
     """
     match recipe:
         case AutoencoderRecipe():
-            return _autoencoder(recipe, fabric, data, out)
+            return _autoencoder(recipe, fabric, faces, out)
         case FlowRecipe():
-            return _flow(recipe, fabric, data, out)
+            return _flow(recipe, fabric, faces, before, out)
         case GuidanceRecipe():
-            return _guidance(recipe, fabric, data, out)
+            return _guidance(recipe, fabric, faces, before, out)
         case StepsRecipe():
-            return _steps(recipe, fabric, data, out)
+            return _steps(recipe, fabric, faces, before, out)
 
 
-def inventory(data: Path) -> Inventory:
-    """How many faces are trained on and held out, and a hash of their names."""
-    return {
-        word: {"images": len(faces), "sha256": sha256("\n".join(face.path.name for face in faces).encode()).hexdigest()}
-        for word, faces in {"train": list_faces(data, TRAIN), "held-out": list_faces(data, HELD_OUT)}.items()
-    }
-
-
-def _autoencoder(recipe: AutoencoderRecipe, fabric: Fabric, data: Path, out: Path) -> Stage:
+def _autoencoder(recipe: AutoencoderRecipe, fabric: Fabric, faces: Faces, out: Path) -> Stage:
     method = Autoencoder(fabric, recipe)
-    faces = list_faces(data, TRAIN)
 
     def export() -> Path:
         vae = deepcopy(method.averages["vae"].module)
         assert isinstance(vae, AutoencoderKL)
         vae.register_to_config(shift_factor=0.0, scaling_factor=1.0)
-        latents = encode(vae, faces, 2, recipe.seed)
+        latents = encode(vae, faces.train, 2, recipe.seed)
         vae.register_to_config(shift_factor=float(latents.mean()), scaling_factor=1 / float(latents.std()))
-        return _save(out / "tiny-autoencoder", vae)
+        return _save(out / "tiny-autoencoder", {".": vae})
 
-    return Stage(method, Views(faces, recipe.seed), Views(list_faces(data, HELD_OUT), None), export)
+    return Stage(method, Views(faces.train, recipe.seed), Views(faces.held_out, None), export)
 
 
-def _flow(recipe: FlowRecipe, fabric: Fabric, data: Path, out: Path) -> Stage:
-    vae = _load_autoencoder(out)
-    captions = draw_captions(list_faces(data, TRAIN), recipe.captions, recipe.seed)
+def _flow(recipe: FlowRecipe, fabric: Fabric, faces: Faces, before: Path | None, out: Path) -> Stage:
+    vae = AutoencoderKL.from_pretrained(before, torch_dtype=torch.float32).eval().requires_grad_(False)
+    captions = draw_captions(faces.train, recipe.captions, recipe.seed)
     tokenizers = t5_tokenizer(captions, recipe.vocabulary), clip_tokenizer(captions, recipe.vocabulary)
     network = Velocity(
         build_transformer(recipe, vae.config.latent_channels),
@@ -91,52 +133,41 @@ def _flow(recipe: FlowRecipe, fabric: Fabric, data: Path, out: Path) -> Stage:
         build_clip(recipe, tokenizers[1]),
     )
     method = Flow(fabric, recipe, network, Straight(_empty(tokenizers, fabric)), vae)
-    training, validation = _captioned(recipe, recipe.dropped, data, vae, tokenizers)
-    export = lambda: _save(out / "tiny-flow", _pipeline(method.average, vae, tokenizers))  # noqa: E731
-    return Stage(method, training, validation, export)
+    training, validation = _captioned(recipe, captions, recipe.dropped, faces, vae, tokenizers)
+    return Stage(method, training, validation, lambda: _save_pipeline(out / "tiny-flow", method, vae, tokenizers))
 
 
-def _guidance(recipe: GuidanceRecipe, fabric: Fabric, data: Path, out: Path) -> Stage:
-    if not (out / "tiny-flow").is_dir():
-        raise UsageError(f"{out / 'tiny-flow'} is not there: train the stage flow first")
-    before, vae, tokenizers = _load(out / "tiny-flow")
-    before.to(fabric.device)
-    network = deepcopy(before)
+def _guidance(recipe: GuidanceRecipe, fabric: Fabric, faces: Faces, before: Path | None, out: Path) -> Stage:
+    flow, vae, tokenizers = _load(before)
+    flow.to(fabric.device)
+    network = deepcopy(flow)
     for encoder in (network.t5, network.clip):
         encoder.requires_grad_(False)
-    method = Flow(fabric, recipe, network, Guided(before, _empty(tokenizers, fabric), recipe.strongest), vae)
-    training, validation = _captioned(recipe, 0.0, data, vae, tokenizers)
-    export = lambda: _save(out / "tiny-dev", _pipeline(method.average, vae, tokenizers))  # noqa: E731
-    return Stage(method, training, validation, export)
+    method = Flow(fabric, recipe, network, Guided(flow, _empty(tokenizers, fabric), recipe.strongest), vae)
+    captions = draw_captions(faces.train, recipe.captions, recipe.seed)
+    training, validation = _captioned(recipe, captions, 0.0, faces, vae, tokenizers)
+    return Stage(method, training, validation, lambda: _save_pipeline(out / "tiny-dev", method, vae, tokenizers))
 
 
-def _steps(recipe: StepsRecipe, fabric: Fabric, data: Path, out: Path) -> Stage:
-    own = out / "tiny-dev"
-    dev, vae, tokenizers = _load(own if own.is_dir() else WEIGHTS / "tiny-dev")
-    dev.to(fabric.device)
+def _steps(recipe: StepsRecipe, fabric: Fabric, faces: Faces, before: Path | None, out: Path) -> Stage:
+    dev, vae, tokenizers = _load(before)
+    dev.to(fabric.device).eval()
     method = Flow(fabric, recipe, _without_guidance(dev, recipe.guidance), Shortened(), vae)
-    drawn = {
-        split: draw_courses(
-            dev.eval(),
-            [tokens(tokenizer, texts) for tokenizer in tokenizers],
-            recipe,
-            fabric,
-            out / "steps" / f"courses-{split}.safetensors",
-        )
-        for split, texts in {
-            "train": draw_captions(list_faces(data, TRAIN), recipe.captions, recipe.seed + 1),
-            "held-out": draw_captions(list_faces(data, HELD_OUT), 1, recipe.seed + 1),
-        }.items()
-    }
+
+    def courses(some: Sequence[Face], captions: int, seed: int, name: str) -> Course:
+        texts = draw_captions(some, captions, seed)
+        ids = [tokens(tokenizer, texts) for tokenizer in tokenizers]
+        return draw_courses(dev, ids, recipe, seed, fabric, out / "steps" / f"{name}.safetensors")
+
+    # Their seeds are not the recipes' of the other stages: other captions, and for the held-out ones other noise.
+    training = Courses(courses(faces.train, recipe.captions, recipe.seed, "courses"), recipe.seed, endless=True)
+    validation = Courses(courses(faces.held_out, 1, recipe.seed + 1, "held-out"), recipe.seed + 1, endless=False)
 
     def export() -> Path:
-        transformer = method.average.transformer
-        folder = _save(out / "tiny-schnell" / "transformer", transformer)
-        FlowMatchEulerDiscreteScheduler(shift=1.0).save_pretrained(folder.parent / "scheduler")
-        return folder.parent
+        scheduler = FlowMatchEulerDiscreteScheduler(shift=1.0)
+        return _save(out / "tiny-schnell", {"transformer": method.average.transformer, "scheduler": scheduler})
 
-    training = Courses(drawn["train"], recipe.seed, recipe.seed)
-    return Stage(method, training, Courses(drawn["held-out"], recipe.seed, None), export)
+    return Stage(method, training, validation, export)
 
 
 def _without_guidance(dev: Velocity, guidance: float) -> Velocity:
@@ -158,15 +189,19 @@ def _without_guidance(dev: Velocity, guidance: float) -> Velocity:
 
 
 def _captioned(
-    recipe: FlowRecipe | GuidanceRecipe, dropped: float, data: Path, vae: AutoencoderKL, tokenizers: Tokenizers
+    recipe: FlowRecipe | GuidanceRecipe,
+    captions: Sequence[str],
+    dropped: float,
+    faces: Faces,
+    vae: AutoencoderKL,
+    tokenizers: Tokenizers,
 ) -> tuple[Data, Data]:
-    def one(split: tuple[float, float], views: int, captions: int, seed: int | None) -> Data:
-        faces = list_faces(data, split)
-        texts = [*draw_captions(faces, captions, recipe.seed), ""]
-        ids = tokens(tokenizers[0], texts), tokens(tokenizers[1], texts)
-        return Captioned(encode(vae, faces, views, recipe.seed), ids, dropped, seed)
+    def one(some: Sequence[Face], views: int, texts: Sequence[str], seed: int | None) -> Data:
+        ids = tokens(tokenizers[0], [*texts, ""]), tokens(tokenizers[1], [*texts, ""])
+        return Captioned(encode(vae, some, views, recipe.seed), ids, dropped, seed)
 
-    return one(TRAIN, recipe.views, recipe.captions, recipe.seed), one(HELD_OUT, 1, 1, None)
+    held_out = draw_captions(faces.held_out, 1, recipe.seed)
+    return one(faces.train, recipe.views, captions, recipe.seed), one(faces.held_out, 1, held_out, None)
 
 
 def _empty(tokenizers: Tokenizers, fabric: Fabric) -> tuple[Tensor, Tensor]:
@@ -174,38 +209,37 @@ def _empty(tokenizers: Tokenizers, fabric: Fabric) -> tuple[Tensor, Tensor]:
     return t5, clip
 
 
-def _load_autoencoder(out: Path) -> AutoencoderKL:
-    own = out / "tiny-autoencoder"
-    shipped = WEIGHTS / "tiny-dev" / "vae"
-    if not own.is_dir() and not shipped.is_dir():
-        raise UsageError(f"{own} is not there: train the stage autoencoder first")
-    vae = AutoencoderKL.from_pretrained(own if own.is_dir() else shipped, torch_dtype=torch.float32)
-    return vae.eval().requires_grad_(False)
-
-
-def _load(folder: Path) -> tuple[Velocity, AutoencoderKL, Tokenizers]:
+def _load(folder: Path | None) -> tuple[Velocity, AutoencoderKL, Tokenizers]:
     pipeline = FluxPipeline.from_pretrained(folder, torch_dtype=torch.float32)
     network = Velocity(pipeline.transformer, pipeline.text_encoder_2, pipeline.text_encoder)
     return network, pipeline.vae.eval().requires_grad_(False), (pipeline.tokenizer_2, pipeline.tokenizer)
 
 
-def _pipeline(network: Velocity, vae: AutoencoderKL, tokenizers: Tokenizers) -> FluxPipeline:
-    return FluxPipeline(
+def _save_pipeline(folder: Path, method: Flow, vae: AutoencoderKL, tokenizers: Tokenizers) -> Path:
+    network = method.average
+    pipeline = FluxPipeline(
         # dev's own: shifted towards noise the more, the larger the image is.
         scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0, use_dynamic_shifting=True),
-        vae=deepcopy(vae),
-        text_encoder=deepcopy(network.clip),
+        vae=vae,
+        text_encoder=network.clip,
         tokenizer=tokenizers[1],
-        text_encoder_2=deepcopy(network.t5),
+        text_encoder_2=network.t5,
         tokenizer_2=tokenizers[0],
-        transformer=deepcopy(network.transformer),
+        transformer=network.transformer,
     )
+    return _save(folder, {".": pipeline})
 
 
-def _save(folder: Path, model: AutoencoderKL | FluxTransformer2DModel | FluxPipeline) -> Path:
-    """Write in float16, beside its place, and renamed."""
-    beside = folder.with_name(f".{folder.name}.part")
+def _save(folder: Path, parts: Mapping[str, Any]) -> Path:
+    """Write diffusers' models, schedulers and pipelines by their subfolders, in float16: whole or not at all."""
+    beside, old = (folder.with_name(f".{folder.name}.{word}{PART}") for word in ("new", "old"))
     rmtree(beside, ignore_errors=True)
-    deepcopy(model).to(torch.float16).save_pretrained(beside)
-    rmtree(folder, ignore_errors=True)
-    return beside.rename(folder)
+    for name, part in parts.items():
+        small = part if isinstance(part, FlowMatchEulerDiscreteScheduler) else deepcopy(part).to(torch.float16)
+        small.save_pretrained(beside / name)
+    rmtree(old, ignore_errors=True)
+    if folder.exists():
+        folder.rename(old)
+    beside.rename(folder)
+    rmtree(old, ignore_errors=True)
+    return folder

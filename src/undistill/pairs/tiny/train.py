@@ -6,7 +6,7 @@
     python -m undistill.pairs.tiny.train --data ../shared/portraits --stage steps
 
 Each stage follows recipes/tiny/STAGE.yaml, keeps its run in OUT/STAGE, goes on where it stopped when it is started
-again, and at its end puts what it made into OUT/tiny-dev or OUT/tiny-schnell. docs/tiny.md tells what came of it.
+again, and at its end puts what it made into OUT/tiny-autoencoder, OUT/tiny-flow, OUT/tiny-dev or OUT/tiny-schnell.
 """
 
 import logging
@@ -38,17 +38,18 @@ def main(
     if stage not in STAGES:
         raise UsageError(f"no stage {stage}: {', '.join(STAGES)}")
     with quiet():  # transformers remarks on import that torchvision is not here
-        from undistill.pairs.tiny.stages import inventory, prepare
+        from undistill.pairs.tiny.stages import earlier, inventory, prepare, split_faces
     recipe = read_stage(recipes / f"{stage}.yaml")
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     where = pick_device(device)
     fabric = Fabric(accelerator=where.type, devices=[where.index] if where.index else 1, precision=recipe.precision)
     torch.manual_seed(recipe.seed)
-    folder = out / stage
-    check_folder(folder, recipe, inventory(data))
+    faces, before, folder = split_faces(data), earlier(stage, out), out / stage
+    begins = inventory(faces, before)
+    check_folder(folder, recipe, begins)
+    open_folder(folder, recipe, begins)
     with quiet():
-        prepared = prepare(recipe, fabric, data, out)
-    open_folder(folder, recipe, inventory(data))
+        prepared = prepare(recipe, fabric, faces, before, out)
     step, ended = fit(fabric, prepared.method, recipe, prepared.training, prepared.validation, folder, max_steps)
     if ended == "interrupted":
         typer.echo(f"stopped at step {step}; the same command goes on from there", err=True)
