@@ -42,6 +42,7 @@ def test_bf16_is_measured() -> None:
         def body(self, x: torch.Tensor) -> torch.Tensor:
             return torch.sin(64 * super().body(x))  # a gain that makes the last bits visible
 
+    torch.manual_seed(3)  # 25 dB; with other weights up to 40
     assert not Fragile(width=4, blocks=1, norm="pixel").descriptor.bf16
 
 
