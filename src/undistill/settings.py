@@ -3,12 +3,14 @@
 from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from undistill.errors import UsageError
+
+Positive = Annotated[int, Field(gt=0)]
 
 
 class Strict(BaseModel):

@@ -9,11 +9,9 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, ValidationError, model_validator
 
 from undistill.errors import UsageError
-from undistill.settings import Strict, explain_all, read_yaml
+from undistill.settings import Positive, Strict, explain_all, read_yaml
 
 SPECS = Path(str(files("undistill"))) / "pairs" / "specs"
-
-Positive = Annotated[int, Field(gt=0)]
 
 
 class Side(Strict):

@@ -1,6 +1,7 @@
 """The loop that both ways of training share: order, checkpoints, resume, logs, samples, early stop."""
 
 import csv
+import logging
 import signal
 import threading
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,6 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from undistill.atomic import replacing
 from undistill.dataset.read import Consecutive
+from undistill.device import pick_device
 from undistill.errors import Failure, UsageError, first_line
 from undistill.images import write_grid
 from undistill.progress import progress
@@ -43,6 +45,15 @@ class Method(Protocol):
     def sample(self, batch: Batch) -> list[Tensor]: ...
     def extra_state(self) -> dict[str, Any]: ...
     def load_extra_state(self, state: dict[str, Any]) -> None: ...
+
+
+def start(recipe: Schedule, device: str) -> Fabric:
+    """Fabric on a device ("auto", "cpu", "cuda", "cuda:1"), and the recipe's seed for what is built next."""
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+    where = pick_device(device)
+    fabric = Fabric(accelerator=where.type, devices=[where.index] if where.index else 1, precision=recipe.precision)
+    torch.manual_seed(recipe.seed)
+    return fabric
 
 
 def fit(

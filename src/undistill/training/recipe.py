@@ -12,10 +12,9 @@ from pydantic import BaseModel, Field, TypeAdapter, ValidationError, field_valid
 from undistill.dataset.split import parse_split
 from undistill.errors import UsageError
 from undistill.heads import Head
-from undistill.settings import Strict, explain, read_yaml, unknown_key
+from undistill.settings import Positive, Strict, explain, read_yaml, unknown_key
 
 T = TypeVar("T")
-Positive = Annotated[int, Field(gt=0)]
 
 
 class RecipeError(UsageError):

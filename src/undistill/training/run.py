@@ -1,24 +1,21 @@
 """One training run: folders and a recipe in, a run folder with a head out."""
 
 import json
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from shutil import rmtree
 
-import torch
 from lightning_fabric import Fabric
 
 from undistill.dataset.read import Cut, DataError, Sample, Training, Validation, list_samples, match
 from undistill.dataset.split import parse_split
-from undistill.device import pick_device
 from undistill.images import size_of
 from undistill.training.card import card
 from undistill.training.contrastive import Contrastive
 from undistill.training.folder import Inventory, check_folder, open_folder
-from undistill.training.loop import fit, restore
+from undistill.training.loop import fit, restore, start
 from undistill.training.paired import Paired
 from undistill.training.recipe import ContrastiveRecipe, PairedRecipe, Recipe, RecipeError
 from undistill.training.unpaired import Unpaired
@@ -60,10 +57,7 @@ def train(
     sides, held_out = _sides(recipe, student, teacher)
     images = _inventory(sides, held_out)
     check_folder(run, recipe, images)
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
-    where = pick_device(device)
-    fabric = Fabric(accelerator=where.type, devices=[where.index] if where.index else 1, precision=recipe.precision)
-    torch.manual_seed(recipe.seed)
+    fabric = start(recipe, device)
     method = _method(fabric, recipe)
     data = recipe.data
     multiple = method.head().multiple

@@ -106,6 +106,11 @@ class Velocity(nn.Module):
         # which tells 1000 t no finer than by 4.
         transformer.x_embedder.register_forward_hook(_float)
 
+    def freeze_text(self) -> None:
+        """The text encoders learn no more."""
+        for encoder in (self.t5, self.clip):
+            encoder.requires_grad_(False)
+
     def encode(self, t5_ids: Tensor, clip_ids: Tensor) -> tuple[Tensor, Tensor]:
         """(N, LENGTH, width) and (N, width)."""
         return self.t5(t5_ids).last_hidden_state, self.clip(clip_ids).pooler_output

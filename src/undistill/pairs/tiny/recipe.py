@@ -5,7 +5,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field, TypeAdapter
 
-from undistill.training.recipe import Positive, Schedule, read_with, validated
+from undistill.settings import Positive
+from undistill.training.recipe import Schedule, read_with, validated
 
 Width = Annotated[int, Field(ge=16, multiple_of=16)]
 

@@ -141,8 +141,7 @@ def _guidance(recipe: GuidanceRecipe, fabric: Fabric, faces: Faces, before: Path
     flow, vae, tokenizers = _load(before)
     flow.to(fabric.device)
     network = deepcopy(flow)
-    for encoder in (network.t5, network.clip):
-        encoder.requires_grad_(False)
+    network.freeze_text()
     method = Flow(fabric, recipe, network, Guided(flow, _empty(tokenizers, fabric), recipe.strongest), vae)
     captions = draw_captions(faces.train, recipe.captions, recipe.seed)
     training, validation = _captioned(recipe, captions, 0.0, faces, vae, tokenizers)
@@ -183,8 +182,7 @@ def _without_guidance(dev: Velocity, guidance: float) -> Velocity:
     weights[bias] = weights[bias] + constant
     new.load_state_dict(weights)
     network = Velocity(new, dev.t5, dev.clip)
-    for encoder in (network.t5, network.clip):
-        encoder.requires_grad_(False)
+    network.freeze_text()
     return network.to(old.device)
 
 

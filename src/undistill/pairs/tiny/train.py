@@ -9,21 +9,17 @@ Each stage follows recipes/tiny/STAGE.yaml, keeps its run in OUT/STAGE, goes on 
 again, and at its end puts what it made into OUT/tiny-autoencoder, OUT/tiny-flow, OUT/tiny-dev or OUT/tiny-schnell.
 """
 
-import logging
 from pathlib import Path
 from typing import Annotated
 
-import torch
 import typer
-from lightning_fabric import Fabric
 
 from undistill.command import run
-from undistill.device import pick_device
 from undistill.errors import UsageError
 from undistill.pairs.load import quiet
 from undistill.pairs.tiny.recipe import STAGES, read_stage
 from undistill.training.folder import check_folder, open_folder
-from undistill.training.loop import fit
+from undistill.training.loop import fit, start
 
 
 def main(
@@ -40,10 +36,7 @@ def main(
     with quiet():  # transformers remarks on import that torchvision is not here
         from undistill.pairs.tiny.stages import earlier, inventory, prepare, split_faces
     recipe = read_stage(recipes / f"{stage}.yaml")
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
-    where = pick_device(device)
-    fabric = Fabric(accelerator=where.type, devices=[where.index] if where.index else 1, precision=recipe.precision)
-    torch.manual_seed(recipe.seed)
+    fabric = start(recipe, device)
     faces, before, folder = split_faces(data), earlier(stage, out), out / stage
     begins = inventory(faces, before)
     check_folder(folder, recipe, begins)
