@@ -13,6 +13,7 @@ from undistill.images import Pixels
 from undistill.metrics.features import (
     CROPS,
     SIDE,
+    Alex,
     Extractor,
     Features,
     Picture,
@@ -53,6 +54,15 @@ def test_the_offline_extractors(name: str, size: int) -> None:
     a, b = extractor.look(smooth), extractor.look(rough)
     assert a.shape == (CROPS, size)
     assert np.linalg.norm(a[0] - b[0]) > 10 * np.linalg.norm(a[0] - a[1])
+
+
+def test_a_small_square_image_looked_at_once_is_seen_as_if_five_times() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    seen = load_extractor("alex-2", torch.device("cpu")).look(pixels)
+    with torch.inference_mode():
+        five = Alex(2)(cut_crops(pixels)).numpy()
+    assert seen.shape == (5, 192)
+    assert np.allclose(seen, five, atol=1e-5)
 
 
 def test_efficientnet_knows_an_astronaut() -> None:

@@ -208,7 +208,10 @@ def load_extractor(name: str, device: torch.device) -> Extractor:
 
     @torch.inference_mode()
     def look(pixels: Pixels) -> Features:
-        seen: Features = network(cut_crops(pixels).to(device)).float().cpu().numpy()
-        return seen
+        crops = cut_crops(pixels).to(device)
+        if (crops == crops[0]).all():  # a small square image: looked at once, it takes a fifth of the time
+            crops = crops[:1]
+        seen: Features = network(crops).float().cpu().numpy()
+        return np.repeat(seen, CROPS // len(seen), axis=0)
 
     return Extractor(f"{name}-{CROPS}x{SIDE}", look)

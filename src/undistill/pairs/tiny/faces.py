@@ -98,6 +98,11 @@ def view(pixels: Pixels, random: Generator | None) -> Pixels:
     return lit
 
 
+def pixels_of(faces: Sequence[Face]) -> Pixels:
+    """(faces, SIDE, SIDE, 3) uint8, as they are."""
+    return np.stack([view(read_face(face), None) for face in faces])
+
+
 class Views(Dataset[tuple[Tensor, ...]]):
     """The k-th face of a run, (3, SIDE, SIDE) in [-1, 1], k = 0, 1, 2, ... without end, each epoch in a new order.
 

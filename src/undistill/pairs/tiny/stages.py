@@ -23,7 +23,7 @@ from undistill.heads.head import WEIGHTS
 from undistill.pairs.tiny.autoencoder import Autoencoder
 from undistill.pairs.tiny.courses import Course, Courses, draw_courses
 from undistill.pairs.tiny.faces import Face, Views, list_faces
-from undistill.pairs.tiny.flow import Flow, Guided, Shortened, Straight
+from undistill.pairs.tiny.flow import Flow, Guided, Shortened, Straight, compile_transformer
 from undistill.pairs.tiny.model import Velocity, build_clip, build_t5, build_transformer
 from undistill.pairs.tiny.prompts import Captioned, draw_captions, encode, tokens
 from undistill.pairs.tiny.recipe import AutoencoderRecipe, FlowRecipe, GuidanceRecipe, Recipe, StepsRecipe
@@ -142,6 +142,8 @@ def _guidance(recipe: GuidanceRecipe, fabric: Fabric, faces: Faces, before: Path
     flow.to(fabric.device)
     network = deepcopy(flow)
     network.freeze_text()
+    if recipe.compiled:
+        compile_transformer(flow)
     method = Flow(fabric, recipe, network, Guided(flow, _empty(tokenizers, fabric), recipe.strongest), vae)
     captions = draw_captions(faces.train, recipe.captions, recipe.seed)
     training, validation = _captioned(recipe, captions, 0.0, faces, vae, tokenizers)
