@@ -3,7 +3,10 @@ from pathlib import Path
 import pytest
 
 from undistill.errors import UsageError
-from undistill.prompts import Prompt, numbered, read_prompts
+from undistill.names import draw_names
+from undistill.prompts import Prompt, first_seed, make_prompts, numbered, read_prompts, write_prompts
+
+PORTRAIT = "A professional portrait of {name}"
 
 
 def test_reads_prompts(tmp_path: Path) -> None:
@@ -52,3 +55,53 @@ def test_refuses_files_without_prompts(tmp_path: Path) -> None:
     (tmp_path / "image.jsonl").write_bytes(b"\x89PNG\xff")
     with pytest.raises(UsageError, match="can't be read"):
         read_prompts(tmp_path / "image.jsonl")
+
+
+def test_makes_prompts_of_different_people(tmp_path: Path) -> None:
+    prompts = make_prompts(PORTRAIT, 50, 7)
+    assert [prompt.id for prompt in prompts] == [f"{i:06d}" for i in range(50)]
+    assert [prompt.name for prompt in prompts] == draw_names(50, 7)
+    assert all(prompt.prompt == f"A professional portrait of {prompt.name}" for prompt in prompts)
+    assert [prompt.seed for prompt in prompts] == list(range(first_seed(7), first_seed(7) + 50))
+    assert prompts[:20] == make_prompts(PORTRAIT, 20, 7)
+    write_prompts(prompts, tmp_path / "prompts.jsonl")
+    assert read_prompts(tmp_path / "prompts.jsonl") == prompts
+
+
+def test_names_come_from_a_file(tmp_path: Path) -> None:
+    (tmp_path / "names.txt").write_text("{Ada}\u2028Okafor\n", encoding="utf-8")
+    prompt = Prompt(id="000000", prompt="{Ada} Okafor {is} {Ada} Okafor", name="{Ada} Okafor", seed=first_seed(0))
+    assert make_prompts("{name} {{is}} {name}", 1, 0, tmp_path / "names.txt") == [prompt]
+
+
+def test_without_a_name_prompts_differ_by_seed() -> None:
+    prompts = make_prompts("A professional business portrait", 1000, 7)
+    assert {(prompt.prompt, prompt.name) for prompt in prompts} == {("A professional business portrait", "")}
+    others = make_prompts("A professional business portrait", 1000, 8)
+    # The lower 32 bits are all that torch's generator on the CPU looks at.
+    assert len({prompt.seed % 2**32 for prompt in [*prompts, *others]}) == 2000
+
+
+@pytest.mark.parametrize(
+    ("template", "message"),
+    [
+        ("of {nam}", "'of {nam}' has an unknown field {nam}: {name} is the name"),
+        ("of {}", "unknown field {}"),
+        ("of {name.first}", "unknown field {name.first}"),
+        ("of {name!r:>9}", "unknown field {name!r:>9}"),
+        ("of {name", "can't be read (expected '}' before end of string)"),
+        ("of name}", "can't be read (Single '}' encountered in format string)"),
+        ("of \udcff {name}", "can't be read ('utf-8' codec can't encode"),
+        (" ", "the template is empty"),
+    ],
+)
+def test_refuses_a_bad_template(template: str, message: str) -> None:
+    with pytest.raises(UsageError) as error:
+        make_prompts(template, 1, 0)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_names_need_a_place_in_the_template(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="takes no names"):
+        make_prompts("A professional business portrait", 1, 0, tmp_path / "names.txt")

@@ -1,12 +1,16 @@
 """Prompts: what to generate, with which seed. `prompts.jsonl` holds one a line."""
 
 from collections.abc import Sequence
+from hashlib import sha256
 from pathlib import Path
+from string import Formatter
 from typing import Annotated
 
 from pydantic import Field, ValidationError
 
+from undistill.atomic import replacing
 from undistill.errors import UsageError
+from undistill.names import draw_names, sample_names
 from undistill.settings import Strict, explain_all
 
 # An id becomes a file name; a seed fits torch's generators.
@@ -56,3 +60,59 @@ def read_prompts(path: Path) -> list[Prompt]:
 def numbered(texts: Sequence[str], seed: int) -> list[Prompt]:
     """Prompts with the ids 000000, 000001, ... and the seeds `seed`, `seed + 1`, ..."""
     return [Prompt(id=f"{i:06d}", prompt=text, seed=seed + i) for i, text in enumerate(texts)]
+
+
+def make_prompts(template: str, count: int, seed: int, names: Path | None = None) -> list[Prompt]:
+    """Prompts with the ids 000000, 000001, ..., each of another person; the first of more prompts are the same.
+
+    Args:
+        template: the paper's are "A professional portrait of {name}" and "A professional business portrait": without
+            {name}, prompts differ by seed alone. {{ and }} are braces.
+        names: a file of names; None: Faker's.
+
+    Raises:
+        UsageError: the template has another field, or takes no name although `names` are given; too few names.
+    """
+    if _takes_name(template):
+        people = draw_names(count, seed) if names is None else sample_names(names, count, seed)
+    elif names is not None:
+        raise UsageError(f"the template {template!r} takes no names: write {{name}} into it, or leave out the names")
+    else:
+        people = [""] * count
+    first = first_seed(seed)
+    return [
+        Prompt(id=f"{i:06d}", prompt=template.format(name=name), name=name, seed=first + i)
+        for i, name in enumerate(people)
+    ]
+
+
+def first_seed(seed: int) -> int:
+    """The seed of the first of `make_prompts`; the others count on from it.
+
+    On the CPU torch looks at the lower 32 bits of a seed alone: among 100,000 drawn seeds some would be the same, among
+    consecutive ones none is. The first is hashed, so that the prompts of `seed` 7 and of 8 don't share all but one.
+    """
+    return int.from_bytes(sha256(f"seeds of {seed}".encode()).digest()[:4])
+
+
+def _takes_name(template: str) -> bool:
+    help = "{name} is the name, {{ and }} are braces"
+    if not template.strip():
+        raise UsageError(f"the template is empty: {help}")
+    try:
+        template.encode()
+        fields = [part[1:] for part in Formatter().parse(template) if part[1] is not None]
+    except ValueError as error:
+        raise UsageError(f"the template {template!r} can't be read ({error}): {help}") from error
+    for field, form, conversion in fields:
+        if (field, form, conversion) != ("name", "", None):
+            shown = f"{field}{f'!{conversion}' if conversion else ''}{f':{form}' if form else ''}"
+            raise UsageError(f"the template {template!r} has an unknown field {{{shown}}}: {help}")
+    return bool(fields)
+
+
+def write_prompts(prompts: Sequence[Prompt], path: Path) -> None:
+    """Write a `prompts.jsonl`; it is there whole or not at all."""
+    with replacing(path) as beside, beside.open("w", encoding="utf-8", newline="\n") as file:
+        for prompt in prompts:
+            file.write(prompt.model_dump_json() + "\n")

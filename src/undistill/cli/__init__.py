@@ -5,6 +5,7 @@ import typer
 from undistill.cli.enhance import enhance
 from undistill.cli.evaluate import evaluate
 from undistill.cli.generate import generate
+from undistill.cli.prompts import prompts
 from undistill.cli.train import train
 from undistill.command import run
 
@@ -14,6 +15,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+app.command()(prompts)
 app.command()(generate)
 app.command()(enhance)
 app.command()(train)

@@ -23,10 +23,11 @@ from undistill.command import run
 from undistill.errors import UsageError
 from undistill.images import Pixels, to_tensor, write_grid
 from undistill.metrics.jackknife import Value
+from undistill.names import ANYWHERE, full_name
 from undistill.pairs.generator import Generator
 from undistill.pairs.load import find
 from undistill.pairs.spec import PairSpec, read_spec
-from undistill.pairs.tiny.captions import ANYWHERE, name, person
+from undistill.pairs.tiny.captions import person
 from undistill.pairs.tiny.checks import gap, likeness, nearest, obeyed
 from undistill.pairs.tiny.faces import list_faces, pixels_of
 from undistill.progress import progress
@@ -42,7 +43,7 @@ def named_prompts(count: int, seed: int) -> list[str]:
     """The paper's, with names from anywhere, as often of men as of women."""
     random = np.random.default_rng([seed, 1])
     return [
-        f"A professional portrait of {name(('male', 'female')[k % 2], str(random.choice(ANYWHERE)), random)}"
+        f"A professional portrait of {full_name(('male', 'female')[k % 2], str(random.choice(ANYWHERE)), random)}"
         for k in range(count)
     ]
 
