@@ -1,3 +1,4 @@
 from undistill.cli import main
 
-main()
+if __name__ == "__main__":  # worker processes import it under another name
+    main()

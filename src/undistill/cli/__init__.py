@@ -5,6 +5,7 @@ import typer
 from undistill.cli.enhance import enhance
 from undistill.cli.evaluate import evaluate
 from undistill.cli.generate import generate
+from undistill.cli.pairs import pairs
 from undistill.cli.prompts import prompts
 from undistill.cli.train import train
 from undistill.command import run
@@ -17,6 +18,7 @@ app = typer.Typer(
 )
 app.command()(prompts)
 app.command()(generate)
+app.add_typer(pairs, name="pairs")
 app.command()(enhance)
 app.command()(train)
 app.command()(evaluate)

@@ -1,0 +1,69 @@
+"""Re-reads pairs data sets, and draws again what is broken."""
+
+from hashlib import sha256
+from pathlib import Path
+
+from undistill.dataset.shard import Description, ShardError, check_shard, finished, read_description, shard_path
+from undistill.errors import Failure, UsageError
+from undistill.pairs.create import PROMPTS, Maker, alone, draw_shards
+from undistill.pairs.spec import PairSpec, make_spec
+from undistill.progress import progressed
+from undistill.prompts import Prompt, read_prompts
+
+
+def verify(folder: Path) -> dict[int, str]:
+    """Re-read all of a pairs data set.
+
+    Returns:
+        The numbers of the broken and the missing shards, and what is wrong with each.
+
+    Raises:
+        UsageError: it is no pairs data set, or holds shards that are none of its own.
+        Failure: its description or its prompts have changed.
+    """
+    description, _, prompts = _read(folder)
+    finished(folder, description)
+    broken: dict[int, str] = {}
+    for number in progressed("verifying", range(description.shards)):
+        span, path = description.span(number), shard_path(folder, number)
+        wanted = [(prompt.id, prompt.prompt, prompt.name, prompt.seed) for prompt in prompts[span.start : span.stop]]
+        try:
+            if check_shard(path, description.spec) != wanted:
+                raise ShardError(f"{path} holds other prompts than {PROMPTS}")
+        except ShardError as error:
+            broken[number] = str(error)
+    return broken
+
+
+def repair(folder: Path, numbers: list[int], maker: Maker, workers: int) -> None:
+    """Draw shards again: the bytes they had, on the same kind of machine.
+
+    Raises:
+        UsageError, Failure: see `undistill.pairs.create.create`.
+    """
+    with alone(folder):
+        description, _, prompts = _read(folder)
+        draw_shards(folder, description, prompts, numbers, maker, workers)
+
+
+def pair_of(folder: Path) -> PairSpec:
+    """The spec that a data set was drawn with."""
+    return _read(folder)[1]
+
+
+def _read(folder: Path) -> tuple[Description, PairSpec, list[Prompt]]:
+    description = read_description(folder)
+    again = "give the same `undistill pairs create` again, which puts it back"
+    try:
+        spec = make_spec(description.pair)
+    except UsageError as error:
+        raise UsageError(f"{folder}: dataset.json: pair: {error}") from error
+    path = folder / PROMPTS
+    if not path.is_file():
+        raise Failure(f"{path} is missing: {again}")
+    if sha256(path.read_bytes()).hexdigest() != description.prompts:
+        raise Failure(f"{path} has changed: {again}")
+    prompts = read_prompts(path)
+    if spec.hash() != description.spec or len(prompts) != description.rows:
+        raise Failure(f"{folder}/dataset.json has changed: {again}")
+    return description, spec, prompts

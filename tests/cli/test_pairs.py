@@ -1,0 +1,82 @@
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from undistill.cli import main
+from undistill.dataset.shard import Pairs, shard_path
+
+Run = Callable[..., tuple[int | str | None, str, str]]
+
+
+@pytest.fixture
+def undistill(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs the command line in this process. Gives exit code, output and errors."""
+
+    def run(*arguments: object) -> tuple[int | str | None, str, str]:
+        monkeypatch.setattr(sys, "argv", ["undistill", *map(str, arguments)])
+        with pytest.raises(SystemExit) as end:
+            main()
+        written = capsys.readouterr()
+        return end.value.code, written.out, written.err
+
+    return run
+
+
+@pytest.fixture
+def prompts(tmp_path: Path) -> Path:
+    file = tmp_path / "prompts.jsonl"
+    lines = (f'{{"id": "{i}", "prompt": "a portrait of {"abcde"[i]}", "seed": {i}}}\n' for i in range(5))
+    file.write_text("".join(lines))
+    return file
+
+
+def test_creates_verifies_and_repairs(miniature: Path, prompts: Path, tmp_path: Path, undistill: Run) -> None:
+    out = tmp_path / "pairs"
+    arguments = ("pairs", "create", "--pair", miniature, "--prompts", prompts, "-o", out, "--limit", 4)
+    settings = ("--shard-size", 2, "--batch", 2, "--workers", 2, "--device", "cpu")
+    code, said, errors = undistill(*arguments, *settings)
+    assert not code, errors
+    assert said == f"4 pairs of miniature, 0 done before -> {out}\n"
+    assert [row.prompt for row in Pairs(out)] == [f"a portrait of {name}" for name in "abcd"]
+    assert len({row.teacher for row in Pairs(out)} | {row.student for row in Pairs(out)}) == 8
+    assert undistill(*arguments, *settings)[1] == f"0 pairs of miniature, 4 done before -> {out}\n"
+    assert undistill("pairs", "verify", out)[1] == f"4 pairs in 2 shards, all whole: {out}\n"
+    # What two workers have drawn, one draws the same.
+    before = shard_path(out, 1).read_bytes()
+    shard_path(out, 1).write_bytes(before[:-1000] + b"?" + before[-999:])
+    code, _, errors = undistill("pairs", "verify", out)
+    assert code == 1
+    assert "shard-000001.parquet is broken" in errors
+    assert errors.endswith(f"undistill: 1 of 2 shards of {out} are broken or missing: --repair draws them again\n")
+    code, said, errors = undistill("pairs", "verify", out, "--repair", "--workers", 1, "--device", "cpu")
+    assert not code, errors
+    assert said == f"1 of 2 shards of {out} drawn again, all whole now\n"
+    assert shard_path(out, 1).read_bytes() == before
+
+
+def test_refuses_in_one_line(miniature: Path, prompts: Path, tmp_path: Path, undistill: Run) -> None:
+    out = tmp_path / "out"
+
+    def refuses(words: str, *arguments: object) -> None:
+        code, _, errors = undistill("pairs", *arguments)
+        assert code == 2
+        assert errors.startswith("undistill: ")
+        assert len(errors.splitlines()) == 1
+        assert words in errors
+
+    refuses("--prompts", "create", "-o", out)
+    refuses("No such file", "create", "--prompts", tmp_path / "gone.jsonl", "-o", out)
+    refuses("is a file; -o takes a folder", "create", "--prompts", prompts, "-o", prompts)
+    refuses("no pair 'flux2'", "create", "--prompts", prompts, "--pair", "flux2", "-o", out)
+    refuses(
+        "device abacus can't be used here",
+        "create", "--prompts", prompts, "--pair", miniature, "--device", "abacus", "-o", out,
+    )  # fmt: skip
+    refuses("holds something else", "create", "--prompts", prompts, "--pair", miniature, "-o", tmp_path)
+    refuses("is no pairs data set", "verify", tmp_path)
+    refuses("is no pairs data set", "verify", out)
+    prompts.write_text("{}\n")
+    refuses("line 1: id: Field required", "create", "--prompts", prompts, "-o", out)
+    assert not out.exists()
