@@ -11,12 +11,15 @@ from undistill.errors import Failure, UsageError
 def run(app: typer.Typer) -> None:
     """Run it; exit code 2 for usage, 1 for failure, 130 for an interrupt."""
     try:
-        raise SystemExit(app(standalone_mode=False))
+        code = app(standalone_mode=False)
+        if code == 130:  # what typer makes of a KeyboardInterrupt; older versions: an Abort
+            raise KeyboardInterrupt
+        raise SystemExit(code)
     except UsageError as error:
         _end(error, 2)
     except Failure as error:
         _end(error, 1)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, typer.Abort):
         _end("interrupted; the same command goes on", 130)
     except BrokenPipeError:
         os._exit(1)  # whoever read our output is gone: nobody to tell

@@ -23,7 +23,7 @@ class Painter:
 
     def student(self, prompts: Sequence[str], seeds: Sequence[int]) -> Pixels:
         if os.environ.get("PAINTER") == "slow":
-            time.sleep(0.1)
+            time.sleep(0.2)
         if os.environ.get("PAINTER") == "dies":
             os.kill(os.getpid(), 9)
         images = [

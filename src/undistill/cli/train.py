@@ -46,5 +46,5 @@ def train(
     result = run(followed, student, teacher, out, max_steps=max_steps, device=device)
     if result.head is None:
         typer.echo(f"stopped at step {result.step}; the same command goes on from there", err=True)
-        raise typer.Exit(130)
+        raise SystemExit(130)  # typer.Exit(130) is how typer tells of a KeyboardInterrupt
     typer.echo(f"{result.ended} at step {result.step} -> {result.head}")

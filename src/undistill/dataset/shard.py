@@ -135,7 +135,7 @@ class Pairs:
         ShardError: its shard is broken.
         """
         row = self._read(number, [*_TEXTS, "student.bytes", "teacher.bytes"])
-        return Row(*(row[name] for name in _TEXTS), row["student"]["bytes"], row["teacher"]["bytes"])
+        return Row(**{**row, **{side: row[side]["bytes"] for side in ("student", "teacher")}})
 
     def __iter__(self) -> Iterator[Row]:
         return (self[number] for number in range(len(self)))

@@ -199,10 +199,10 @@ def draw_shards(
     ):
         for line in hired:
             order(line)
-        at_work: list[Any] = list(hired)
+        at_work = list(hired)
         while at_work:
-            for line in wait(at_work):
-                assert isinstance(line, Connection)
+            ready: list[Any] = wait(at_work)
+            for line in ready:
                 try:
                     said = line.recv()
                 except (EOFError, ConnectionResetError):

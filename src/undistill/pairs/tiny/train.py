@@ -46,7 +46,7 @@ def main(
     step, ended = fit(fabric, prepared.method, recipe, prepared.training, prepared.validation, folder, max_steps)
     if ended == "interrupted":
         typer.echo(f"stopped at step {step}; the same command goes on from there", err=True)
-        raise typer.Exit(130)
+        raise SystemExit(130)  # typer.Exit(130) is how typer tells of a KeyboardInterrupt
     with quiet():
         made = prepared.export()
     typer.echo(f"{ended} at step {step} -> {made}")
