@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from tests.pairs.painter import Painter
@@ -89,18 +90,14 @@ def test_timings_are_logged(drawn: Path) -> None:
 def test_a_shard_alone_is_the_same(drawn: Path, tmp_path: Path) -> None:
     told: list[Timing] = []
     path = tmp_path / "elsewhere.parquet"
-    draw_shard(path, PROMPTS[3:6], _OneThread(TINY), TINY.hash(), 2, told.append)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    draw_shard(path, PROMPTS[3:6], Painter(TINY), TINY.hash(), 2, told.append)
+    torch.set_num_threads(threads)
     assert path.read_bytes() == shard_path(drawn, 1).read_bytes()
     assert [replace(timing, student_s=0, teacher_s=0) for timing in told] == [
         Timing("elsewhere.parquet", "000003", 2, 0, 0), Timing("elsewhere.parquet", "000005", 1, 0, 0)
     ]  # fmt: skip
-
-
-class _OneThread(Painter):
-    def student(self, prompts: list[str], seeds: list[int]) -> np.ndarray:  # type: ignore[override]
-        images = super().student(prompts, seeds)
-        images[0][0, 0, 0] = 1
-        return images
 
 
 def test_what_is_there_is_kept(pairs: Path, drawn: Path) -> None:
@@ -120,12 +117,13 @@ def test_what_is_there_is_kept(pairs: Path, drawn: Path) -> None:
 def test_refuses_to_mix(pairs: Path, tmp_path: Path) -> None:
     before = contents(pairs)
     other = TINY.model_copy(update={"size": 32})
-    for words, call in [
+    mixes: list[tuple[str, Callable[[], object]]] = [
         (r"another pair spec \(tiny\): choose another folder", lambda: draw(pairs, spec=other)),
         (r"other prompts \(7 of them\)", lambda: draw(pairs, PROMPTS[:6])),
         ("--shard-size 3", lambda: draw(pairs, shard_size=4)),
         ("--batch 2", lambda: draw(pairs, batch=4)),
-    ]:
+    ]
+    for words, call in mixes:
         with pytest.raises(UsageError, match=words):
             call()
     # Name and head of a pair change nothing about its images.

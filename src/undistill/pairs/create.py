@@ -188,7 +188,10 @@ def draw_shards(
         number = left.popleft()
         span = description.span(number)
         path, some = shard_path(out, number), prompts[span.start : span.stop]
-        line.send((path, some, description.spec, description.batch))
+        try:
+            line.send((path, some, description.spec, description.batch))
+        except ConnectionError:
+            raise Failure(_death(hired[line])) from None
 
     done = description.rows - sum(len(description.span(number)) for number in numbers)
     with (
@@ -205,7 +208,7 @@ def draw_shards(
             for line in ready:
                 try:
                     said = line.recv()
-                except (EOFError, ConnectionResetError):
+                except (EOFError, ConnectionError):
                     raise Failure(_death(hired[line])) from None
                 if isinstance(said, Exception):
                     raise said
@@ -309,13 +312,15 @@ def _work(line: Connection, maker: Maker) -> None:
     while True:
         try:
             path, prompts, spec, batch = line.recv()
-        except EOFError:
+        except (EOFError, ConnectionError):
             return
         try:
             generator = generator or maker()
             draw_shard(path, prompts, generator, spec, batch, line.send)
         except (UsageError, Failure) as error:
             line.send(error)
+            return
+        except ConnectionError:  # nobody is left to tell
             return
         except OSError as error:
             line.send(
