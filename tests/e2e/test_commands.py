@@ -52,10 +52,14 @@ def run(command: str, folder: Path) -> None:
 
 
 def commands(page: Path) -> list[str]:
-    """The page's commands, the long ones shortened: training after a few steps, evaluation to a few images."""
+    """The page's commands, the long ones shortened: a few steps of training, a few images drawn or evaluated."""
     lines = [line for block in blocks(page, "sh") for line in block.splitlines()]
     lines = [re.sub(r"--max-steps (\d+)00$", r"--max-steps \1", line) for line in lines]
-    shorter = {"undistill train": "--max-steps 3", "undistill evaluate": "--limit 5"}
+    shorter = {
+        "undistill train": "--max-steps 3",
+        "undistill evaluate": "--limit 5",
+        "undistill pairs create": "--limit 8",
+    }
     for verb, option in shorter.items():
         lines = [
             f"{line} {option}" if line.startswith(verb) and option.split()[0] not in line else line for line in lines
