@@ -323,9 +323,8 @@ def _work(line: Connection, maker: Maker) -> None:
         except ConnectionError:  # nobody is left to tell
             return
         except OSError as error:
-            line.send(
-                Failure(f"can't write {path}: {error.strerror or error}; with that put right, the same command goes on")
-            )
+            reason = os.strerror(error.errno) if error.errno else error  # pyarrow says more than is of use
+            line.send(Failure(f"can't write {path}: {reason}; with that put right, the same command goes on"))
             return
         line.send(None)
 
