@@ -11,7 +11,7 @@ from diffusers import AutoencoderKL, FluxImg2ImgPipeline, FluxPipeline, FluxTran
 from safetensors.torch import load_file
 
 from undistill.errors import UsageError
-from undistill.pairs.tiny import courses
+from undistill.pairs.tiny import courses, stages
 from undistill.pairs.tiny.train import main
 
 SMALL: dict[str, dict[str, Any]] = {
@@ -112,7 +112,10 @@ def test_courses_are_drawn_on_after_a_kill(
     assert (out / "tiny-schnell" / "scheduler" / "scheduler_config.json").exists()
 
 
-def test_stages_come_in_their_order(portraits_like: Path, recipes: Path, tmp_path: Path) -> None:
+def test_stages_come_in_their_order(
+    portraits_like: Path, recipes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(stages._EARLIER, "steps", ("tiny-dev", "guidance", None))  # as if none were shipped
     with pytest.raises(UsageError, match="train the stage flow first"):
         main(portraits_like, "guidance", tmp_path / "out", None, recipes, "cpu")
     with pytest.raises(UsageError, match="train the stage guidance first"):
