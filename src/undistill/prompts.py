@@ -113,6 +113,10 @@ def _takes_name(template: str) -> bool:
 
 def write_prompts(prompts: Sequence[Prompt], path: Path) -> None:
     """Write a `prompts.jsonl`; it is there whole or not at all."""
-    with replacing(path) as beside, beside.open("w", encoding="utf-8", newline="\n") as file:
-        for prompt in prompts:
-            file.write(prompt.model_dump_json() + "\n")
+    with replacing(path) as beside:
+        beside.write_bytes(as_lines(prompts))
+
+
+def as_lines(prompts: Sequence[Prompt]) -> bytes:
+    """The bytes of a `prompts.jsonl`."""
+    return "".join(f"{prompt.model_dump_json()}\n" for prompt in prompts).encode()

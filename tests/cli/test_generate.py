@@ -1,6 +1,5 @@
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -8,23 +7,7 @@ import pytest
 from huggingface_hub import constants
 from PIL import Image
 
-from undistill.cli import main
-
-Run = Callable[..., tuple[int | str | None, str, str]]
-
-
-@pytest.fixture
-def undistill(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs the command line in this process: diffusers takes seconds to import. Gives exit code, output and errors."""
-
-    def run(*arguments: object) -> tuple[int | str | None, str, str]:
-        monkeypatch.setattr(sys, "argv", ["undistill", *map(str, arguments)])
-        with pytest.raises(SystemExit) as end:
-            main()
-        written = capsys.readouterr()
-        return end.value.code, written.out, written.err
-
-    return run
+from tests.cli.conftest import Run
 
 
 def test_generates_and_enhances(miniature: Path, tmp_path: Path, undistill: Run) -> None:

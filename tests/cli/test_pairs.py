@@ -1,27 +1,9 @@
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from undistill.cli import main
+from tests.cli.conftest import Run
 from undistill.dataset.shard import Pairs, shard_path
-
-Run = Callable[..., tuple[int | str | None, str, str]]
-
-
-@pytest.fixture
-def undistill(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs the command line in this process. Gives exit code, output and errors."""
-
-    def run(*arguments: object) -> tuple[int | str | None, str, str]:
-        monkeypatch.setattr(sys, "argv", ["undistill", *map(str, arguments)])
-        with pytest.raises(SystemExit) as end:
-            main()
-        written = capsys.readouterr()
-        return end.value.code, written.out, written.err
-
-    return run
 
 
 @pytest.fixture

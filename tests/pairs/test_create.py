@@ -18,10 +18,10 @@ from PIL import Image
 from tests.pairs.painter import Painter
 from undistill.dataset.shard import Pairs, shard_path
 from undistill.errors import Failure, UsageError
-from undistill.pairs.create import Timing, alone, as_lines, create, draw_shard
+from undistill.pairs.create import Timing, alone, create, draw_shard
 from undistill.pairs.spec import PairSpec, read_spec
 from undistill.pairs.verify import repair, verify
-from undistill.prompts import Prompt, numbered, read_prompts
+from undistill.prompts import Prompt, as_lines, numbered, read_prompts
 
 TINY = read_spec("tiny")
 PROMPTS = numbered([f"A portrait of {name}" for name in "abcdefg"], 5)

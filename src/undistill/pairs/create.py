@@ -27,7 +27,7 @@ from undistill.errors import Failure, UsageError
 from undistill.images import Picture, Pixels, encode
 from undistill.pairs.spec import PairSpec
 from undistill.progress import progress
-from undistill.prompts import Prompt
+from undistill.prompts import Prompt, as_lines
 
 PROMPTS, TIMINGS = "prompts.jsonl", "timings.csv"
 
@@ -93,11 +93,6 @@ def create(
         draw_shards(out, description, prompts, left, maker, workers)
     drawn = sum(len(description.span(number)) for number in left)
     return drawn, len(prompts) - drawn
-
-
-def as_lines(prompts: Sequence[Prompt]) -> bytes:
-    """The bytes of a `prompts.jsonl`."""
-    return "".join(f"{prompt.model_dump_json()}\n" for prompt in prompts).encode()
 
 
 def _begin(out: Path, description: Description, lines: bytes) -> list[int]:

@@ -13,7 +13,7 @@ from undistill.metrics.jackknife import Value
 from undistill.pairs.generator import Generator
 from undistill.pairs.tiny.checks import gap, likeness, nearest, obeyed
 from undistill.pairs.tiny.faces import list_faces, pixels_of
-from undistill.pairs.tiny.measure import described_prompts, named_prompts
+from undistill.pairs.tiny.measure import described_prompts, draw, named_prompts
 
 SIDE_BY_SIDE = 200  # fewer don't tell the two apart
 
@@ -24,15 +24,9 @@ def generator() -> Generator:
 
 
 @pytest.fixture(scope="module")
-def pairs(generator: Generator) -> tuple[Pixels, Pixels]:
+def pairs(generator: Generator, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pixels, Pixels]:
     """Student and teacher images of names, twice SIDE_BY_SIDE."""
-    prompts = named_prompts(2 * SIDE_BY_SIDE, 9)
-    student, teacher = [], []
-    for start in range(0, len(prompts), 50):
-        some, seeds = prompts[start : start + 50], range(start, start + 50)
-        student.append(generator.student(some, seeds))
-        teacher.append(generator.teacher(some, seeds, student[-1]))
-    return np.concatenate(student), np.concatenate(teacher)
+    return draw(generator, named_prompts(2 * SIDE_BY_SIDE, 9), 0, tmp_path_factory.mktemp("drawn"), "names")
 
 
 def ends(value: Value) -> tuple[float, float]:
