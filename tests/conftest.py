@@ -1,6 +1,8 @@
 """What several tests share: images to work on, and small heads."""
 
 from collections.abc import Callable
+from hashlib import sha256
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +11,8 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from undistill.dataset.shard import Description, Row, shard_path
+from undistill.dataset.write import write_description, write_shard
 from undistill.heads import Head
 
 SHARED = Path(__file__).parents[2] / "shared"
@@ -75,6 +79,41 @@ def image_folder(tmp_path: Path) -> Callable[..., Path]:
         for number in range(count):
             coarse = random.integers(0, 256, (6, 6, 3), dtype=np.uint8)
             Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC).save(folder / f"{number:03d}{suffix}")
+        return folder
+
+    return make
+
+
+@pytest.fixture
+def pairs_folder(tmp_path: Path) -> Callable[..., Path]:
+    """Makes a pairs data set whose teacher is the student's negative: pairs_folder("pairs", 8, size=72, seed=1)."""
+
+    def png(pixels: np.ndarray) -> bytes:
+        buffer = BytesIO()
+        Image.fromarray(pixels).save(buffer, "PNG", compress_level=1)
+        return buffer.getvalue()
+
+    def row(number: int, size: int, seed: int) -> Row:
+        coarse = np.random.default_rng([seed, number]).integers(0, 256, (6, 6, 3), dtype=np.uint8)
+        pixels = np.asarray(Image.fromarray(coarse).resize((size, size), Image.Resampling.BICUBIC))
+        return Row(f"{number:06d}", f"portrait {number}", "", seed + number, png(pixels), png(255 - pixels))
+
+    def make(name: str, count: int, size: int = 72, seed: int = 0, shard_size: int = 4) -> Path:
+        folder = tmp_path / name
+        spec, prompts = (sha256(f"{what} {size} {seed}".encode()).hexdigest() for what in ("spec", "prompts"))
+        description = Description(
+            version=1,
+            pair={"name": "negative", "size": size},
+            spec=spec,
+            prompts=prompts,
+            rows=count,
+            shard_size=shard_size,
+            batch=1,
+        )
+        write_description(folder, description)
+        for number in range(description.shards):
+            rows = (row(place, size, seed) for place in description.span(number))
+            write_shard(shard_path(folder, number), rows, spec)
         return folder
 
     return make

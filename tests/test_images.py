@@ -16,6 +16,7 @@ from undistill.images import (
     Picture,
     as_written,
     decode,
+    decode_rgb,
     encode,
     list_images,
     read_rgb,
@@ -57,6 +58,7 @@ def test_any_format_mode_and_size_goes_through(format: str, mode: str, width: in
     except (OSError, KeyError):
         return  # a mode that this format does not know
     decoded = decode(data)
+    assert np.array_equal(decode_rgb(data.getvalue()), decoded.pixels)
     assert decoded.pixels.shape == (height, width, 3)
     assert decoded.pixels.dtype == np.uint8
     assert decoded.format == format
@@ -147,6 +149,18 @@ def test_png_orientation_in_a_text_is_applied_once() -> None:
         assert result.size == (20, 30)
         assert result.getexif().get(ExifTags.Base.Orientation, 1) == 1
     assert again(decode(file(picture(), "PNG", pnginfo=old))).getexif()[ExifTags.Base.Artist] == "Ada Okafor"
+
+
+def test_pixels_alone_mind_what_stands_behind_them() -> None:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    data = file(picture((30, 20)), "PNG", exif=exif).getvalue()
+    start = data.index(b"eXIf") - 4
+    chunk = data[start : start + 12 + int.from_bytes(data[start : start + 4], "big")]
+    moved = data.replace(chunk, b"").replace(data[-12:], chunk + data[-12:])
+    assert data.index(b"eXIf") < data.index(b"IDAT") < moved.index(b"eXIf")
+    for whole in (data, moved):
+        assert np.array_equal(decode_rgb(whole), np.rot90(np.asarray(picture((30, 20))), -1))
 
 
 @pytest.mark.parametrize("junk", [b"junk", b"Exif\0\0II*\0", b"Exif\0\0" + b"\xff" * 40])

@@ -5,6 +5,7 @@ is made from it, travels along in a `Picture`.
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
@@ -128,12 +129,27 @@ def encode(picture: Picture, pixels: Pixels) -> bytes:
     return buffer.getvalue()
 
 
-def as_written(pixels: Pixels, path: Path) -> Pixels:
-    """What is left of (H, W, 3) uint8 after `encode` has written them in the format of the file at `path`."""
-    picture = decode(path)
+def as_written(pixels: Pixels, file: Path | BytesIO) -> Pixels:
+    """What is left of (H, W, 3) uint8 after `encode` has written them in the format of the file."""
+    picture = decode(file)
     if picture.format in ("PNG", "TIFF"):
         return pixels
     return decode(BytesIO(encode(picture, pixels))).pixels
+
+
+def decode_rgb(data: bytes) -> Pixels:
+    """The pixels that `decode` finds in a file's bytes; sooner where these are a plain PNG, as our own are.
+
+    Raises:
+        ImageError: see `decode`.
+    """
+    with suppress(Exception):  # `decode` will say what is wrong
+        image = Image.open(BytesIO(data), formats=["PNG"])
+        if image.mode == "RGB" and not image.info:
+            image.load()
+            if not image.info:  # nor anything behind the pixels
+                return np.asarray(image)
+    return decode(BytesIO(data)).pixels
 
 
 def read_rgb(path: Path) -> Pixels:

@@ -81,6 +81,10 @@ def test_usage_errors_are_one_line_with_exit_code_2(image_folder: Folders, tmp_p
     sides = ("--student", folder, "--teacher", folder, "-o", out)
     one_line(undistill("train", tmp_path / "gone.yaml", *sides), 2, "No such file")
     one_line(undistill("train", RECIPES / "portraits-lite.yaml", *sides), 2, "no image")
+    recipe = RECIPES / "portraits-lite.yaml"
+    one_line(undistill("train", recipe, "--student", folder, "-o", out), 2, "give either --data")
+    one_line(undistill("train", recipe, *sides, "--data", folder), 2, "give either --data")
+    one_line(undistill("train", recipe, "--data", folder, "-o", out), 2, "is no pairs data set")
     one_line(undistill("enhance", folder, "-o", out, "--strength", 2), 2, "--strength")
     one_line(undistill("enhance", folder), 2, "-o")
     one_line(undistill("enhance", folder, "-o", out, "--device", "abacus"), 2, "device abacus can't be used here")

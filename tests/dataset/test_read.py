@@ -1,3 +1,4 @@
+import pickle
 from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
@@ -5,46 +6,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from undistill.dataset.read import Consecutive, Cut, DataError, Training, Validation, cut_out, list_samples, match
-from undistill.dataset.split import within
+from undistill.dataset.read import Consecutive, Cut, Training, Validation, cut_out
+from undistill.dataset.samples import list_files, list_sides
+from undistill.dataset.shard import Pairs
 
 Folders = Callable[..., Path]
 ALL = (0.0, 1.0)
-
-
-def test_lists_by_split_and_least_side(image_folder: Folders) -> None:
-    folder = image_folder("images", 30)
-    ids = [sample.id for sample in list_samples([folder], (0.0, 0.5))]
-    assert ids == [id for id in (f"{number:03d}" for number in range(30)) if within(id, (0.0, 0.5))]
-    image_folder("images/small", 4, size=(40, 60))
-    assert len(list_samples([folder], ALL)) == 34
-    assert len(list_samples([folder], ALL, min_side=50)) == 30
-
-
-def test_refuses_folders_without_images(image_folder: Folders, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="not a folder"):
-        list_samples([tmp_path / "gone"], ALL)
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match="holds no image"):
-        list_samples([tmp_path / "empty"], ALL)
-    with pytest.raises(DataError, match="at least 500 px"):
-        list_samples([image_folder("images", 3)], ALL, min_side=500)
-
-
-def test_matches_by_file_name(image_folder: Folders) -> None:
-    student = list_samples([image_folder("student", 5)], ALL)
-    teacher = list_samples([image_folder("teacher", 8)], ALL)
-    x, y = match(student, teacher[::-1])
-    assert [sample.id for sample in x] == [sample.id for sample in y] == [f"{number:03d}" for number in range(5)]
-    with pytest.raises(DataError, match="share no file name"):
-        match(student, teacher[5:])
-    with pytest.raises(DataError, match="only 1 file names are shared by 5 student and 4 teacher"):
-        match(student, teacher[4:])
-    with pytest.raises(DataError, match="have one name"):
-        match(student + teacher, teacher)
 
 
 def test_cuts_the_middle_at_native_scale() -> None:
@@ -78,8 +50,8 @@ def test_mirrors_every_other_one() -> None:
 
 
 def test_an_epoch_shows_every_image_once_on_each_side(image_folder: Folders) -> None:
-    student = list_samples([image_folder("student", 7)], ALL)
-    teacher = list_samples([image_folder("teacher", 5)], ALL)
+    student = list_files([image_folder("student", 7)], ALL)
+    teacher = list_files([image_folder("teacher", 5)], ALL)
     run = Training(student, teacher, Cut(72), seed=3, paired=False)
     crops = [run[k] for k in range(10)]
     assert len({x.numpy().tobytes() for x, _ in crops[:7]}) == 7
@@ -89,13 +61,13 @@ def test_an_epoch_shows_every_image_once_on_each_side(image_folder: Folders) -> 
 
 
 def test_a_pair_is_cut_alike(image_folder: Folders) -> None:
-    samples = list_samples([image_folder("student", 6)], ALL)
+    samples = list_files([image_folder("student", 6)], ALL)
     run = Training(samples, samples, Cut(32, flip=True, gamma=0.2, colour=0.1), seed=0, paired=True)
     assert all(torch.equal(*run[k]) for k in range(12))
 
 
 def test_the_order_depends_on_nothing_but_the_seed(image_folder: Folders) -> None:
-    samples = list_samples([image_folder("student", 6)], ALL)
+    samples = list_files([image_folder("student", 6)], ALL)
     run = Training(samples, samples, Cut(32, flip=True), seed=0, paired=False)
     straight = [x for x, _ in DataLoader(run, 2, sampler=Consecutive(0, 12))]
     resumed = [x for x, _ in DataLoader(run, 2, sampler=Consecutive(6, 12), num_workers=2)]
@@ -104,9 +76,51 @@ def test_the_order_depends_on_nothing_but_the_seed(image_folder: Folders) -> Non
     assert not torch.equal(run[0][0], other[0][0])
 
 
+@given(
+    batch=st.integers(1, 5),
+    ranks=st.integers(1, 5),
+    steps=st.integers(1, 4),
+    first=st.integers(0, 40),
+    rest=st.integers(0, 24),
+)
+def test_ranks_share_each_step_and_lose_nothing(batch: int, ranks: int, steps: int, first: int, rest: int) -> None:
+    per_step = batch * ranks
+    last = first + steps * per_step + rest % per_step
+    orders = [Consecutive(first, last, batch, rank, ranks) for rank in range(ranks)]
+    shares = [list(order) for order in orders]
+    assert [len(order) for order in orders] == [len(share) for share in shares]
+    assert sorted(k for share in shares for k in share) == list(range(first, last))
+    for step in range(steps):
+        seen = [k for share in shares for k in share[step * batch : (step + 1) * batch]]
+        assert seen == list(range(first + step * per_step, first + (step + 1) * per_step))
+
+
+def test_an_epoch_over_ranks_has_every_row_once(pairs_folder: Folders) -> None:
+    source = Pairs(pairs_folder("pairs", 12))
+    run = Training(*list_sides(source, ALL), Cut(72), seed=1, paired=True)
+    loaders = [DataLoader(run, 2, sampler=Consecutive(0, 12, 2, rank, 3)) for rank in range(3)]
+    seen = [x.numpy().tobytes() for loader in loaders for batch, _ in loader for x in batch]
+    assert len(seen) == len(set(seen)) == 12
+
+
+@pytest.mark.parametrize("paired", [True, False])
+def test_pairs_are_read_alike_everywhere(paired: bool, pairs_folder: Folders) -> None:
+    source = Pairs(pairs_folder("pairs", 6))
+    run = Training(*list_sides(source, ALL), Cut(64, flip=True), seed=0, paired=paired)
+    crops = [run[k] for k in range(12)]
+    assert all(torch.allclose(x, -y, atol=1e-6) for x, y in crops) == paired
+    forked = DataLoader(run, 2, sampler=Consecutive(0, 12), num_workers=2)
+    spawned = pickle.loads(pickle.dumps(run))  # what a spawned loader process is given
+    for k, (x, y) in enumerate(forked):
+        for place in range(2):
+            for a, b, c in zip(crops[2 * k + place], spawned[2 * k + place], (x[place], y[place]), strict=True):
+                assert torch.equal(a, b)
+                assert torch.equal(a, c)
+
+
 def test_validation_has_every_student_image_once(image_folder: Folders) -> None:
-    student = list_samples([image_folder("student", 5)], ALL)
-    teacher = list_samples([image_folder("teacher", 2)], ALL)
+    student = list_files([image_folder("student", 5)], ALL)
+    teacher = list_files([image_folder("teacher", 2)], ALL)
     held_out = Validation(student, teacher, Cut(72))
     assert len(held_out) == 5
     first = np.asarray(Image.open(student[0].path))[:, 4:76]

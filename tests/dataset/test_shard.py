@@ -49,12 +49,6 @@ def test_rows_by_number(folder: Path) -> None:
             pairs[number]
 
 
-def test_more_shards_than_may_be_open(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("undistill.dataset.shard._OPEN_SHARDS", 1)
-    pairs = Pairs(folder)
-    assert [pairs[number].id for number in (0, 6, 3, 1)] == ["000000", "000006", "000003", "000001"]
-
-
 def test_the_same_rows_are_the_same_bytes(folder: Path, tmp_path: Path) -> None:
     write_shard(tmp_path / "again.parquet", rows(0, 3), SPEC)
     assert (tmp_path / "again.parquet").read_bytes() == shard_path(folder, 0).read_bytes()
@@ -100,6 +94,15 @@ def test_a_broken_shard_is_told_when_it_is_read(folder: Path) -> None:
     assert pairs[0].id == "000000"
     with pytest.raises(ShardError, match=r"shard-000001\.parquet is broken"):
         pairs[3]
+
+
+def test_a_shard_of_other_rows_or_row_groups_is_broken(folder: Path) -> None:
+    write_shard(shard_path(folder, 1), rows(3, 5), SPEC)
+    with pytest.raises(ShardError, match="holds 2 rows in the place of 3"):
+        Pairs(folder)[3]
+    pq.write_table(pq.read_table(shard_path(folder, 0)), shard_path(folder, 0))
+    with pytest.raises(ShardError, match=r"shard-000000\.parquet is broken: its rows are not row groups"):
+        Pairs(folder)[0]
 
 
 def test_an_error_on_the_way_leaves_no_shard(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from undistill.dataset.read import list_samples
+from undistill.dataset.samples import list_files
 from undistill.metrics.baselines import BLUR, COLOUR, GRAIN, SHARPEN, Filter, Look, look_of, tune
 
 Folders = Callable[..., Path]
@@ -51,7 +51,7 @@ def test_colour_matches_mean_and_spread() -> None:
 
 
 def test_the_look_of_a_folder(image_folder: Folders) -> None:
-    samples = list_samples([image_folder("in", 3)], (0, 1))
+    samples = list_files([image_folder("in", 3)], (0, 1))
     from undistill.images import read_rgb
 
     pixels = np.concatenate([read_rgb(sample.path).reshape(-1, 3) for sample in samples]).astype(float)

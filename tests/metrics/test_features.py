@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from undistill.dataset.read import list_samples
+from undistill.dataset.samples import list_files
 from undistill.errors import Failure, UsageError
 from undistill.images import Pixels
 from undistill.metrics.features import (
@@ -81,7 +81,7 @@ def test_efficientnet_knows_an_astronaut() -> None:
 
 
 def test_the_cache_is_keyed_by_content_and_change(image_folder: Folders) -> None:
-    samples = list_samples([image_folder("in", 2)], (0, 1))
+    samples = list_files([image_folder("in", 2)], (0, 1))
     asked: list[Pixels] = []
 
     def look(pixels: Pixels) -> Features:
@@ -102,7 +102,7 @@ def test_the_cache_is_keyed_by_content_and_change(image_folder: Folders) -> None
 
 
 def test_a_broken_cache_is_mended(image_folder: Folders) -> None:
-    picture = Picture(list_samples([image_folder("in", 1)], (0, 1))[0])
+    picture = Picture(list_files([image_folder("in", 1)], (0, 1))[0])
     extractor = Extractor("one", lambda pixels: np.ones((1, 1), np.float32))
     extractor(picture)
     (kept,) = (cache_folder() / "features" / "one").iterdir()

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
-from undistill.dataset.read import DataError
+from undistill.dataset.samples import DataError, ImageFolders
+from undistill.dataset.shard import Pairs
 from undistill.errors import Failure, UsageError
 from undistill.heads import Head
 from undistill.training import loop
@@ -57,7 +58,7 @@ def teacher(image_folder: Folders) -> Path:
 @pytest.mark.parametrize("mode", ["paired", "unpaired", "contrastive"])
 def test_a_run_ends_with_its_files_and_a_head(mode: str, student: Path, teacher: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    result = train(recipe(mode), [student], [teacher], run, device="cpu")
+    result = train(recipe(mode), ImageFolders([student], [teacher]), run, device="cpu")
     assert (result.step, result.ended, result.head) == (12, "done", run / "head")
     names = {path.name for path in run.iterdir() if not path.name.startswith("events")}
     assert names == {
@@ -80,11 +81,28 @@ def test_a_run_ends_with_its_files_and_a_head(mode: str, student: Path, teacher:
 
 @pytest.mark.parametrize("mode", ["paired", "unpaired", "contrastive"])
 def test_stopped_and_gone_on_equals_straight_through(mode: str, student: Path, teacher: Path, tmp_path: Path) -> None:
-    train(recipe(mode), [student], [teacher], tmp_path / "straight", device="cpu")
+    train(recipe(mode), ImageFolders([student], [teacher]), tmp_path / "straight", device="cpu")
     for steps in (1, 5, 8, None):
-        train(recipe(mode), [student], [teacher], tmp_path / "pieces", max_steps=steps, device="cpu")
+        train(recipe(mode), ImageFolders([student], [teacher]), tmp_path / "pieces", max_steps=steps, device="cpu")
     for name in ("last.safetensors", "best.safetensors", "head/model.safetensors", "head/metrics.json"):
         assert (tmp_path / "straight" / name).read_bytes() == (tmp_path / "pieces" / name).read_bytes()
+
+
+@pytest.mark.parametrize("mode", ["paired", "unpaired", "contrastive"])
+def test_pairs_stopped_and_gone_on_with_loader_processes(mode: str, pairs_folder: Folders, tmp_path: Path) -> None:
+    source = Pairs(pairs_folder("pairs", 16))
+    changes = {"steps": 5, "data": {"crop": 64, "train": "0:0.7", "val": "0.7:1", "workers": 1}}
+    train(recipe(mode, **changes), source, tmp_path / "straight", device="cpu")
+    for steps in (2, None):
+        train(recipe(mode, **changes), source, tmp_path / "pieces", max_steps=steps, device="cpu")
+    for name in ("last.safetensors", "head/model.safetensors", "data.json"):
+        assert (tmp_path / "straight" / name).read_bytes() == (tmp_path / "pieces" / name).read_bytes()
+    inventory = json.loads((tmp_path / "straight" / "data.json").read_text())
+    assert inventory["pairs"] == {"spec": source.description.spec, "prompts": source.description.prompts}
+    assert inventory["student"]["images"] == inventory["teacher"]["images"]
+    other = Pairs(pairs_folder("other", 16, seed=1))  # the same ids
+    with pytest.raises(UsageError, match="other images"):
+        train(recipe(mode, **changes), other, tmp_path / "pieces", device="cpu")
 
 
 SCRIPT = "import sys; from undistill.cli import main; sys.argv[0] = 'undistill'; main()"
@@ -131,65 +149,66 @@ def test_an_interrupt_saves_and_says_how_to_go_on(
         save(method, state, path)
 
     monkeypatch.setattr(loop, "save", interrupted_at_4)
-    result = train(recipe("paired", save_every=100), [student], [teacher], tmp_path / "run", device="cpu")
+    result = train(recipe("paired", save_every=100), ImageFolders([student], [teacher]), tmp_path / "run", device="cpu")
     assert (result.step, result.ended, result.head) == (4, "interrupted", None)
     monkeypatch.undo()
-    assert train(recipe("paired", save_every=100), [student], [teacher], tmp_path / "run", device="cpu").step == 12
+    assert (
+        train(recipe("paired", save_every=100), ImageFolders([student], [teacher]), tmp_path / "run", device="cpu").step
+        == 12
+    )
 
 
 def test_stops_early_on_the_validation_loss(student: Path, teacher: Path, tmp_path: Path) -> None:
     hopeless = recipe("paired", lr=1e-12, ema=0, patience=2, steps=None, epochs=50, validate_every=None)
-    result = train(hopeless, [student], [teacher], tmp_path / "run", device="cpu")
+    result = train(hopeless, ImageFolders([student], [teacher]), tmp_path / "run", device="cpu")
     per_epoch = -(-json.loads((tmp_path / "run" / "data.json").read_text())["student"]["images"] // 2)
     assert result.ended == "early stop"
     assert result.step < 10 * per_epoch
-    again = train(hopeless, [student], [teacher], tmp_path / "run", device="cpu")
+    again = train(hopeless, ImageFolders([student], [teacher]), tmp_path / "run", device="cpu")
     assert (again.ended, again.step) == ("early stop", result.step)
 
 
 def test_refuses_to_go_on_with_something_else(student: Path, teacher: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    train(recipe("paired"), [student], [teacher], run, max_steps=2, device="cpu")
+    train(recipe("paired"), ImageFolders([student], [teacher]), run, max_steps=2, device="cpu")
     with pytest.raises(UsageError, match=r"another recipe \(lr differ"):
-        train(recipe("paired", lr=2e-3), [student], [teacher], run, device="cpu")
+        train(recipe("paired", lr=2e-3), ImageFolders([student], [teacher]), run, device="cpu")
     (student / "012.png").write_bytes((student / "000.png").read_bytes())
     (teacher / "012.png").write_bytes((student / "000.png").read_bytes())
     with pytest.raises(UsageError, match="other images"):
-        train(recipe("paired"), [student], [teacher], run, device="cpu")
+        train(recipe("paired"), ImageFolders([student], [teacher]), run, device="cpu")
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").touch()
     with pytest.raises(UsageError, match="something else than a run"):
-        train(recipe("paired"), [student], [teacher], tmp_path / "mine", device="cpu")
+        train(recipe("paired"), ImageFolders([student], [teacher]), tmp_path / "mine", device="cpu")
 
 
 def test_refuses_a_damaged_checkpoint(student: Path, teacher: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    train(recipe("paired"), [student], [teacher], run, max_steps=2, device="cpu")
+    train(recipe("paired"), ImageFolders([student], [teacher]), run, max_steps=2, device="cpu")
     (run / "last.safetensors").write_bytes(b"half")
     with pytest.raises(UsageError, match="can't be read"):
-        train(recipe("paired"), [student], [teacher], run, device="cpu")
+        train(recipe("paired"), ImageFolders([student], [teacher]), run, device="cpu")
 
 
 def test_refuses_images_that_do_not_fit(student: Path, teacher: Path, image_folder: Folders, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="smaller than the crop of 128 px"):
         train(
             recipe("unpaired", data={"crop": 128, "train": "0:0.7", "val": "0.7:1"}),
-            [student],
-            [teacher],
+            ImageFolders([student], [teacher]),
             tmp_path / "a",
         )
     with pytest.raises(RecipeError, match="multiple of 4"):
         train(
             recipe("unpaired", data={"crop": 66, "train": "0:0.7", "val": "0.7:1"}),
-            [student],
-            [teacher],
+            ImageFolders([student], [teacher]),
             tmp_path / "b",
         )
     strangers = image_folder("strangers", 0)
     for number in range(8):
         (strangers / f"other{number}.png").write_bytes((student / "000.png").read_bytes())
     with pytest.raises(DataError, match="share no file name"):
-        train(recipe("paired"), [student], [strangers], tmp_path / "c")
+        train(recipe("paired"), ImageFolders([student], [strangers]), tmp_path / "c")
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -198,13 +217,13 @@ def test_a_broken_image_is_named(workers: int, student: Path, teacher: Path, tmp
         path.write_bytes(path.read_bytes()[:200])
     data = {"crop": 64, "train": "0:0.7", "val": "0.7:1", "workers": workers}
     with pytest.raises(Failure, match=r"student.*is broken") as error:
-        train(recipe("unpaired", data=data), [student], [teacher], tmp_path / "run", device="cpu")
+        train(recipe("unpaired", data=data), ImageFolders([student], [teacher]), tmp_path / "run", device="cpu")
     assert "\n" not in str(error.value)
 
 
 def test_pairs_of_unequal_size_are_refused(image_folder: Folders, student: Path, tmp_path: Path) -> None:
     larger = image_folder("larger", 12, size=(160, 144))
     with pytest.raises(DataError, match=r"80 x 72 px and its pair .* 160 x 144"):
-        train(recipe("paired"), [student], [larger], tmp_path / "run", device="cpu")
+        train(recipe("paired"), ImageFolders([student], [larger]), tmp_path / "run", device="cpu")
     resized = recipe("paired", data={"crop": 64, "size": 64, "train": "0:0.7", "val": "0.7:1"})
-    assert train(resized, [student], [larger], tmp_path / "run", max_steps=1, device="cpu").step == 1
+    assert train(resized, ImageFolders([student], [larger]), tmp_path / "run", max_steps=1, device="cpu").step == 1

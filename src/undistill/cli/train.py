@@ -11,9 +11,10 @@ from undistill.errors import UsageError
 
 def train(
     recipe: Annotated[Path, typer.Argument(help="A YAML file, e.g. recipes/portraits-lite.yaml.")],
-    student: Annotated[list[Path], typer.Option(help="Folder of student images; may be repeated.")],
-    teacher: Annotated[list[Path], typer.Option(help="Folder of teacher images; may be repeated.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder of the run.")],
+    data: Annotated[Path | None, typer.Option(help="A pairs data set, or else:")] = None,
+    student: Annotated[list[Path] | None, typer.Option(help="Folder of student images; may be repeated.")] = None,
+    teacher: Annotated[list[Path] | None, typer.Option(help="Folder of teacher images; may be repeated.")] = None,
     split: Annotated[
         str | None, typer.Option(help="Train on this, not on the recipe's: train, val, test, all or LO:HI.")
     ] = None,
@@ -29,6 +30,7 @@ def train(
     """
     import yaml
 
+    from undistill.dataset.samples import open_source
     from undistill.training.recipe import change_recipe, read_recipe
     from undistill.training.run import train as run
 
@@ -43,7 +45,7 @@ def train(
         if not key or "=" not in change:
             raise UsageError(f"--set {change}: write KEY=VALUE, e.g. data.crop=128")
     followed = change_recipe(read_recipe(recipe), changed)
-    result = run(followed, student, teacher, out, max_steps=max_steps, device=device)
+    result = run(followed, open_source(data, student, teacher), out, max_steps=max_steps, device=device)
     if result.head is None:
         typer.echo(f"stopped at step {result.step}; the same command goes on from there", err=True)
         raise SystemExit(130)  # typer.Exit(130) is how typer tells of a KeyboardInterrupt

@@ -1,4 +1,4 @@
-"""Images for training: which ones, in which order, cut and varied how.
+"""Images for training: in which order, cut and varied how.
 
 Everything random is a function of the seed, the sample's id and its place in the run. So a resumed run sees what an
 uninterrupted one sees, with any number of loader processes.
@@ -7,7 +7,7 @@ uninterrupted one sees, with any number of loader processes.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
+from itertools import chain
 
 import numpy as np
 import torch
@@ -17,21 +17,8 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from undistill.dataset.split import position, within
-from undistill.errors import UsageError
-from undistill.images import EXTENSIONS, list_images, read_rgb, size_of
-
-
-class DataError(UsageError):
-    """Folders that can't be trained on."""
-
-
-@dataclass(frozen=True)
-class Sample:
-    """An image file and its id: the file name without its ending."""
-
-    id: str
-    path: Path
+from undistill.dataset.samples import DataError, Sample, pixels_of
+from undistill.dataset.split import position
 
 
 @dataclass(frozen=True)
@@ -51,62 +38,6 @@ class Cut:
     flip: bool = False
     gamma: float = 0.0
     colour: float = 0.0
-
-
-def list_samples(
-    folders: Sequence[Path], split: tuple[float, float], fraction: float = 1.0, min_side: int = 0
-) -> list[Sample]:
-    """Image files below the folders whose ids lie in the split, ordered by folder and path.
-
-    Args:
-        min_side: images whose shorter side is less are left out, px.
-
-    Raises:
-        DataError: a folder is missing or holds no image, or none is left.
-    """
-    samples: list[Sample] = []
-    for folder in folders:
-        if not folder.is_dir():
-            raise DataError(f"{folder} is not a folder of images")
-        files = list_images(folder)
-        if not files:
-            raise DataError(f"{folder} holds no image ({', '.join(sorted(EXTENSIONS))})")
-        samples += [Sample(path.stem, path) for path in files if within(path.stem, split, fraction)]
-    kept = [sample for sample in samples if not min_side or min(size_of(sample.path)) >= min_side]
-    if not kept:
-        low, high = split
-        raise DataError(
-            f"{', '.join(map(str, folders))}: no image of {fraction:g} of the split {low:g}:{high:g}"
-            + (f" with sides of at least {min_side} px" if min_side else "")
-        )
-    return kept
-
-
-def match(student: Sequence[Sample], teacher: Sequence[Sample]) -> tuple[list[Sample], list[Sample]]:
-    """The samples that both sides have, by file name, in the same order.
-
-    Raises:
-        DataError: none or few are shared, or a name stands for several images of one side.
-    """
-    sides = []
-    for samples in (student, teacher):
-        by_id = {sample.id: sample for sample in samples}
-        if len(by_id) < len(samples):
-            twice = next(sample for sample in samples if by_id[sample.id] is not sample)
-            raise DataError(f"{twice.path} and {by_id[twice.id].path} have one name: which is the pair's?")
-        sides.append(by_id)
-    shared = sorted(sides[0].keys() & sides[1].keys())
-    if not shared:
-        raise DataError(
-            "student and teacher folders share no file name, so they hold no pairs: "
-            "name the two images of a pair alike, or train unpaired"
-        )
-    if len(shared) < min(map(len, sides)) / 2:
-        raise DataError(
-            f"only {len(shared)} file names are shared by {len(sides[0])} student and {len(sides[1])} teacher images; "
-            "equal names must mean equal prompt and seed: are these pairs?"
-        )
-    return [sides[0][id] for id in shared], [sides[1][id] for id in shared]
 
 
 def cut_out(pixels: np.ndarray, cut: Cut, random: Generator | None) -> Tensor:
@@ -161,7 +92,7 @@ class Training(Dataset[tuple[Tensor, ...]]):
         sample = samples[int(shuffled(len(samples), self.seed, stream, epoch)[place])]
         key = int(position(sample.id) * 2**53)
         random = np.random.default_rng([self.seed, stream, key, k])
-        return cut_out(read_rgb(sample.path), self.cut, random)
+        return cut_out(pixels_of(sample), self.cut, random)
 
 
 class Validation(Dataset[tuple[Tensor, ...]]):
@@ -177,19 +108,24 @@ class Validation(Dataset[tuple[Tensor, ...]]):
 
     def __getitem__(self, k: int) -> tuple[Tensor, ...]:
         pair = self.student[k], self.teacher[k % len(self.teacher)]
-        x, y = (cut_out(read_rgb(sample.path), self.cut, None) for sample in pair)
+        x, y = (cut_out(pixels_of(sample), self.cut, None) for sample in pair)
         return x, y
 
 
 class Consecutive(Sampler[int]):
-    """first, first + 1, ... last - 1: the run's order is in `Training`, so a loader just counts."""
+    """first, first + 1, ... last - 1: the run's order is in `Training`, so a loader just counts.
 
-    def __init__(self, first: int, last: int) -> None:
-        self.first = first
-        self.last = last
+    Of several ranks, each takes one batch in turn: step by step they see what one process with a batch of
+    `ranks * batch` sees, no item twice and none left out.
+    """
+
+    def __init__(self, first: int, last: int, batch: int = 1, rank: int = 0, ranks: int = 1) -> None:
+        self.batches = [
+            range(start, min(start + batch, last)) for start in range(first + rank * batch, last, ranks * batch)
+        ]
 
     def __iter__(self) -> Iterator[int]:
-        return iter(range(self.first, self.last))
+        return chain.from_iterable(self.batches)
 
     def __len__(self) -> int:
-        return self.last - self.first
+        return sum(map(len, self.batches))

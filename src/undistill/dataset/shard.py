@@ -11,50 +11,47 @@ after a kill, and a shard that is copied alone to another machine can still be c
 """
 
 import json
-import re
-from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from undistill.errors import Failure, UsageError, first_line
 from undistill.settings import Positive, Strict, explain_all
 
 DESCRIPTION = "dataset.json"
-SHARD = re.compile(r"shard-(\d{6,})\.parquet")
 SPEC, CHECKSUM = b"undistill.spec", b"undistill.sha256"
 ZEROS = b"0" * 64
+PNG = b"\x89PNG\r\n\x1a\n"
 
+Model = TypeVar("Model", bound=Strict)
 Side = Literal["student", "teacher"]
+Texts = tuple[str, str, str, int]
+"""id, prompt, name and seed of a row."""
 
 _TEXTS = ("id", "prompt", "name", "seed")
 _IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])  # as Hugging Face's datasets keeps images
-_FEATURES = {
-    **{name: {"dtype": "int64" if name == "seed" else "string", "_type": "Value"} for name in _TEXTS},
-    "student": {"_type": "Image"},
-    "teacher": {"_type": "Image"},
-}
-SCHEMA = pa.schema(
-    [
-        ("id", pa.string()),
-        ("prompt", pa.string()),
-        ("name", pa.string()),
-        ("seed", pa.int64()),
-        ("student", _IMAGE),
-        ("teacher", _IMAGE),
-    ],
-    {"huggingface": json.dumps({"info": {"features": _FEATURES}})},
-)
 
-_OPEN_SHARDS = 64  # a process may hold some 1,000 files open, and others want some too
+
+def schema(*images: str) -> pa.Schema:
+    """Of shards with the texts of their rows and columns of images."""
+    texts = {name: "int64" if name == "seed" else "string" for name in _TEXTS}
+    features: dict[str, dict[str, str]] = {name: {"dtype": kind, "_type": "Value"} for name, kind in texts.items()}
+    features |= {name: {"_type": "Image"} for name in images}
+    columns = [(name, pa.type_for_alias(kind)) for name, kind in texts.items()] + [(name, _IMAGE) for name in images]
+    return pa.schema(columns, {"huggingface": json.dumps({"info": {"features": features}})})
+
+
+SCHEMA = schema("student", "teacher")
 
 
 class ShardError(Failure):
@@ -91,6 +88,18 @@ class Description(Strict):
     """Images drawn at a time, counted anew in each shard. The rounding of sums may depend on it."""
 
     @property
+    def size(self) -> int:
+        """Side of the images, px.
+
+        Raises:
+            UsageError: the pair spec doesn't say.
+        """
+        size = self.pair.get("size")
+        if not isinstance(size, int):
+            raise UsageError(f"{DESCRIPTION}: pair: size is missing")
+        return size
+
+    @property
     def shards(self) -> int:
         return -(-self.rows // self.shard_size)
 
@@ -99,10 +108,40 @@ class Description(Strict):
         return range(shard * self.shard_size, min((shard + 1) * self.shard_size, self.rows))
 
 
-class Pairs:
-    """A finished pairs data set, its rows by number; shards are memory-mapped, and a row is read alone.
+class Shard:
+    """A shard that is read: the texts of its rows, and where in the file their images lie.
 
-    Not for several threads at once; a process that is forked may go on reading.
+    A row is a row group, and nothing is compressed, so an image is the end of its column's stretch of the file. The
+    footer is read once, then each image by itself. No file stays open: processes and threads may share a `Shard`.
+
+    Raises:
+        ShardError: it is missing or broken.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with _reading(path), pq.ParquetFile(path, memory_map=True) as file:
+            self.texts = _texts(file)
+            self._stretches = _stretches(file.metadata)
+
+    def image(self, place: int, column: str) -> bytes:
+        """The PNG in a column of the row at `place`; nothing else is read.
+
+        Raises:
+            ShardError: the shard is missing or broken.
+        """
+        start, length = map(int, self._stretches[column][place])
+        with _reading(self.path), self.path.open("rb") as file:
+            file.seek(start)
+            stretch = file.read(length)
+            at = stretch.index(PNG)
+            if int.from_bytes(stretch[at - 4 : at], "little") != length - at:
+                raise ValueError("an image has lost bytes")
+            return stretch[at:]
+
+
+class Pairs:
+    """A finished pairs data set, its rows by number; a row is read alone, in any process or thread.
 
     Args:
         folder: what `undistill pairs create` made.
@@ -124,7 +163,7 @@ class Pairs:
                 f"{folder} is not finished: {missing} of {self.description.shards} shards are missing; give the same "
                 "`undistill pairs create` again, and it goes on"
             )
-        self._open: OrderedDict[int, Any] = OrderedDict()
+        self._shards: dict[int, Shard] = {}
 
     def __len__(self) -> int:
         return self.description.rows
@@ -134,65 +173,75 @@ class Pairs:
         IndexError: no such row.
         ShardError: its shard is broken.
         """
-        row = self._read(number, [*_TEXTS, "student.bytes", "teacher.bytes"])
-        return Row(**{**row, **{side: row[side]["bytes"] for side in ("student", "teacher")}})
+        shard, place = self._find(number)
+        return Row(*shard.texts[place], shard.image(place, "student"), shard.image(place, "teacher"))
 
     def __iter__(self) -> Iterator[Row]:
         return (self[number] for number in range(len(self)))
 
     def image(self, number: int, side: Side) -> bytes:
         """One image of a row, PNG; the other one is not read."""
-        return bytes(self._read(number, [f"{side}.bytes"])[side]["bytes"])
+        shard, place = self._find(number)
+        return shard.image(place, side)
 
     def ids(self) -> list[str]:
         """The ids of all rows, in order; no image is read."""
-        ids: list[str] = []
-        for shard in range(self.description.shards):
-            with _reading(self._path(shard)):
-                ids += self._shard(shard).read(["id"], use_threads=False)["id"].to_pylist()
-        return ids
+        return [id for shard in self.shards() for id, *_ in shard.texts]
 
-    def _read(self, number: int, columns: list[str]) -> dict[str, Any]:
+    def shards(self) -> Iterator[Shard]:
+        """All shards, in order."""
+        return map(self._shard, range(self.description.shards))
+
+    def _find(self, number: int) -> tuple[Shard, int]:
         if not 0 <= number < len(self):
             raise IndexError(f"row {number} of {len(self)}")
         shard, place = divmod(number, self.description.shard_size)
-        with _reading(self._path(shard)):
-            group = self._shard(shard).read_row_group(place, columns, use_threads=False)
-            row: dict[str, Any] = group.to_pylist()[0]
-            return row
+        return self._shard(shard), place
 
-    def _shard(self, number: int) -> Any:
-        if number in self._open:
-            self._open.move_to_end(number)
-        else:
-            self._open[number] = pq.ParquetFile(self._path(number), memory_map=True)
-            if len(self._open) > _OPEN_SHARDS:
-                self._open.popitem(last=False)[1].close()
-        return self._open[number]
-
-    def _path(self, shard: int) -> Path:
-        return shard_path(self.folder, shard)
+    def _shard(self, number: int) -> Shard:
+        if number not in self._shards:
+            shard, wanted = Shard(shard_path(self.folder, number)), len(self.description.span(number))
+            if len(shard.texts) != wanted:
+                raise ShardError(f"{shard.path} is broken: it holds {len(shard.texts)} rows in the place of {wanted}")
+            self._shards[number] = shard
+        return self._shards[number]
 
 
 def read_description(folder: Path) -> Description:
     """Raises:
     UsageError: the folder is no pairs data set.
     """
+    return described(folder, Description, "pairs data set")
+
+
+def described(folder: Path, model: type[Model], what: str) -> Model:
+    """A folder's `dataset.json`.
+
+    Args:
+        model: what it should hold.
+        what: what the folder should be, in words.
+
+    Raises:
+        UsageError: it is none.
+    """
     path = folder / DESCRIPTION
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise UsageError(f"{folder} is no pairs data set: there is no {DESCRIPTION} in it") from error
+        raise UsageError(f"{folder} is no {what}: there is no {DESCRIPTION} in it") from error
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
-        raise UsageError(f"{folder} is no pairs data set: {DESCRIPTION} can't be read: {reason}") from error
+        raise UsageError(f"{folder} is no {what}: {DESCRIPTION} can't be read: {reason}") from error
     if isinstance(data, dict) and isinstance(data.get("version"), int) and data["version"] > 1:
         raise UsageError(f"{folder} is of a newer format ({data['version']}): update undistill")
+    for key, held in (("pair", "pairs"), ("pairs", "enhanced images")):
+        if isinstance(data, dict) and key in data and key not in model.model_fields:
+            raise UsageError(f"{folder} is no {what}: it holds {held}")
     try:
-        return Description.model_validate(data)
+        return model.model_validate(data)
     except ValidationError as error:
-        reason = explain_all(error, Description, "a description")
-        raise UsageError(f"{folder} is no pairs data set: {DESCRIPTION}: {reason}") from error
+        reason = explain_all(error, model, "a description")
+        raise UsageError(f"{folder} is no {what}: {DESCRIPTION}: {reason}") from error
 
 
 def shard_path(folder: Path, number: int) -> Path:
@@ -215,17 +264,18 @@ def finished(folder: Path, description: Description) -> list[int]:
     return own
 
 
-def check_shard(path: Path, spec: str) -> list[tuple[str, str, str, int]]:
+def check_shard(path: Path, spec: str) -> list[Texts]:
     """Re-read a shard, whole.
 
     Args:
-        spec: hash of the pair spec it should be drawn with.
+        spec: hash of what it should be made with: the pair spec's, or `Enhancement.hash`.
 
     Returns:
         id, prompt, name and seed of its rows.
 
     Raises:
-        ShardError: it is missing, one of its bytes has changed since it was written, or it is another pair's.
+        ShardError: it is missing, one of its bytes has changed since it was written, or it was made with something
+            else.
     """
     with _reading(path), pq.ParquetFile(path, memory_map=True) as file:
         kept = file.metadata.metadata or {}
@@ -233,7 +283,7 @@ def check_shard(path: Path, spec: str) -> list[tuple[str, str, str, int]]:
             raise ShardError(f"{path} is broken: its checksum is not that of its bytes")
         if kept.get(SPEC) != spec.encode():
             raise ShardError(f"{path} was drawn with another pair spec")
-        return [tuple(row.values()) for row in file.read(list(_TEXTS), use_threads=False).to_pylist()]
+        return _texts(file)
 
 
 def checksum(path: Path, digits: bytes) -> bytes:
@@ -258,3 +308,21 @@ def _reading(path: Path) -> Iterator[None]:
         raise ShardError(f"{path} is missing") from error
     except (OSError, ValueError, LookupError, pa.ArrowException) as error:  # whatever the broken bytes led pyarrow to
         raise ShardError(f"{path} is broken: {first_line(error)}") from error
+
+
+def _texts(file: Any) -> list[Texts]:
+    return [tuple(row.values()) for row in file.read(list(_TEXTS), use_threads=False).to_pylist()]
+
+
+def _stretches(footer: Any) -> dict[str, NDArray[np.int64]]:
+    """Where the values of each column of images lie, (rows, 2): first byte and number of bytes."""
+    if footer.num_row_groups != footer.num_rows:
+        raise ValueError("its rows are not row groups")
+    names = [footer.schema.column(number).path for number in range(footer.num_columns)]
+    columns = {name.removesuffix(".bytes"): number for number, name in enumerate(names) if name.endswith(".bytes")}
+    stretches = {}
+    for name, number in columns.items():
+        chunks = [footer.row_group(row).column(number) for row in range(footer.num_rows)]
+        lengths = [(chunk.data_page_offset, chunk.total_compressed_size) for chunk in chunks]
+        stretches[name] = np.array(lengths, np.int64).reshape(-1, 2)
+    return stretches

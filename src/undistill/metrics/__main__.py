@@ -15,13 +15,12 @@ import numpy as np
 import torch
 import typer
 
-from undistill.dataset.read import list_samples
+from undistill.dataset.samples import ImageFolders, Sides, list_sides, pixels_of
 from undistill.dataset.split import parse_split
 from undistill.errors import UsageError
-from undistill.images import read_rgb
 from undistill.metrics.appearance import appearance
 from undistill.metrics.distance import DIMENSIONS, Gap, Kernel, Points, Projection, cubic, gaussian
-from undistill.metrics.evaluate import Sides, divide
+from undistill.metrics.evaluate import divide
 from undistill.metrics.features import Features, cut_crops, load_extractor, pictures
 from undistill.metrics.jackknife import Vector, groups_of, interval, mean_value, standard_error
 from undistill.progress import progressed
@@ -55,7 +54,7 @@ def _print_appearance(sides: Sides) -> None:
     print("| | middle: student | teacher | corners: student | teacher |")
     print("| --- | --- | --- | --- | --- |")
     rows: dict[str, list[str]] = {}
-    seen = [[cut_crops(read_rgb(sample.path)) for sample in progressed("appearance", side)] for side in sides]
+    seen = [[cut_crops(pixels_of(sample)) for sample in progressed("appearance", side)] for side in sides]
     for crops in (slice(0, 1), slice(1, None)):
         for side in seen:
             found = [appearance(image[crops]) for image in side]
@@ -75,8 +74,8 @@ def main(
     split: Annotated[str, typer.Option()] = "0.5:1",
     min_side: Annotated[int, typer.Option()] = 0,
 ) -> None:
-    everything = [list_samples(folders, (0, 1), min_side=min_side) for folders in ([student], teacher)]
-    inside, outside = divide((everything[0], everything[1]), parse_split(split))
+    everything = list_sides(ImageFolders([student], teacher), (0, 1), min_side=min_side)
+    inside, outside = divide(everything, parse_split(split))
     _print_appearance(outside)
     groups = groups_of(sample.id for side in inside for sample in side)
     print("| features | space | distance | gap | gap / error | floors: student, teacher |")

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageEnhance, ImageFilter
 
-from undistill.dataset.read import Sample
-from undistill.images import Pixels, read_rgb
+from undistill.dataset.samples import Sample, pixels_of
+from undistill.images import Pixels
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def look_of(samples: Sequence[Sample]) -> Look:
     """Of all pixels of the images, each image with the same weight."""
     means, squares = [], []
     for sample in samples:
-        x = read_rgb(sample.path).reshape(-1, 3).astype(np.float64)
+        x = pixels_of(sample).reshape(-1, 3).astype(np.float64)
         means.append(x.mean(0))
         squares.append(np.square(x).mean(0))
     mean = np.mean(means, 0)

@@ -2,14 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from io import BytesIO
 from pathlib import Path
 
 import torch
 
-from undistill.dataset.read import Sample, list_samples
+from undistill.dataset.samples import ImageFolders, Sample, Sides, list_files, list_sides
 from undistill.dataset.split import position, within
 from undistill.errors import Failure, UsageError
-from undistill.images import as_written, size_of, to_tensor
+from undistill.images import as_written, to_tensor
 from undistill.losses import LPIPS
 from undistill.metrics.baselines import Filter, Look, look_of, tune
 from undistill.metrics.distance import ENOUGH_FOR_FD, Gap, Points, Projection
@@ -59,14 +60,14 @@ def evaluate(
     for name in enhanced:
         if name in NAMES:
             raise UsageError(f"{name} is a row of its own: give the enhanced images another name")
-    everything = (list_samples([student], (0, 1), min_side=min_side), list_samples(teacher, (0, 1), min_side=min_side))
+    everything = list_sides(ImageFolders([student], teacher), (0, 1), min_side=min_side)
     measured, rest = divide(everything, split, limit)
     students, teachers = measured
     for sample in students:
-        width, height = size_of(sample.path)
+        width, height = sample.size
         if min(width, height) < SMALLEST:
             raise UsageError(
-                f"{sample.path} is {width} x {height} px: too small to measure, leave such out by --min-side {SMALLEST}"
+                f"{sample} is {width} x {height} px: too small to measure, leave such out by --min-side {SMALLEST}"
             )
     sets = {name: _match(students, folder) for name, folder in enhanced.items()}
     extractor = load_extractor(features, device)
@@ -106,9 +107,6 @@ def evaluate(
     return Results(rows, settings)
 
 
-Sides = tuple[list[Sample], list[Sample]]
-
-
 def divide(sides: Sides, split: tuple[float, float], limit: int | None = None) -> tuple[Sides, Sides]:
     """The images of the split, and the rest of them: the same where the split leaves none."""
     ordered = [sorted(side, key=lambda sample: position(sample.id)) for side in sides]
@@ -126,8 +124,8 @@ def divide(sides: Sides, split: tuple[float, float], limit: int | None = None) -
 
 def _match(students: Sequence[Sample], folder: Path) -> list[Picture]:
     """The enhanced image of each student image, by file name."""
-    by_id = {sample.id: sample for sample in list_samples([folder], (0, 1))}
-    missing = [s.path.name for s in students if s.id not in by_id]
+    by_id = {sample.id: sample for sample in list_files([folder], (0, 1))}
+    missing = [s.id for s in students if s.id not in by_id]
     if missing:
         raise UsageError(
             f"{folder} lacks {len(missing)} of {len(students)} student images, e.g. {missing[0]}: "
@@ -139,7 +137,7 @@ def _match(students: Sequence[Sample], folder: Path) -> list[Picture]:
 def _filtered(sample: Sample, filter: Filter, looks: tuple[Look, Look]) -> Picture:
     # Enhanced images were compressed once more, and baselines must not be spared what that costs.
     made = repr((filter, "as written", [(look.mean.tolist(), look.spread.tolist()) for look in looks]))
-    return Picture(sample, lambda pixels, id: as_written(filter(pixels, id, *looks), sample.path), made)
+    return Picture(sample, lambda pixels, id: as_written(filter(pixels, id, *looks), BytesIO(sample.read())), made)
 
 
 def _tune(
@@ -196,7 +194,7 @@ def _likeness(rows: Mapping[str, Sequence[Picture]], device: torch.device) -> di
             try:
                 likeness = None if name == "student" else compare(pixels)
             except Failure as error:
-                raise Failure(f"{row[place].sample.path} {error}") from error
+                raise Failure(f"{row[place].sample} {error}") from error
             seen[name] = float(periodic(to_tensor(pixels)[None].to(device))[0]), likeness
         return seen
 

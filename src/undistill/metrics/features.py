@@ -18,9 +18,9 @@ from PIL import Image
 from torch import Tensor, nn
 
 from undistill.atomic import replacing
-from undistill.dataset.read import Sample
+from undistill.dataset.samples import Sample, pixels_of
 from undistill.errors import Failure, UsageError, first_line
-from undistill.images import Pixels, read_rgb, to_tensor
+from undistill.images import Pixels, to_tensor
 from undistill.losses import LPIPS
 from undistill.progress import progressed
 from undistill.spread import spread
@@ -137,7 +137,7 @@ def cut_crops(pixels: Pixels) -> Tensor:
 
 @dataclass(frozen=True)
 class Picture:
-    """An image of a set: a file, and what is done to its pixels before it is looked at.
+    """An image of a set, and what is done to its pixels before it is looked at.
 
     Args:
         change: takes (pixels, id); None: nothing.
@@ -149,7 +149,7 @@ class Picture:
     made: str = ""
 
     def pixels(self) -> Pixels:
-        pixels = read_rgb(self.sample.path)
+        pixels = pixels_of(self.sample)
         return self.change(pixels, self.sample.id) if self.change else pixels
 
 
@@ -165,7 +165,7 @@ def cache_folder() -> Path:
 
 @dataclass(frozen=True)
 class Extractor:
-    """Looks at pixels, and remembers what it saw by the hash of the file.
+    """Looks at pixels, and remembers what it saw by the hash of the file's bytes.
 
     Args:
         name: with the version of what goes on before `look`; part of the cache's key.
@@ -176,7 +176,7 @@ class Extractor:
     look: Callable[[Pixels], Features]
 
     def __call__(self, picture: Picture) -> Features:
-        content = hashlib.sha256(picture.sample.path.read_bytes()).hexdigest()
+        content = hashlib.sha256(picture.sample.read()).hexdigest()
         key = hashlib.sha256(f"{content} {picture.sample.id if picture.change else ''} {picture.made}".encode())
         kept = cache_folder() / "features" / self.name / f"{key.hexdigest()}.npy"
         try:

@@ -78,7 +78,7 @@ def fit(
 
     Returns: the step it stopped at, and why: "done", "early stop", "max steps" or "interrupted".
     """
-    per_step = recipe.batch * recipe.accumulate
+    per_step = recipe.batch * recipe.accumulate * fabric.world_size
     per_epoch = -(-len(training) // per_step)  # type: ignore[arg-type]  # torch leaves __len__ out of Dataset
     total = recipe.steps or (recipe.epochs or 0) * per_epoch
     last = min(total, max_steps or total)
@@ -94,7 +94,7 @@ def fit(
         return start, "done" if start == total else "max steps"
 
     log = Log(run, ("step", "epoch", *method.columns, *method.validation_columns), start)
-    order = Consecutive(start * per_step, last * per_step)
+    order = Consecutive(start * per_step, last * per_step, recipe.batch, fabric.global_rank, fabric.world_size)
     loading: dict[str, Any] = {"num_workers": workers, "worker_init_fn": _leave_interrupts_to_the_loop}
     batches = iter(_loader(fabric, DataLoader(training, recipe.batch, sampler=order, **loading)))
     held_out = _loader(fabric, DataLoader(validation, recipe.batch))

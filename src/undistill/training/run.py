@@ -1,4 +1,4 @@
-"""One training run: folders and a recipe in, a run folder with a head out."""
+"""One training run: images and a recipe in, a run folder with a head out."""
 
 import json
 from collections.abc import Sequence
@@ -9,9 +9,9 @@ from shutil import rmtree
 
 from lightning_fabric import Fabric
 
-from undistill.dataset.read import Cut, DataError, Sample, Training, Validation, list_samples, match
+from undistill.dataset.read import Cut, Training, Validation
+from undistill.dataset.samples import DataError, ImageFolders, Sample, Sides, Source, list_sides, match
 from undistill.dataset.split import parse_split
-from undistill.images import size_of
 from undistill.training.card import card
 from undistill.training.contrastive import Contrastive
 from undistill.training.folder import Inventory, check_folder, open_folder
@@ -20,7 +20,6 @@ from undistill.training.paired import Paired
 from undistill.training.recipe import ContrastiveRecipe, PairedRecipe, Recipe, RecipeError
 from undistill.training.unpaired import Unpaired
 
-Sides = tuple[list[Sample], list[Sample]]
 HeadMethod = Paired | Unpaired | Contrastive
 
 
@@ -35,38 +34,37 @@ class Result:
 
 def train(
     recipe: Recipe,
-    student: Sequence[Path],
-    teacher: Sequence[Path],
+    source: Source,
     run: Path,
     *,
     max_steps: int | None = None,
     device: str = "auto",
 ) -> Result:
-    """Train a head on folders of images, or go on with the run in `run`.
+    """Train a head on images of both sides, or go on with the run in `run`.
 
     Args:
         recipe: what to do; a run can only go on with the recipe and the images it began with.
-        student, teacher: folders of images. Paired recipes match them by file name.
+        source: folders of images, which paired recipes match by file name, or a pairs data set.
         run: gets recipe.yaml, metrics.csv, TensorBoard events, samples/, last and best.safetensors, and head/.
         max_steps: stop after so many steps in all; the schedule stays the recipe's.
         device: "auto", "cpu", "cuda", "cuda:1".
 
     Raises:
-        UsageError: the recipe, the folders or the run folder don't fit each other.
+        UsageError: the recipe, the images or the run folder don't fit each other.
     """
-    sides, held_out = _sides(recipe, student, teacher)
-    images = _inventory(sides, held_out)
+    sides, held_out = sides_of(recipe, source)
+    images = _inventory(source, sides, held_out)
     check_folder(run, recipe, images)
     fabric = start(recipe, device)
-    method = _method(fabric, recipe)
+    method = method_of(fabric, recipe)
     data = recipe.data
     multiple = method.head().multiple
     if data.crop % multiple:
         raise RecipeError(
             f"data: crop {data.crop} is no multiple of {multiple}, which {recipe.head.architecture} needs"
         )
-    cut = Cut(data.crop, data.size, data.flip, data.gamma, data.colour)
     open_folder(run, recipe, images)
+    cut = cut_of(recipe)
     training = Training(*sides, cut, recipe.seed, recipe.mode == "paired")
     step, ended = fit(
         fabric,
@@ -83,7 +81,7 @@ def train(
     return Result(step, ended, head)
 
 
-def _method(fabric: Fabric, recipe: Recipe) -> HeadMethod:
+def method_of(fabric: Fabric, recipe: Recipe) -> HeadMethod:
     if isinstance(recipe, PairedRecipe):
         return Paired(fabric, recipe)
     if isinstance(recipe, ContrastiveRecipe):
@@ -91,51 +89,62 @@ def _method(fabric: Fabric, recipe: Recipe) -> HeadMethod:
     return Unpaired(fabric, recipe)
 
 
-def _sides(recipe: Recipe, student: Sequence[Path], teacher: Sequence[Path]) -> tuple[Sides, Sides]:
-    """Student and teacher samples to train on, and those to validate on."""
+def cut_of(recipe: Recipe) -> Cut:
     data = recipe.data
-    pairs = []
+    return Cut(data.crop, data.size, data.flip, data.gamma, data.colour)
+
+
+def sides_of(recipe: Recipe, source: Source) -> tuple[Sides, Sides]:
+    """Student and teacher images to train on, and those to validate on.
+
+    Raises:
+        DataError: images are missing, too small, or don't match.
+    """
+    data = recipe.data
+    pairs: list[Sides] = []
     for split, fraction in ((data.train, data.fraction), (data.val, 1.0)):
-        x = list_samples(student, parse_split(split), fraction, data.min_side)
-        y = list_samples(teacher, parse_split(split), fraction, data.min_side)
+        x, y = list_sides(source, parse_split(split), fraction, data.min_side)
         if isinstance(recipe, PairedRecipe):
             x, y = match(x, y)
             _refuse_unequal(x, y, resized=data.size is not None)
         pairs.append((x, y))
     if data.size is None:
-        for sample in {sample.path: sample for side in (*pairs[0], *pairs[1]) for sample in side}.values():
-            if min(size_of(sample.path)) < data.crop:
+        for sample in dict.fromkeys(sample for sides in pairs for side in sides for sample in side):
+            if min(sample.size) < data.crop:
                 raise DataError(
-                    f"{sample.path} is smaller than the crop of {data.crop} px: in the recipe's data set size (resize) "
+                    f"{sample} is smaller than the crop of {data.crop} px: in the recipe's data set size (resize) "
                     "or min_side (leave out), or lower crop"
                 )
     return pairs[0], pairs[1]
 
 
-def _refuse_unequal(student: list[Sample], teacher: list[Sample], *, resized: bool) -> None:
+def _refuse_unequal(student: Sequence[Sample], teacher: Sequence[Sample], *, resized: bool) -> None:
     """The two images of a pair are cut at one place: they need one size, or one shape if they are resized."""
     for x, y in zip(student, teacher, strict=True):
-        (width, height), (other_width, other_height) = size_of(x.path), size_of(y.path)
+        (width, height), (other_width, other_height) = x.size, y.size
         fits = (
             width * other_height == height * other_width if resized else (width, height) == (other_width, other_height)
         )
         if not fits:
             raise DataError(
-                f"{x.path} has {width} x {height} px and its pair {y.path} {other_width} x {other_height}: "
+                f"{x} has {width} x {height} px and its pair {y} {other_width} x {other_height}: "
                 "make them alike" + ("" if resized else ", or set size in the recipe's data")
             )
 
 
-def _inventory(sides: Sides, held_out: Sides) -> Inventory:
-    """How many images each side trains on and validates on, and a hash of their names in order."""
+def _inventory(source: Source, sides: Sides, held_out: Sides) -> Inventory:
+    """How many images each side trains on and validates on, and a hash of their names in order; of pairs, whose."""
     lists = {"student": sides[0], "teacher": sides[1], "val_student": held_out[0], "val_teacher": held_out[1]}
-    return {
+    images: dict[str, dict[str, int | str]] = {
         name: {
             "images": len(samples),
-            "sha256": sha256("\n".join("/".join(sample.path.parts[-2:]) for sample in samples).encode()).hexdigest(),
+            "sha256": sha256("\n".join(sample.name for sample in samples).encode()).hexdigest(),
         }
         for name, samples in lists.items()
     }
+    if not isinstance(source, ImageFolders):
+        images["pairs"] = {"spec": source.description.spec, "prompts": source.description.prompts}
+    return images
 
 
 def _export(method: HeadMethod, recipe: Recipe, run: Path, step: int) -> Path:
