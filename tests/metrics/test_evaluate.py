@@ -7,6 +7,8 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
+from undistill.dataset.samples import ImageFolders
+from undistill.dataset.shard import Pairs
 from undistill.errors import Failure, UsageError
 from undistill.metrics import baselines
 from undistill.metrics.baselines import Filter
@@ -52,9 +54,13 @@ def sets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]:
     }
 
 
+def both(sets: dict[str, Path]) -> ImageFolders:
+    return ImageFolders([sets["student"]], [sets["teacher"]])
+
+
 def test_a_head_that_has_learned_it_and_one_that_only_moves_away(sets: dict[str, Path], tmp_path: Path) -> None:
     enhanced = {name: sets[name] for name in ("good", "away")}
-    results = evaluate(sets["student"], [sets["teacher"]], enhanced, (0.4, 1), features="alex-1")
+    results = evaluate(both(sets), enhanced, (0.4, 1), features="alex-1")
     closed = {name: row["gap_closed"] for name, row in results.rows.items()}
     assert closed["good"].low is not None
     assert closed["good"].low > 0.4
@@ -80,11 +86,29 @@ def test_a_head_that_has_learned_it_and_one_that_only_moves_away(sets: dict[str,
     assert set(written) == {"rows", "settings", "versions"}
 
 
+def test_pairs_measure_what_their_images_in_folders_do(
+    pairs_folder: Callable[..., Path], sets: dict[str, Path], tmp_path: Path
+) -> None:
+    pairs = Pairs(pairs_folder("pairs", 12))
+    x, y, z = (tmp_path / name for name in "xyz")
+    for row in pairs:
+        for folder, png in ((x, row.student), (y, row.teacher), (z, row.teacher)):
+            folder.mkdir(exist_ok=True)
+            (folder / f"{row.id}.png").write_bytes(png)
+    sources = (pairs, ImageFolders([x], [y]))
+    results = [evaluate(source, {"z": z}, (0.3, 1), features="alex-1", limit=6) for source in sources]
+    assert results[0].rows == results[1].rows
+    assert results[0].rows["z"]["psnr_student"].n == 6
+    assert results[0].settings["data"] == str(pairs.folder)
+    assert results[0].settings["spec"] == pairs.description.spec
+    assert results[1].settings["student"] == [str(x)]
+
+
 def test_everything_as_the_split_fits_on_the_same(sets: dict[str, Path]) -> None:
     for folder in ("student", "teacher"):
         for number in range(6, 20):
             (sets[folder] / f"{number + 100 * (folder == 'teacher'):03d}.png").unlink()
-    results = evaluate(sets["student"], [sets["teacher"]], {"good": sets["good"]}, features="alex-1")
+    results = evaluate(both(sets), {"good": sets["good"]}, features="alex-1")
     assert not results.settings["fitted on"]["apart"]
 
 
@@ -102,19 +126,19 @@ def test_what_does_not_fit(change: dict[str, object], message: str, sets: dict[s
     split = change.get("split", (0.0, 1.0))
     assert isinstance(split, tuple)
     with pytest.raises(UsageError, match=message):
-        evaluate(sets["student"], [sets["teacher"]], enhanced, split, str(change.get("features", "alex-1")))
+        evaluate(both(sets), enhanced, split, str(change.get("features", "alex-1")))
 
 
 def test_another_size_is_named(sets: dict[str, Path]) -> None:
     Image.new("RGB", (240, 230)).save(sets["good"] / "003.png")
     with pytest.raises(Failure, match=r"003.png is 240 x 230 px"):
-        evaluate(sets["student"], [sets["teacher"]], {"good": sets["good"]}, features="alex-1")
+        evaluate(both(sets), {"good": sets["good"]}, features="alex-1")
 
 
 def test_too_small_an_image_is_named(sets: dict[str, Path]) -> None:
     Image.new("RGB", (63, 70)).save(sets["student"] / "small.png")
     with pytest.raises(UsageError, match=r"small\.png is 63 x 70 px: too small to measure"):
-        evaluate(sets["student"], [sets["teacher"]], {}, features="alex-1")
+        evaluate(both(sets), {}, features="alex-1")
 
 
 def test_the_tables_show_values_and_reasons(capsys: pytest.CaptureFixture[str]) -> None:

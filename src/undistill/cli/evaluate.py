@@ -9,11 +9,12 @@ from undistill.errors import UsageError
 
 
 def evaluate(
-    student: Annotated[Path, typer.Option(help="Folder of student images.")],
-    teacher: Annotated[list[Path], typer.Option(help="Folder of teacher images; may be repeated.")],
     enhanced: Annotated[
         list[str], typer.Option(metavar="NAME=DIR", help="Row and folder of enhanced images; may be repeated.")
     ],
+    data: Annotated[Path | None, typer.Option(help="A pairs data set, or else:")] = None,
+    student: Annotated[Path | None, typer.Option(help="Folder of student images.")] = None,
+    teacher: Annotated[list[Path] | None, typer.Option(help="Folder of teacher images; may be repeated.")] = None,
     split: Annotated[str, typer.Option(help="Measure on train, val, test, all or LO:HI; fit on the rest.")] = "all",
     features: Annotated[str, typer.Option(help="Name of the feature extractor.")] = "efficientnet-lite0",
     min_side: Annotated[int, typer.Option(min=0, help="Leave out images whose shorter side is less, px.")] = 0,
@@ -27,6 +28,7 @@ def evaluate(
 
     Trivial baselines (sharpen, grain, colour, all three, blur) are tuned and measured beside them.
     """
+    from undistill.dataset.samples import open_source
     from undistill.dataset.split import parse_split
 
     folders: dict[str, Path] = {}
@@ -40,13 +42,14 @@ def evaluate(
     if out is not None and out.is_dir():
         raise UsageError(f"{out} is a folder; -o takes a file, e.g. {out / 'results.json'}")
     span = parse_split(split)
+    source = open_source(data, [student] if student else None, teacher)
 
     from rich.console import Console
 
     from undistill.device import pick_device
     from undistill.metrics.evaluate import evaluate as run
 
-    results = run(student, teacher, folders, span, features, min_side, limit, pick_device(device))
+    results = run(source, folders, span, features, min_side, limit, pick_device(device))
     results.show(Console())
     if out is not None:
         results.write(out)

@@ -4,10 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from undistill.dataset.samples import ImageFolders, Sample, Sides, list_files, list_sides
+from undistill.dataset.samples import ImageFolders, Sample, Sides, Source, list_files, list_sides
 from undistill.dataset.split import position, within
 from undistill.errors import Failure, UsageError
 from undistill.images import as_written, to_tensor
@@ -29,8 +30,7 @@ NAMES = ("student", "teacher", "sharpen", "grain", "colour", "combined", "blur")
 
 
 def evaluate(
-    student: Path,
-    teacher: Sequence[Path],
+    source: Source,
     enhanced: Mapping[str, Path],
     split: tuple[float, float] = (0.0, 1.0),
     features: str = "efficientnet-lite0",
@@ -44,8 +44,8 @@ def evaluate(
     student and teacher images outside the split; where the split is everything, on the same images.
 
     Args:
-        student, teacher: folders of images.
-        enhanced: folders of enhanced student images by the names of their rows; names of files as in `student`.
+        source: folders of images, or a pairs data set.
+        enhanced: folders of enhanced student images by the names of their rows; files are named by ids.
         split: a range of the hash of ids.
         features: a name of `metrics.features.EXTRACTORS`.
         min_side: images with a shorter side are left out, px.
@@ -60,8 +60,7 @@ def evaluate(
     for name in enhanced:
         if name in NAMES:
             raise UsageError(f"{name} is a row of its own: give the enhanced images another name")
-    everything = list_sides(ImageFolders([student], teacher), (0, 1), min_side=min_side)
-    measured, rest = divide(everything, split, limit)
+    measured, rest = divide(list_sides(source, (0, 1), min_side=min_side), split, limit)
     students, teachers = measured
     for sample in students:
         width, height = sample.size
@@ -91,8 +90,7 @@ def evaluate(
         rows[name] |= more
 
     settings = {
-        "student": str(student),
-        "teacher": [str(folder) for folder in teacher],
+        **_described(source),
         "enhanced": {name: str(folder) for name, folder in enhanced.items()},
         "split": list(split),
         "min_side": min_side,
@@ -105,6 +103,12 @@ def evaluate(
         "baselines": {name: asdict(filter) for name, filter in filters.items()},
     }
     return Results(rows, settings)
+
+
+def _described(source: Source) -> dict[str, Any]:
+    if isinstance(source, ImageFolders):
+        return {side: [str(folder) for folder in getattr(source, side)] for side in ("student", "teacher")}
+    return {"data": str(source.folder), "spec": source.description.spec, "prompts": source.description.prompts}
 
 
 def divide(sides: Sides, split: tuple[float, float], limit: int | None = None) -> tuple[Sides, Sides]:
