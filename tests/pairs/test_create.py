@@ -17,8 +17,9 @@ from PIL import Image
 
 from tests.pairs.painter import Painter
 from undistill.dataset.shard import Pairs, shard_path
+from undistill.dataset.write import alone
 from undistill.errors import Failure, UsageError
-from undistill.pairs.create import Timing, alone, create, draw_shard
+from undistill.pairs.create import Timing, create, draw_shard
 from undistill.pairs.spec import PairSpec, read_spec
 from undistill.pairs.verify import repair, verify
 from undistill.prompts import Prompt, as_lines, numbered, read_prompts
@@ -135,7 +136,7 @@ def test_refuses_to_mix(pairs: Path, tmp_path: Path) -> None:
     (pairs / "shard-000009.parquet").write_bytes(b"")
     with pytest.raises(UsageError, match=r"shard-000009\.parquet is none of the 3 shards"):
         draw(pairs)
-    with alone(pairs), pytest.raises(UsageError, match="another `undistill pairs` is at work"):
+    with alone(pairs), pytest.raises(UsageError, match="another undistill is at work"):
         draw(pairs)
 
 

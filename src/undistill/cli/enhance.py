@@ -9,7 +9,9 @@ from undistill.errors import Failure, UsageError
 
 
 def enhance(
-    inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help="Images, and folders of images.")],
+    inputs: Annotated[
+        list[Path], typer.Argument(metavar="INPUT...", help="Images, and folders of images; or a pairs data set.")
+    ],
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the enhanced images.")],
     head: Annotated[str, typer.Option(help="A shipped head, a folder, or a Hugging Face id.")] = "flux1-lite",
     strength: Annotated[float, typer.Option(min=0, max=1, help="0: unchanged. 1: the head's image.")] = 1.0,
@@ -20,14 +22,22 @@ def enhance(
 ) -> None:
     """Enhance images; each goes to the same relative path and format below OUT.
 
+    Of a pairs data set's student images an enhanced data set is made, shard by shard.
+
     Run it again to go on: what is done with this head and strength is skipped. Inputs are never overwritten.
     """
+    from undistill.dataset.shard import DESCRIPTION
     from undistill.dataset.split import parse_split
     from undistill.enhance.files import enhance_files, list_jobs
+    from undistill.enhance.shards import enhance_shards
 
     if out.exists() and not out.is_dir():
         raise UsageError(f"{out} is a file; -o takes a folder")
-    jobs = list_jobs(inputs, out, parse_split(split))
+    sets = [path for path in inputs if (path / DESCRIPTION).exists()]
+    if sets and len(inputs) > 1:
+        raise UsageError(f"{sets[0]} is a data set: enhance it by itself, into a folder of its own")
+    span = parse_split(split)
+    jobs = [] if sets else list_jobs(inputs, out, span)
 
     from undistill.device import pick_device
     from undistill.enhance.enhancer import Enhancer
@@ -36,8 +46,15 @@ def enhance(
     where = pick_device(device)
     folder = head_folder(head)
     identity = {"head": head, "weights": head_hash(folder)}
-    outcome = enhance_files(jobs, out, lambda: Enhancer(Head.from_pretrained(folder), where), identity, strength)
 
+    def enhancer() -> Enhancer:
+        return Enhancer(Head.from_pretrained(folder), where)
+
+    if sets:
+        made, before = enhance_shards(sets[0], out, enhancer, identity, strength, span)
+        typer.echo(f"{made} enhanced, {before} done before -> {out}")
+        return
+    outcome = enhance_files(jobs, out, enhancer, identity, strength)
     for source, note in outcome.notes.items():
         typer.echo(f"{source}: {note}", err=True)
     typer.echo(f"{outcome.enhanced} enhanced, {outcome.skipped} done before -> {out}")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar
 
+from undistill.dataset.enhanced import Enhanced
 from undistill.dataset.shard import Pairs, Shard
 from undistill.dataset.split import within
 from undistill.errors import UsageError
@@ -154,12 +155,12 @@ def list_files(
 
 
 def list_cells(
-    pairs: Pairs, column: str, split: tuple[float, float], fraction: float = 1.0, min_side: int = 0
+    data: Pairs | Enhanced, column: str, split: tuple[float, float], fraction: float = 1.0, min_side: int = 0
 ) -> list[Cell]:
     """A column of a data set, in the order of its rows; see `list_sides`."""
-    size = (pairs.description.size, pairs.description.size)
-    cells = [Cell(id, size, column, row, shard) for shard in pairs.shards() for row, (id, *_) in enumerate(shard.texts)]
-    return _chosen(cells, str(pairs.folder), split, fraction, min_side)
+    size = (data.description.size, data.description.size)
+    cells = [Cell(id, size, column, row, shard) for shard in data.shards() for row, (id, *_) in enumerate(shard.texts)]
+    return _chosen(cells, str(data.folder), split, fraction, min_side)
 
 
 def _chosen(samples: Sequence[S], where: str, split: tuple[float, float], fraction: float, min_side: int) -> list[S]:

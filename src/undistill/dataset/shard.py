@@ -100,6 +100,11 @@ class Description(Strict):
         return size
 
     @property
+    def origin(self) -> dict[str, str]:
+        """Hashes that tell its pairs from others."""
+        return {"spec": self.spec, "prompts": self.prompts}
+
+    @property
     def shards(self) -> int:
         return -(-self.rows // self.shard_size)
 
@@ -157,12 +162,7 @@ class Pairs:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.description = read_description(folder)
-        missing = self.description.shards - len(finished(folder, self.description))
-        if missing:
-            raise UsageError(
-                f"{folder} is not finished: {missing} of {self.description.shards} shards are missing; give the same "
-                "`undistill pairs create` again, and it goes on"
-            )
+        refuse_unfinished(folder, self.description, "undistill pairs create")
         self._shards: dict[int, Shard] = {}
 
     def __len__(self) -> int:
@@ -264,6 +264,18 @@ def finished(folder: Path, description: Description) -> list[int]:
     return own
 
 
+def refuse_unfinished(folder: Path, description: Description, command: str) -> None:
+    """Raises:
+    UsageError: shards are missing; `command` goes on.
+    """
+    missing = description.shards - len(finished(folder, description))
+    if missing:
+        raise UsageError(
+            f"{folder} is not finished: {missing} of {description.shards} shards are missing; give the same "
+            f"`{command}` again, and it goes on"
+        )
+
+
 def check_shard(path: Path, spec: str) -> list[Texts]:
     """Re-read a shard, whole.
 
@@ -282,7 +294,7 @@ def check_shard(path: Path, spec: str) -> list[Texts]:
         if kept.get(CHECKSUM) != checksum(path, kept.get(CHECKSUM, ZEROS)):
             raise ShardError(f"{path} is broken: its checksum is not that of its bytes")
         if kept.get(SPEC) != spec.encode():
-            raise ShardError(f"{path} was drawn with another pair spec")
+            raise ShardError(f"{path} was made with other settings than {DESCRIPTION} says")
         return _texts(file)
 
 

@@ -2,7 +2,9 @@
 
 import json
 import os
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from mmap import mmap
 from pathlib import Path
@@ -11,28 +13,31 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from undistill.atomic import replacing
+from undistill.dataset.enhanced import EnhancedRow, Enhancement
 from undistill.dataset.shard import CHECKSUM, DESCRIPTION, SCHEMA, SPEC, ZEROS, Description, Row, checksum
+from undistill.errors import UsageError
 
 
-def write_description(folder: Path, description: Description) -> None:
+def write_description(folder: Path, description: Description | Enhancement) -> None:
     with replacing(folder / DESCRIPTION) as beside:
         text = json.dumps(description.model_dump(mode="json"), indent=1, ensure_ascii=False)
         beside.write_text(f"{text}\n", encoding="utf-8")
 
 
-def write_shard(path: Path, rows: Iterable[Row], spec: str) -> None:
+def write_shard(path: Path, rows: Iterable[Row] | Iterable[EnhancedRow], spec: str, schema: pa.Schema = SCHEMA) -> None:
     """Write rows as they come; the same rows give the same bytes, with the same version of pyarrow.
 
     A row group a row, so that one can be read alone (0.75 kB of overhead each); no compression, since PNGs are
     compressed.
 
     Args:
-        spec: hash of the pair spec that the images were drawn with.
+        spec: hash of what the images were made with: of the pair spec, or `Enhancement.hash`.
+        schema: of the rows.
     """
     with replacing(path) as beside:
         with pq.ParquetWriter(
             beside,
-            SCHEMA,
+            schema,
             version="2.6",
             data_page_version="1.0",
             compression="none",
@@ -40,10 +45,11 @@ def write_shard(path: Path, rows: Iterable[Row], spec: str) -> None:
             write_statistics=False,
         ) as writer:
             for row in rows:
-                columns = asdict(row)
-                for side in ("student", "teacher"):
-                    columns[side] = {"bytes": columns[side], "path": None}
-                writer.write_table(pa.Table.from_pylist([columns], SCHEMA))
+                columns = {
+                    name: {"bytes": value, "path": None} if isinstance(value, bytes) else value
+                    for name, value in asdict(row).items()
+                }
+                writer.write_table(pa.Table.from_pylist([columns], schema))
             writer.add_key_value_metadata({SPEC: spec, CHECKSUM: ZEROS})
         _seal(beside)
 
@@ -56,3 +62,27 @@ def _seal(path: Path) -> None:
         data[place : place + len(ZEROS)] = digits
         data.flush()
         os.fsync(file.fileno())
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Keeps a second process out of the folder, which would write to the same files.
+
+    Raises:
+        UsageError: another one is in it.
+    """
+    if sys.platform == "win32":  # no such locks
+        yield
+        return
+    import fcntl
+
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # file systems without locks
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise UsageError(f"another undistill is at work in {folder}: wait until it ends") from None
+        yield
+    finally:
+        os.close(handle)  # so does the system when we are killed

@@ -8,7 +8,9 @@ from typing import Any
 
 import torch
 
-from undistill.dataset.samples import ImageFolders, Sample, Sides, Source, list_files, list_sides
+from undistill.dataset.enhanced import Enhanced
+from undistill.dataset.samples import ImageFolders, Sample, Sides, Source, list_cells, list_files, list_sides
+from undistill.dataset.shard import DESCRIPTION
 from undistill.dataset.split import position, within
 from undistill.errors import Failure, UsageError
 from undistill.images import as_written, to_tensor
@@ -45,7 +47,8 @@ def evaluate(
 
     Args:
         source: folders of images, or a pairs data set.
-        enhanced: folders of enhanced student images by the names of their rows; files are named by ids.
+        enhanced: folders of enhanced student images, their files named by ids, or enhanced data sets; by the names of
+            their rows.
         split: a range of the hash of ids.
         features: a name of `metrics.features.EXTRACTORS`.
         min_side: images with a shorter side are left out, px.
@@ -68,7 +71,7 @@ def evaluate(
             raise UsageError(
                 f"{sample} is {width} x {height} px: too small to measure, leave such out by --min-side {SMALLEST}"
             )
-    sets = {name: _match(students, folder) for name, folder in enhanced.items()}
+    sets = {name: _match(students, folder, source) for name, folder in enhanced.items()}
     extractor = load_extractor(features, device)
 
     fitted = [pictures(side) for side in rest]
@@ -108,7 +111,7 @@ def evaluate(
 def _described(source: Source) -> dict[str, Any]:
     if isinstance(source, ImageFolders):
         return {side: [str(folder) for folder in getattr(source, side)] for side in ("student", "teacher")}
-    return {"data": str(source.folder), "spec": source.description.spec, "prompts": source.description.prompts}
+    return {"data": str(source.folder), **source.description.origin}
 
 
 def divide(sides: Sides, split: tuple[float, float], limit: int | None = None) -> tuple[Sides, Sides]:
@@ -126,14 +129,22 @@ def divide(sides: Sides, split: tuple[float, float], limit: int | None = None) -
     return (students, teachers), (other_students, other_teachers)
 
 
-def _match(students: Sequence[Sample], folder: Path) -> list[Picture]:
-    """The enhanced image of each student image, by file name."""
-    by_id = {sample.id: sample for sample in list_files([folder], (0, 1))}
+def _match(students: Sequence[Sample], folder: Path, source: Source) -> list[Picture]:
+    """The enhanced image of each student image, by its id."""
+    everything: Sequence[Sample]
+    if (folder / DESCRIPTION).exists():
+        data = Enhanced(folder)
+        if not isinstance(source, ImageFolders) and data.description.pairs.origin != source.description.origin:
+            raise UsageError(f"{folder} was made of other pairs than {source.folder}")
+        everything = list_cells(data, "enhanced", (0, 1))
+    else:
+        everything = list_files([folder], (0, 1))
+    by_id = {sample.id: sample for sample in everything}
     missing = [s.id for s in students if s.id not in by_id]
     if missing:
         raise UsageError(
             f"{folder} lacks {len(missing)} of {len(students)} student images, e.g. {missing[0]}: "
-            "enhance the same folder with the same --split first"
+            "enhance the same images with the same --split first"
         )
     return pictures([by_id[s.id] for s in students])
 

@@ -3,11 +3,10 @@
 import csv
 import os
 import signal
-import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import astuple, dataclass, fields
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -22,7 +21,7 @@ import torch
 
 from undistill.atomic import PART, replacing
 from undistill.dataset.shard import DESCRIPTION, Description, Row, finished, read_description, shard_path
-from undistill.dataset.write import write_description, write_shard
+from undistill.dataset.write import alone, write_description, write_shard
 from undistill.errors import Failure, UsageError
 from undistill.images import Picture, Pixels, encode
 from undistill.pairs.spec import PairSpec
@@ -215,30 +214,6 @@ def draw_shards(
                     order(line)
                 else:
                     at_work.remove(line)
-
-
-@contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Keeps a second process out of the folder, which would write to the same files.
-
-    Raises:
-        UsageError: another one is in it.
-    """
-    if sys.platform == "win32":  # no such locks
-        yield
-        return
-    import fcntl
-
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        with suppress(OSError):  # file systems without locks
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise UsageError(f"another `undistill pairs` is at work in {folder}: wait until it ends") from None
-        yield
-    finally:
-        os.close(handle)  # so does the system when we are killed
 
 
 @contextmanager

@@ -4,8 +4,9 @@ from hashlib import sha256
 from pathlib import Path
 
 from undistill.dataset.shard import Description, ShardError, check_shard, finished, read_description, shard_path
+from undistill.dataset.write import alone
 from undistill.errors import Failure, UsageError
-from undistill.pairs.create import PROMPTS, Maker, alone, draw_shards
+from undistill.pairs.create import PROMPTS, Maker, draw_shards
 from undistill.pairs.spec import PairSpec, make_spec
 from undistill.progress import progressed
 from undistill.prompts import Prompt, read_prompts

@@ -143,7 +143,7 @@ def _inventory(source: Source, sides: Sides, held_out: Sides) -> Inventory:
         for name, samples in lists.items()
     }
     if not isinstance(source, ImageFolders):
-        images["pairs"] = {"spec": source.description.spec, "prompts": source.description.prompts}
+        images["pairs"] = {**source.description.origin}
     return images
 
 
