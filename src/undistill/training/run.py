@@ -57,12 +57,6 @@ def train(
     check_folder(run, recipe, images)
     fabric = start(recipe, device)
     method = method_of(fabric, recipe)
-    data = recipe.data
-    multiple = method.head().multiple
-    if data.crop % multiple:
-        raise RecipeError(
-            f"data: crop {data.crop} is no multiple of {multiple}, which {recipe.head.architecture} needs"
-        )
     open_folder(run, recipe, images)
     cut = cut_of(recipe)
     training = Training(*sides, cut, recipe.seed, recipe.mode == "paired")
@@ -74,7 +68,7 @@ def train(
         Validation(*held_out, cut),
         run,
         max_steps,
-        workers=data.workers,
+        workers=recipe.data.workers,
         patience=recipe.patience if isinstance(recipe, PairedRecipe) else None,
     )
     head = None if ended == "interrupted" else _export(method, recipe, run, step)
@@ -82,11 +76,22 @@ def train(
 
 
 def method_of(fabric: Fabric, recipe: Recipe) -> HeadMethod:
+    """The recipe's way of training, with a new head.
+
+    Raises:
+        RecipeError: the head can't take the recipe's crops.
+    """
+    method: HeadMethod
     if isinstance(recipe, PairedRecipe):
-        return Paired(fabric, recipe)
-    if isinstance(recipe, ContrastiveRecipe):
-        return Contrastive(fabric, recipe)
-    return Unpaired(fabric, recipe)
+        method = Paired(fabric, recipe)
+    elif isinstance(recipe, ContrastiveRecipe):
+        method = Contrastive(fabric, recipe)
+    else:
+        method = Unpaired(fabric, recipe)
+    crop, multiple = recipe.data.crop, method.head().multiple
+    if crop % multiple:
+        raise RecipeError(f"data: crop {crop} is no multiple of {multiple}, which {recipe.head.architecture} needs")
+    return method
 
 
 def cut_of(recipe: Recipe) -> Cut:
