@@ -165,8 +165,13 @@ class LPIPS(nn.Module):
 
     def layers(self, image: Tensor) -> list[Tensor]:
         """The maps, channels normalised to length 1."""
+        return self.normalised(self.maps(image))
+
+    @staticmethod
+    def normalised(maps: Sequence[Tensor]) -> list[Tensor]:
+        """Maps with channels of length 1."""
         # Not sqrt(sum(x^2)): its derivative where all channels are 0 is not a number.
-        return [x / (torch.linalg.vector_norm(x, dim=1, keepdim=True) + 1e-10) for x in self.maps(image)]
+        return [x / (torch.linalg.vector_norm(x, dim=1, keepdim=True) + 1e-10) for x in maps]
 
     def distance(self, y: Sequence[Tensor], z: Sequence[Tensor]) -> Tensor:
         """The mean over the batch, from the layers of both sides."""

@@ -19,7 +19,7 @@ from undistill.dataset.read import Consecutive, Training
 from undistill.dataset.shard import Pairs
 from undistill.progress import progressed
 from undistill.training.loop import start
-from undistill.training.recipe import read_recipe
+from undistill.training.recipe import PAIRED, read_recipe
 from undistill.training.run import cut_of, method_of, sides_of
 
 WARM = 2
@@ -35,9 +35,9 @@ def main(
     """Measure how fast a recipe's crops are read, and how fast it trains on them."""
     followed = read_recipe(recipe)
     sides, _ = sides_of(followed, Pairs(data))
+    training = Training(*sides, cut_of(followed), followed.seed, isinstance(followed, PAIRED))
     fabric = start(followed, device)
-    method = method_of(fabric, followed)
-    training = Training(*sides, cut_of(followed), followed.seed, followed.mode == "paired")
+    method = method_of(fabric, followed, training)
     per_step = followed.batch * followed.accumulate
     order = Consecutive(0, (WARM + steps) * per_step)
     batches = iter(DataLoader(training, followed.batch, sampler=order))

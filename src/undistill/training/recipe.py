@@ -119,6 +119,18 @@ class PairedRecipe(Common):
     """Stop after so many epochs without improvement."""
 
 
+class MatchedRecipe(Common):
+    """mmd x MMD^2(z, y) + lpips x LPIPS(y, z): pairs and distributions at once; linear decay in the second half."""
+
+    mode: Literal["matched"]
+    mmd: Annotated[float, Field(ge=0)] = 20.0
+    lpips: Annotated[float, Field(ge=0)] = 1.0
+    sides: Annotated[tuple[Annotated[int, Field(ge=64)], ...], Field(min_length=1)] = (96, 192)
+    """Images are enlarged to these for AlexNet, px, one after another from step to step."""
+    memory: Annotated[float, Field(ge=0, lt=1)] = 0.8
+    """How much of what the last steps saw of the outputs' distribution is kept."""
+
+
 class Adversarial(Common):
     """What ways of training without pairs share; linear decay in the second half."""
 
@@ -151,8 +163,15 @@ class ContrastiveRecipe(Adversarial):
     identity: Annotated[float, Field(ge=0)] = 1.0
 
 
-Recipe = PairedRecipe | UnpairedRecipe | ContrastiveRecipe
-MODES: dict[str, type[Common]] = {"paired": PairedRecipe, "unpaired": UnpairedRecipe, "contrastive": ContrastiveRecipe}
+Recipe = PairedRecipe | MatchedRecipe | UnpairedRecipe | ContrastiveRecipe
+PAIRED = (PairedRecipe, MatchedRecipe)
+"""Those that take the two images of a pair together."""
+MODES: dict[str, type[Common]] = {
+    "paired": PairedRecipe,
+    "matched": MatchedRecipe,
+    "unpaired": UnpairedRecipe,
+    "contrastive": ContrastiveRecipe,
+}
 _adapter: TypeAdapter[Recipe] = TypeAdapter(Annotated[Recipe, Field(discriminator="mode")])
 
 

@@ -16,11 +16,20 @@ from undistill.training.card import card
 from undistill.training.contrastive import Contrastive
 from undistill.training.folder import Inventory, check_folder, open_folder
 from undistill.training.loop import fit, restore, start
+from undistill.training.matched import Matched
 from undistill.training.paired import Paired
-from undistill.training.recipe import ContrastiveRecipe, PairedRecipe, Recipe, RecipeError
+from undistill.training.recipe import (
+    PAIRED,
+    ContrastiveRecipe,
+    MatchedRecipe,
+    PairedRecipe,
+    Recipe,
+    RecipeError,
+    build_head,
+)
 from undistill.training.unpaired import Unpaired
 
-HeadMethod = Paired | Unpaired | Contrastive
+HeadMethod = Paired | Matched | Unpaired | Contrastive
 
 
 @dataclass(frozen=True)
@@ -55,11 +64,11 @@ def train(
     sides, held_out = sides_of(recipe, source)
     images = _inventory(source, sides, held_out)
     check_folder(run, recipe, images)
-    fabric = start(recipe, device)
-    method = method_of(fabric, recipe)
-    open_folder(run, recipe, images)
     cut = cut_of(recipe)
-    training = Training(*sides, cut, recipe.seed, recipe.mode == "paired")
+    training = Training(*sides, cut, recipe.seed, isinstance(recipe, PAIRED))
+    fabric = start(recipe, device)
+    method = method_of(fabric, recipe, training)
+    open_folder(run, recipe, images)
     step, ended = fit(
         fabric,
         method,
@@ -75,27 +84,27 @@ def train(
     return Result(step, ended, head)
 
 
-def method_of(fabric: Fabric, recipe: Recipe) -> HeadMethod:
-    """The recipe's way of training, with a new head.
-
-    Raises:
-        RecipeError: the head can't take the recipe's crops.
-    """
-    method: HeadMethod
+def method_of(fabric: Fabric, recipe: Recipe, training: Training) -> HeadMethod:
+    """The recipe's way of training, with a new head."""
     if isinstance(recipe, PairedRecipe):
-        method = Paired(fabric, recipe)
-    elif isinstance(recipe, ContrastiveRecipe):
-        method = Contrastive(fabric, recipe)
-    else:
-        method = Unpaired(fabric, recipe)
-    crop, multiple = recipe.data.crop, method.head().multiple
-    if crop % multiple:
-        raise RecipeError(f"data: crop {crop} is no multiple of {multiple}, which {recipe.head.architecture} needs")
-    return method
+        return Paired(fabric, recipe)
+    if isinstance(recipe, MatchedRecipe):
+        return Matched(fabric, recipe, training)
+    if isinstance(recipe, ContrastiveRecipe):
+        return Contrastive(fabric, recipe)
+    return Unpaired(fabric, recipe)
 
 
 def cut_of(recipe: Recipe) -> Cut:
+    """Raises:
+    RecipeError: the head can't take the recipe's crops.
+    """
     data = recipe.data
+    multiple = build_head(recipe.head).multiple
+    if data.crop % multiple:
+        raise RecipeError(
+            f"data: crop {data.crop} is no multiple of {multiple}, which {recipe.head.architecture} needs"
+        )
     return Cut(data.crop, data.size, data.flip, data.gamma, data.colour)
 
 
@@ -109,7 +118,7 @@ def sides_of(recipe: Recipe, source: Source) -> tuple[Sides, Sides]:
     pairs: list[Sides] = []
     for split, fraction in ((data.train, data.fraction), (data.val, 1.0)):
         x, y = list_sides(source, parse_split(split), fraction, data.min_side)
-        if isinstance(recipe, PairedRecipe):
+        if isinstance(recipe, PAIRED):
             x, y = match(x, y)
             _refuse_unequal(x, y, resized=data.size is not None)
         pairs.append((x, y))
