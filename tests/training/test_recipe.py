@@ -25,11 +25,21 @@ PLAIN = {
 }
 
 
-@pytest.mark.parametrize("path", sorted(RECIPES.glob("*.yaml")), ids=lambda path: path.stem)
+TINY = [RECIPES / "tiny" / f"{name}.yaml" for name in ("unet", "cyclegan", "esa", "best")]
+
+
+@pytest.mark.parametrize("path", [*sorted(RECIPES.glob("*.yaml")), *TINY], ids=lambda path: path.stem)
 def test_recipes_in_the_repository_are_followed(path: Path) -> None:
     recipe = read_recipe(path)
     build_head(recipe.head)
     assert make_recipe(yaml.safe_load(dump_recipe(recipe))) == recipe
+
+
+@pytest.mark.parametrize("path", TINY, ids=lambda path: path.stem)
+def test_heads_for_tiny_are_small(path: Path) -> None:
+    head = build_head(read_recipe(path).head)
+    assert 2 * sum(parameter.numel() for parameter in head.parameters()) < 1.7e6
+    assert head.multiple <= 64
 
 
 def test_paper_recipes_are_the_papers() -> None:
