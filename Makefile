@@ -5,8 +5,8 @@ INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --con
 
 .PHONY: demo test e2e lint clean
 
-demo: $(VENV)/demo.installed  ## set up, and draw and enhance portraits into demo/
-	$(BIN)/python examples/portraits.py demo
+demo: $(VENV)/demo.installed  ## set up, draw, enhance and measure portraits, and write demo/index.html
+	$(BIN)/undistill demo -o demo
 
 test: $(VENV)/dev.installed  ## set up for development, and run the tests
 	$(BIN)/python -m pytest -m "not e2e"

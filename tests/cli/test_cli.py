@@ -36,7 +36,8 @@ def test_import_and_help_do_without_torch_and_quickly() -> None:
 
 
 def test_help_names_the_verbs() -> None:
-    assert all(verb in undistill("--help").stdout for verb in ("prompts", "generate", "enhance", "train", "evaluate"))
+    said = undistill("--help").stdout
+    assert all(verb in said for verb in ("demo", "prompts", "generate", "enhance", "train", "evaluate"))
     assert undistill("--version").stdout.strip() == "0.1.0"
 
 

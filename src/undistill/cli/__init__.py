@@ -2,6 +2,7 @@
 
 import typer
 
+from undistill.cli.demo import demo
 from undistill.cli.enhance import enhance
 from undistill.cli.evaluate import evaluate
 from undistill.cli.generate import generate
@@ -16,6 +17,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+app.command()(demo)
 app.command()(prompts)
 app.command()(generate)
 app.add_typer(pairs, name="pairs")

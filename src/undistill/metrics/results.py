@@ -2,7 +2,7 @@
 
 import json
 import platform
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -34,17 +34,23 @@ class Results:
     Args:
         rows: by row and metric.
         settings: what was measured, and how.
+        cost: by way to an image and metric (`undistill.bench.cost`), where it was measured.
     """
 
     rows: dict[str, Row]
     settings: dict[str, Any]
+    cost: dict[str, Row] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """What results.json holds."""
+        versions = {name: version(name) for name in ("undistill", "torch", "torchmetrics", "numpy")}
+        versions["python"] = platform.python_version()
+        measured = {"rows": _plain(self.rows)} | ({"cost": _plain(self.cost)} if self.cost else {})
+        return {**measured, "settings": self.settings, "versions": versions}
 
     def write(self, path: Path) -> None:
         """Write results.json, whole or not at all."""
-        rows = {name: {metric: value.to_json() for metric, value in row.items()} for name, row in self.rows.items()}
-        versions = {name: version(name) for name in ("undistill", "torch", "torchmetrics", "numpy")}
-        versions["python"] = platform.python_version()
-        text = json.dumps({"rows": rows, "settings": self.settings, "versions": versions}, indent=2, ensure_ascii=False)
+        text = json.dumps(self.to_json(), indent=2, ensure_ascii=False)
         with replacing(path) as beside:
             beside.write_text(text + "\n", encoding="utf-8")
 
@@ -64,6 +70,10 @@ class Results:
 
 
 ITSELF = "is the row itself"
+
+
+def _plain(rows: dict[str, Row]) -> dict[str, dict[str, Any]]:
+    return {name: {metric: value.to_json() for metric, value in row.items()} for name, row in rows.items()}
 
 
 def _cell(value: Value | None) -> str:

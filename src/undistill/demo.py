@@ -1,0 +1,153 @@
+"""The whole of undistill on a laptop: prompts, students, a head, teachers, the measure, and a page of what it found."""
+
+import json
+import shlex
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from undistill.atomic import PART
+from undistill.bench import cost, machine, measure_steps
+from undistill.device import pick_device
+from undistill.errors import UsageError
+from undistill.heads.head import head_folder, head_hash
+from undistill.images import Pixels
+from undistill.metrics.evaluate import evaluate
+from undistill.metrics.results import Row
+from undistill.pairs.files import generate_files
+from undistill.pairs.spec import read_spec
+from undistill.pipeline import Pipeline
+from undistill.prompts import Prompt, make_prompts, write_prompts
+from undistill.record import RECORD
+from undistill.report.demo import write_page, write_triples
+from undistill.report.pictures import SIDES, triples
+
+TEMPLATE, SEED, SEEN = "A professional portrait of {name}", 1, 10_000
+"""tiny's heads have seen names of the first SEEN prompts of this template and seed, and no others: these come after."""
+
+COUNT = 160
+"""Prompts. Both sides draw each, since what the same prompts have in common cancels in the gap: with 160 of them it is
+3.2 to 3.9 times its standard error (efficientnet-lite0, six draws); with the teacher's images of 120 and the student's
+of 400, 1.8 to 4.5 times. Measuring a student image in all rows takes as long as drawing six of the teacher's."""
+
+BATCH_PX = 32 * 64 * 64
+"""Pixels that are drawn at a time: 32 images of tiny."""
+
+TIMED, ROUNDS = 8, 9
+"""Images in a round of timing, and rounds."""
+
+RESULTS, PAGE, STRIP, PROMPTS = "results.json", "index.html", "triples.png", "prompts.jsonl"
+
+
+def unseen_prompts(count: int) -> list[Prompt]:
+    """Prompts of people whom no head of tiny has seen; the first of more are the same."""
+    return make_prompts(TEMPLATE, SEEN + count, SEED)[SEEN:]
+
+
+def demo(pair: str | Path, out: Path, count: int = COUNT) -> dict[str, Any]:
+    """Draw, enhance and measure portraits of a pair with its own head, and write a page about it.
+
+    Killed and called again it goes on: images are kept, and features by their cache.
+
+    Args:
+        pair: what `read_spec` takes; the spec has a head.
+        out: will hold student/, enhanced/ and teacher/ with ID.png, prompts.jsonl, results.json, index.html and
+            triples.png, and may hold nothing else.
+        count: prompts.
+
+    Returns:
+        What results.json holds.
+
+    Raises:
+        UsageError: no such pair, or it has no head, or `out` holds something else.
+        Failure: weights can't be had, or memory or disk are too small.
+    """
+    spec = read_spec(pair)
+    if spec.head is None:
+        raise UsageError(f"the pair {spec.name} has no head of its own: name one in its spec (head: ...)")
+    weights = head_folder(spec.head)
+    prompts = unseen_prompts(count)
+    made_with: dict[str, dict[str, str]] = {side: {"pair": spec.name, "spec": spec.hash()} for side in SIDES}
+    made_with["enhanced"] |= {"head": spec.head, "weights": head_hash(weights)}
+    _refuse_others(out, {f"{side}/{prompt.id}.png" for side in SIDES for prompt in prompts})
+
+    pipeline = Pipeline(spec, weights, pick_device())
+    batch = max(1, BATCH_PX // spec.size**2)
+
+    def draw(texts: Sequence[str], seeds: Sequence[int]) -> list[Pixels]:
+        student, enhanced = pipeline.stages(texts, seeds)
+        return [student, enhanced, pipeline.generator.teacher(texts, seeds, student)]
+
+    generate_files(prompts, out, made_with, lambda: draw, batch)
+    write_prompts(prompts, out / PROMPTS)
+
+    # A head may be a folder or a hub id: its row has the last of its names.
+    head = Path(spec.head).name
+    results = evaluate(out / "student", [out / "teacher"], {head: out / "enhanced"}, device=pipeline.generator.device)
+    timed = min(TIMED, batch, count)
+    results.cost = _cost(pipeline, head, prompts, timed)
+    results.settings |= {
+        **made_with["enhanced"],
+        "size": spec.size,
+        "student_side": spec.student.model_dump(mode="json", exclude_defaults=True),
+        "teacher_side": spec.teacher.model_dump(mode="json", exclude_defaults=True),
+        "prompts": {"template": TEMPLATE, "seed": SEED, "first": SEEN, "count": count},
+        "timed": {"images": timed, "rounds": ROUNDS},
+        "machine": machine(pipeline.generator.device),
+        "date": datetime.now(UTC).date().isoformat(),
+        "commands": _commands(pair, out, head),
+    }
+    results.write(out / RESULTS)
+
+    written: dict[str, Any] = json.loads((out / RESULTS).read_text(encoding="utf-8"))
+    shown = triples(prompts, out)
+    write_triples(shown, out / STRIP)
+    write_page(written, shown, out / PAGE)
+    return written
+
+
+def _refuse_others(out: Path, images: set[str]) -> None:
+    """Nobody else's files are written over, and no image is measured that is not the demo's."""
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"{out} is a file; -o takes a folder")
+    ours = images | {RECORD, PROMPTS, RESULTS, STRIP, PAGE}
+    for path in out.rglob("*"):
+        if path.is_file() and path.suffix != PART:
+            name = path.relative_to(out).as_posix()
+            if name not in ours or not (out / RECORD).exists():
+                raise UsageError(f"{path} is not of this demo: choose another folder for -o")
+
+
+def _cost(pipeline: Pipeline, head: str, prompts: Sequence[Prompt], images: int) -> dict[str, Row]:
+    """Student, student and head, student and teacher, the last of which starts from the student's image."""
+    generator, enhancer = pipeline.generator, pipeline.enhancer
+    assert enhancer is not None
+    student: Pixels
+
+    def some(turn: int) -> tuple[list[str], list[int]]:
+        # Other prompts each time: text encoders remember the last ones.
+        chosen = [prompts[(turn * images + i) % len(prompts)] for i in range(images)]
+        return [prompt.prompt for prompt in chosen], [prompt.seed for prompt in chosen]
+
+    def draw(turn: int) -> None:
+        nonlocal student
+        student = generator.student(*some(turn))
+
+    steps = {
+        "student": draw,
+        "head": lambda turn: enhancer(student),
+        "teacher": lambda turn: generator.teacher(*some(turn), student),
+    }
+    ways = {"student": ("student",), head: ("student", "head"), "teacher": ("student", "teacher")}
+    return cost(measure_steps(steps, ROUNDS), ways, images)
+
+
+def _commands(pair: str | Path, out: Path, head: str) -> list[str]:
+    """What makes the page, and what measures its images once more."""
+    sides = ("--student", out / "student", "--teacher", out / "teacher", "--enhanced", f"{head}={out / 'enhanced'}")
+    commands = (
+        ("undistill", "demo", *(() if pair == "tiny" else ("--pair", pair)), "-o", out),
+        ("undistill", "evaluate", *sides, "-o", "table.json"),
+    )
+    return [shlex.join(map(str, command)) for command in commands]

@@ -1,0 +1,49 @@
+"""The page of `undistill demo`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from undistill.report import words
+from undistill.report.cost import cost_bars
+from undistill.report.page import write_html
+from undistill.report.pictures import Triple, data_uri, write_strip
+from undistill.report.table import make_chart, make_table
+
+WIPED, COMPARED = 12, 8
+"""Persons under the slider, and after them those that are shown three times."""
+
+
+def write_page(results: dict[str, Any], shown: Sequence[Triple], path: Path) -> None:
+    """Draw the page from results.json alone, and from the pictures of the first persons.
+
+    Args:
+        results: what results.json holds: one head, and cost.
+        shown: of these the first; the persons are not chosen.
+    """
+    rows, cost, settings = results["rows"], results["cost"], results["settings"]
+    (head,) = settings["enhanced"]
+    wiped, compared = shown[:WIPED], shown[WIPED : WIPED + COMPARED] or shown[:COMPARED]
+    write_html(
+        "demo.html",
+        path,
+        title=f"undistill demo: {settings['pair']}",
+        head=head,
+        settings=settings,
+        versions=results["versions"],
+        wiped=wiped,
+        compared=compared,
+        data_uri=data_uri,
+        chart=make_chart(rows),
+        table=make_table(rows, settings),
+        gap=words.gap(rows, head),
+        person=words.person(rows, head),
+        price=words.price(cost, head),
+        cost=cost_bars(cost, head),
+        rounds=cost[head]["seconds"]["n"],
+    )
+
+
+def write_triples(shown: Sequence[Triple], path: Path) -> None:
+    """The same persons as a strip, for a README."""
+    write_strip(shown[WIPED : WIPED + COMPARED] or shown[:COMPARED], path)

@@ -1,0 +1,145 @@
+"""Rows of results.json as a table and as a chart, for templates/table.html and templates/gap.html."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from undistill.metrics.baselines import Filter
+from undistill.report.words import BASELINES, Figure, Rows, between, decimals, percent
+
+Say = Callable[[float], str]
+ABSENT = "not measured for this row"
+
+
+@dataclass(frozen=True)
+class Column:
+    """A metric: its heading, how its figures are written, and which way is better."""
+
+    metric: str
+    heading: str
+    say: Say
+    better: str = ""
+
+
+COLUMNS = (
+    Column("gap_closed", "Gap closed", percent, "more"),
+    Column("kid_teacher", "KID to teacher", decimals(4), "less"),
+    Column("identity", "Identity", decimals(3), "more"),
+    Column("identity_rank1", "Rank 1", percent, "more"),
+    Column("lpips_student", "LPIPS to student", decimals(3)),
+    Column("faces_missing", "Faces lost", decimals(0), "less"),
+)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What stands in a cell: a figure with its interval, or a mark of the reason why there is none."""
+
+    text: str
+    interval: str = ""
+    mark: str = ""
+
+
+@dataclass(frozen=True)
+class Line:
+    """A row of the table; `kind` is student, head, filter or teacher."""
+
+    name: str
+    kind: str
+    note: str
+    cells: list[Cell]
+
+
+@dataclass(frozen=True)
+class Table:
+    columns: Sequence[Column]
+    counts: list[str]
+    """How many images the figures of each column rest on."""
+    lines: list[Line]
+    reasons: dict[str, str]
+    """By mark, why figures are missing."""
+
+
+def make_table(rows: Rows, settings: dict[str, Any], columns: Sequence[Column] = COLUMNS) -> Table:
+    """The rows in the order student, heads, trivial baselines, teacher; metrics that no row has are left out."""
+    columns = [column for column in columns if any(column.metric in row for row in rows.values())]
+    marks: dict[str, str] = {}
+
+    def cell(figure: Figure | None, say: Say) -> Cell:
+        if figure is not None and figure["value"] is not None:
+            return Cell(say(figure["value"]), between(figure, say))
+        why = ABSENT if figure is None else str(figure["why"])
+        return Cell("n/a", mark=marks.setdefault(why, "abcdefghijklmnopqrstuvwxyz"[len(marks)]))
+
+    order = ["student", *(name for name in rows if kind_of(name) == "head"), *BASELINES, "teacher"]
+    lines = [
+        Line(name, kind_of(name), tuned(name, settings), [cell(rows[name].get(c.metric), c.say) for c in columns])
+        for name in order
+        if name in rows
+    ]
+    return Table(columns, [_count(rows, column) for column in columns], lines, {m: why for why, m in marks.items()})
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A row of the chart: places in percent of its width, or the reason why there is none."""
+
+    name: str
+    kind: str
+    text: str
+    interval: str
+    why: str = ""
+    at: float = 0.0
+    low: float = 0.0
+    high: float = 0.0
+
+
+@dataclass(frozen=True)
+class Chart:
+    """Gap closed by row, with the places of 0 (the student) and 1 (the teacher)."""
+
+    bars: list[Bar]
+    student: float
+    teacher: float
+
+
+def make_chart(rows: Rows) -> Chart:
+    """Heads and trivial baselines, the nearest to the teacher first."""
+    shown = {name: row["gap_closed"] for name, row in rows.items() if kind_of(name) in ("head", "filter")}
+    known = [figure for figure in shown.values() if figure["value"] is not None]
+    low: float = min([0.0, *(figure["low"] for figure in known)])
+    high: float = max([1.0, *(figure["high"] for figure in known)])
+    margin = 0.04 * (high - low)
+
+    def place(value: float) -> float:
+        return round(100 * (value - low + margin) / (high - low + 2 * margin), 2)
+
+    def bar(name: str, figure: Figure) -> Bar:
+        if figure["value"] is None:
+            return Bar(name, kind_of(name), "\N{EN DASH}", "", str(figure["why"]))
+        text, interval = percent(figure["value"]), between(figure, percent)
+        return Bar(name, kind_of(name), text, interval, "", *(place(figure[key]) for key in ("value", "low", "high")))
+
+    nearest = sorted(shown.items(), key=lambda item: float(item[1]["value"] or 0), reverse=True)
+    return Chart([bar(name, figure) for name, figure in nearest], place(0), place(1))
+
+
+def kind_of(name: str) -> str:
+    return name if name in ("student", "teacher") else "filter" if name in BASELINES else "head"
+
+
+def tuned(name: str, settings: dict[str, Any]) -> str:
+    """What a trivial baseline came to."""
+    filter = settings["baselines"].get(name)
+    if filter is None:
+        return ""
+    untouched = Filter()
+    changed = {key: value for key, value in filter.items() if value != getattr(untouched, key)}
+    return ", ".join(f"{key} {value:g}" for key, value in changed.items()) or "changes nothing"
+
+
+def _count(rows: Rows, column: Column) -> str:
+    counts = {row[column.metric]["n"] for row in rows.values() if column.metric in row} - {0}
+    if not counts:
+        return ""
+    return f"n = {min(counts)}" if len(counts) == 1 else f"n = {min(counts)} to {max(counts)}"
