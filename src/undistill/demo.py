@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from undistill.atomic import PART
 from undistill.bench import cost, machine, measure_steps
 from undistill.device import pick_device
 from undistill.errors import UsageError
@@ -111,9 +110,9 @@ def _refuse_others(out: Path, images: set[str]) -> None:
     """Nobody else's files are written over, and no image is measured that is not the demo's."""
     if out.exists() and not out.is_dir():
         raise UsageError(f"{out} is a file; -o takes a folder")
-    ours = images | {RECORD, PROMPTS, RESULTS, STRIP, PAGE}
+    ours = images | {PROMPTS, RESULTS, STRIP, PAGE}
     for path in out.rglob("*"):
-        if path.is_file() and path.suffix != PART:
+        if path.is_file() and not path.name.startswith("."):  # parts of a killed run, or a file manager's
             name = path.relative_to(out).as_posix()
             if name not in ours or not (out / RECORD).exists():
                 raise UsageError(f"{path} is not of this demo: choose another folder for -o")

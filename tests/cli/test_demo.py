@@ -65,6 +65,7 @@ def test_draws_measures_and_shows_and_goes_on_after_an_interrupt(
         f"{side}/{number:06d}.png" for side in ("enhanced", "student", "teacher") for number in range(3, 9)
     ]
     assert not (out / "index.html").exists()
+    (out / ".index.html.part").write_text("what a kill left")
 
     code, said, errors = undistill("demo", "--pair", pair, "-o", out)
     assert not code, errors
@@ -88,7 +89,7 @@ def test_draws_measures_and_shows_and_goes_on_after_an_interrupt(
         assert figure in text
     assert f"{100 * (1 - cost['student']['saved']['value']):.0f}% of the teacher's way" in text
     assert f"undistill demo --pair {pair} -o {out}" in text
-    assert Image.open(out / "triples.png").height == 3 * 164 - 4
+    assert Image.open(out / "triples.png").height == 3 * 132 - 4
 
     (out / "student" / "my-own.png").write_bytes(images[0].read_bytes())
     code, _, errors = undistill("demo", "--pair", pair, "-o", out)

@@ -152,7 +152,7 @@ def test_large_pictures_are_embedded_small(shown: list[Triple], tmp_path: Path) 
 def test_the_strip_has_a_column_a_person(shown: list[Triple], tmp_path: Path) -> None:
     write_triples(shown, tmp_path / "triples.png")
     strip = np.asarray(Image.open(tmp_path / "triples.png"))
-    assert strip.shape[0] == 3 * 164 - 4
+    assert strip.shape[0] == 3 * 132 - 4
     # The last picture of the last row: the teacher's of the twentieth person.
     assert (strip[-1, -1] == 10 * 19 + 40).all()
     assert (strip[0, -1] == 10 * 19).all()

@@ -42,14 +42,14 @@ def data_uri(path: Path) -> str:
     return f"data:image/png;base64,{b64encode(buffer.getvalue()).decode()}"
 
 
-def write_strip(shown: Sequence[Triple], path: Path, side: int = 160, gap: int = 4) -> None:
+def write_strip(shown: Sequence[Triple], path: Path, side: int = 128, gap: int = 4) -> None:
     """A column for each triple, a row for each side, with the row's word before it.
 
     Args:
         side: of a picture, px.
         gap: between pictures, px.
     """
-    font = ImageFont.load_default(20)
+    font = ImageFont.load_default(18)
     margin = 12 + round(max(font.getlength(word) for word in SIDES)) + 12
     step = side + gap
     strip = Image.new("RGB", (margin + len(shown) * step - gap, len(SIDES) * step - gap), "white")
