@@ -166,7 +166,7 @@ def read_rgb(path: Path) -> Pixels:
 
 def to_tensor(pixels: Pixels) -> Tensor:
     """(..., 3, H, W) in [-1, 1] of (..., H, W, 3) uint8."""
-    return torch.from_numpy(np.ascontiguousarray(pixels)).movedim(-1, -3).float() / 127.5 - 1
+    return torch.from_numpy(np.require(pixels, requirements=["C", "W"])).movedim(-1, -3).float() / 127.5 - 1
 
 
 def size_of(path: Path) -> tuple[int, int]:
