@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.report.made_up import null, results
+from tests.report.made_up import null, results, value
 from undistill.report.demo import write_page, write_triples
 from undistill.report.pictures import SHOWN, Triple
+from undistill.report.table import make_chart
 
 VOID = {"meta", "link", "img", "input", "br"}
 
@@ -106,6 +107,17 @@ def test_a_null_has_its_reason(shown: list[Triple], tmp_path: Path) -> None:
     assert sorted(marks.values()) == ["is the row itself", "no face found", "not measured for this row", "student and"]
     for mark in marks:
         assert f"n/a{mark}" in text
+
+
+def test_the_chart_keeps_its_scale_whatever_a_filter_does() -> None:
+    inside = make_chart(results()["rows"])
+    assert [bar.name for bar in inside.bars] == ["mine", "blur", "colour"]
+    assert [bar.beyond for bar in inside.bars] == ["", "", ""]
+    assert inside.student < inside.bars[1].at < inside.bars[0].low < inside.bars[0].at < inside.teacher
+    wide = make_chart(results(value(3.0, 0.5, 5.5), value(-9.0, -12.0, -6.0))["rows"])
+    assert [(bar.name, bar.beyond) for bar in wide.bars] == [("mine", "right"), ("colour", ""), ("blur", "left")]
+    assert (wide.bars[0].high, wide.bars[2].low, wide.bars[2].high) == (100, 0, 0)
+    assert wide.teacher - wide.student > 30
 
 
 def test_it_is_one_file_that_needs_nothing(shown: list[Triple], tmp_path: Path) -> None:

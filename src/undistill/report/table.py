@@ -82,7 +82,8 @@ def make_table(rows: Rows, settings: dict[str, Any], columns: Sequence[Column] =
 
 @dataclass(frozen=True)
 class Bar:
-    """A row of the chart: places in percent of its width, or the reason why there is none."""
+    """A row of the chart: places in percent of its width, or the reason why there is none; `beyond` is "left" or
+    "right" where its figure lies outside."""
 
     name: str
     kind: str
@@ -92,6 +93,7 @@ class Bar:
     at: float = 0.0
     low: float = 0.0
     high: float = 0.0
+    beyond: str = ""
 
 
 @dataclass(frozen=True)
@@ -104,21 +106,24 @@ class Chart:
 
 
 def make_chart(rows: Rows) -> Chart:
-    """Heads and trivial baselines, the nearest to the teacher first."""
+    """Heads and trivial baselines, the nearest to the teacher first; from -100% to 200% at most, whatever they do."""
     shown = {name: row["gap_closed"] for name, row in rows.items() if kind_of(name) in ("head", "filter")}
     known = [figure for figure in shown.values() if figure["value"] is not None]
-    low: float = min([0.0, *(figure["low"] for figure in known)])
-    high: float = max([1.0, *(figure["high"] for figure in known)])
+    low = max(-1.0, min([0.0, *(float(figure["low"]) for figure in known)]))
+    high = min(2.0, max([1.0, *(float(figure["high"]) for figure in known)]))
     margin = 0.04 * (high - low)
 
     def place(value: float) -> float:
-        return round(100 * (value - low + margin) / (high - low + 2 * margin), 2)
+        place = (value - low + margin) / (high - low + 2 * margin)
+        return round(100 * min(1.0, max(0.0, place)), 2)
 
     def bar(name: str, figure: Figure) -> Bar:
         if figure["value"] is None:
-            return Bar(name, kind_of(name), "\N{EN DASH}", "", str(figure["why"]))
+            return Bar(name, kind_of(name), "n/a", "", str(figure["why"]))
         text, interval = percent(figure["value"]), between(figure, percent)
-        return Bar(name, kind_of(name), text, interval, "", *(place(figure[key]) for key in ("value", "low", "high")))
+        at, start, end = (place(figure[key]) for key in ("value", "low", "high"))
+        beyond = {0.0: "left", 100.0: "right"}.get(at, "")
+        return Bar(name, kind_of(name), text, interval, at=at, low=start, high=end, beyond=beyond)
 
     nearest = sorted(shown.items(), key=lambda item: float(item[1]["value"] or 0), reverse=True)
     return Chart([bar(name, figure) for name, figure in nearest], place(0), place(1))
