@@ -25,11 +25,11 @@ from undistill.report.pictures import SIDES, triples
 TEMPLATE, SEED, SEEN = "A professional portrait of {name}", 1, 10_000
 """tiny's heads have seen names of the first SEEN prompts of this template and seed, and no others: these come after."""
 
-COUNT = 160
+COUNT = 120
 """Prompts, as many as three minutes allow. Both sides draw each, since what the same prompts have in common cancels in
-the gap. They are few: by efficientnet-lite0 the gap is 2.2 times its standard error with these; 2.3, 2.6 and 3.1 times
-with 140 to 150 others, and 4.8 and 5.0 times with 300. Below 2.0 it is null. Measuring a student image in all rows
-takes as long as drawing six of the teacher's, and more than half of that goes into faces. (AMD EPYC, 2026-11-25.)"""
+the gap. They are few: by efficientnet-lite0 the gap is 2.1 times its standard error with these, 2.2 times with 160 and
+4.8 times with 300 of the same seed; below 2.0 it is null. What takes long is the measure, and most of all the faces of
+all rows: dlib embeds one at a time, whatever the cores, in 84 ms. (tiny, AMD EPYC, 2026-11-25.)"""
 
 BATCH_PX = 32 * 64 * 64
 """Pixels that are drawn at a time: 32 images of tiny."""
