@@ -41,6 +41,7 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(undistill.demo, "demo", partial(demo, count=6))
     monkeypatch.setattr(undistill.demo, "SEEN", 3)
     monkeypatch.setattr(undistill.demo, "ROUNDS", 2)
+    monkeypatch.setattr(undistill.demo, "MEASURED", (0.0, 1.0))
     monkeypatch.setattr(baselines, "SHARPEN", [Filter(sharpen=0.5)])
     monkeypatch.setattr(baselines, "GRAIN", [Filter(grain=3.0)])
     monkeypatch.setattr(baselines, "COLOUR", [Filter(match=1.0)])
