@@ -29,6 +29,7 @@ from undistill.progress import progress
 from undistill.prompts import Prompt, as_lines
 
 PROMPTS, TIMINGS = "prompts.jsonl", "timings.csv"
+_PATIENCE_S = 10.0
 
 
 class Sides(Protocol):
@@ -267,6 +268,10 @@ def _hired(count: int, maker: Maker) -> Iterator[dict[Connection, SpawnProcess]]
             theirs.close()
             hired[ours] = process
         yield hired
+        # A worker whose pipe is closed ends by itself; killed, it would leave semaphores, and a warning about them.
+        for line, process in hired.items():
+            line.close()
+            process.join(_PATIENCE_S)
     finally:
         for process in hired.values():
             process.kill()
