@@ -7,7 +7,7 @@ import pytest
 import torch
 from diffusers import FluxImg2ImgPipeline, FluxPipeline
 
-from undistill.heads.head import WEIGHTS
+from undistill.heads.head import WEIGHTS, shipped
 from undistill.images import Pixels
 from undistill.metrics.jackknife import Value
 from undistill.pairs.generator import Generator
@@ -50,8 +50,12 @@ def test_diffusers_own_pipelines_load_it_unchanged() -> None:
 
 def test_weights_are_small() -> None:
     sizes = {path: path.stat().st_size for path in WEIGHTS.rglob("*") if path.is_file()}
-    tiny = sum(size for path, size in sizes.items() if path.relative_to(WEIGHTS).parts[0].startswith("tiny-"))
-    assert tiny < 30e6
+
+    def of(*folders: str) -> int:
+        return sum(size for path, size in sizes.items() if path.relative_to(WEIGHTS).parts[0] in folders)
+
+    assert of("tiny-dev", "tiny-schnell") < 30e6
+    assert all(of(head) < 1.7e6 for head in shipped())
     assert sum(sizes.values()) < 48e6
 
 
