@@ -46,7 +46,7 @@ def write_pair(folder: Path) -> Path:
                 pad_token_id=1,
             )
         ),
-        tokenizer=_clip_tokenizer(),
+        tokenizer=clip_tokenizer(),
         text_encoder_2=T5EncoderModel(
             T5Config(vocab_size=3 + len(LETTERS), d_model=16, d_kv=8, d_ff=32, num_layers=1, num_heads=2)
         ),
@@ -89,7 +89,7 @@ def _clip_words() -> dict[str, int]:
     return {word: number for number, word in enumerate(words)}
 
 
-def _clip_tokenizer() -> CLIPTokenizer:
+def clip_tokenizer() -> CLIPTokenizer:
     return CLIPTokenizer(vocab=_clip_words(), merges=[], model_max_length=77)
 
 

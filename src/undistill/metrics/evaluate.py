@@ -20,6 +20,7 @@ from undistill.metrics.distance import ENOUGH_FOR_FD, Gap, Points, Projection
 from undistill.metrics.faces import identity, load_faces
 from undistill.metrics.features import CROPS, SIDE, Extractor, Picture, load_extractor, pictures
 from undistill.metrics.jackknife import Value, groups_of, interval, mean_value
+from undistill.metrics.no_reference import NO_REFERENCE
 from undistill.metrics.periodic import SMALLEST, periodic
 from undistill.metrics.results import ITSELF, Results, Row
 from undistill.metrics.similarity import Comparison, Similarity
@@ -90,6 +91,8 @@ def evaluate(
     gap = Gap(points["student"], points["teacher"], groups, projection.spread)
     rows = {name: _distances(name, points[name], gap) for name in everyone}
     for name, more in _likeness({name: row for name, row in everyone.items() if name != "teacher"}, device).items():
+        rows[name] |= more
+    for name, more in _by_themselves(everyone, device).items():
         rows[name] |= more
     for name, more in _identity(everyone["student"], {name: everyone[name] for name in enhanced}).items():
         rows[name] |= more
@@ -221,6 +224,22 @@ def _likeness(rows: Mapping[str, Sequence[Picture]], device: torch.device) -> di
         for name, row in rows.items():
             values = [getattr(image[name][1], metric) for image in seen if image[name][1]]
             found[name][metric] = mean_value(values) if values else Value(None, n=len(row), why=ITSELF)
+    return found
+
+
+def _by_themselves(rows: Mapping[str, Sequence[Picture]], device: torch.device) -> dict[str, Row]:
+    """What can be said of an image without another."""
+    found: dict[str, Row] = {name: {} for name in rows}
+    for metric, load in NO_REFERENCE.items():
+        try:
+            measure = load(device)
+        except Failure as error:
+            for values in found.values():
+                values[metric] = Value(None, why=str(error))
+            continue
+        for name, row in rows.items():
+            seen = list(measure.each(row, f"{metric.replace('_', ' ')}, {name}"))
+            found[name][metric] = mean_value([float(value[0, 0]) for value in seen])
     return found
 
 

@@ -21,6 +21,8 @@ PICTURES = (
     "identity",
     "identity_rank1",
     "faces_missing",
+    "clip_iqa",
+    "blur_effect",
     "periodic",
 )
 
