@@ -20,7 +20,7 @@ from undistill.pairs.spec import read_spec
 from undistill.pipeline import Pipeline
 from undistill.prompts import Prompt, make_prompts, write_prompts
 from undistill.record import RECORD
-from undistill.report.demo import write_page, write_triples
+from undistill.report.demo import COMPARED, WIPED, write_page, write_triples
 from undistill.report.pictures import SIDES, triples
 
 TEMPLATE, SEED, SEEN = "A professional portrait of {name}", 1, 10_000
@@ -105,7 +105,7 @@ def demo(pair: str | Path, out: Path, count: int = COUNT) -> dict[str, Any]:
     results.write(out / RESULTS)
 
     written: dict[str, Any] = json.loads((out / RESULTS).read_text(encoding="utf-8"))
-    shown = triples(prompts, out)
+    shown = triples(prompts[: WIPED + COMPARED], out)
     write_triples(shown, out / STRIP)
     write_page(written, shown, out / PAGE)
     return written

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from tests.report.made_up import null, results, value
+from undistill.images import Picture, Pixels, encode
 from undistill.report.demo import write_page, write_triples
 from undistill.report.pictures import SHOWN, Triple
 from undistill.report.table import make_chart
@@ -51,15 +52,17 @@ def read(page: Path) -> Reader:
 
 
 @pytest.fixture
-def shown(tmp_path: Path) -> list[Triple]:
+def shown() -> list[Triple]:
     """Twenty persons, every other one with an awkward name."""
     persons = []
     for number in range(20):
-        paths = [tmp_path / f"{side}-{number}.png" for side in ("student", "enhanced", "teacher")]
-        for shade, path in enumerate(paths):
-            Image.fromarray(np.full((8, 8, 3), 10 * number + 20 * shade, np.uint8)).save(path)
-        persons.append(Triple(f'"<{number}> & co' if number % 2 else f"ليلى {number}", *paths))
+        pngs = [png(np.full((8, 8, 3), 10 * number + 20 * shade, np.uint8)) for shade in range(3)]
+        persons.append(Triple(f'"<{number}> & co' if number % 2 else f"ليلى {number}", *pngs))
     return persons
+
+
+def png(pixels: Pixels) -> bytes:
+    return encode(Picture(pixels, None, "PNG"), pixels)
 
 
 def page_of(made_up: dict[str, Any], shown: list[Triple], folder: Path) -> Reader:
@@ -155,9 +158,8 @@ def test_a_few_persons_are_enough_and_another_pair_is_not_called_tiny(shown: lis
 
 
 def test_large_pictures_are_embedded_small(shown: list[Triple], tmp_path: Path) -> None:
-    for path in (shown[0].student, shown[0].enhanced, shown[0].teacher):
-        Image.fromarray(np.random.default_rng(0).integers(0, 256, (1024, 1024, 3), dtype=np.uint8)).save(path)
-    page_of(results(), shown[:1], tmp_path)
+    noise = png(np.random.default_rng(0).integers(0, 256, (1024, 1024, 3), dtype=np.uint8))
+    page_of(results(), [Triple(shown[0].name, noise, noise, noise)], tmp_path)
     assert (tmp_path / "index.html").stat().st_size < 5 * 4 * SHOWN**2 * 4 / 3 + 50_000
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 from undistill.atomic import replacing
-from undistill.images import read_rgb
+from undistill.images import decode_rgb
 from undistill.prompts import Prompt
 
 SIDES = ("student", "enhanced", "teacher")
@@ -19,26 +19,26 @@ SHOWN = 256
 
 @dataclass(frozen=True)
 class Triple:
-    """One person three times."""
+    """One person three times: PNGs."""
 
     name: str
-    student: Path
-    enhanced: Path
-    teacher: Path
+    student: bytes
+    enhanced: bytes
+    teacher: bytes
 
 
 def triples(prompts: Sequence[Prompt], folder: Path) -> list[Triple]:
     """The images of the prompts: folder/SIDE/ID.png."""
     return [
-        Triple(prompt.name or prompt.prompt, *(folder / side / f"{prompt.id}.png" for side in SIDES))
+        Triple(prompt.name or prompt.prompt, *((folder / side / f"{prompt.id}.png").read_bytes() for side in SIDES))
         for prompt in prompts
     ]
 
 
-def data_uri(path: Path) -> str:
-    """The picture as a data URI, without the text in its file."""
+def data_uri(image: bytes) -> str:
+    """A PNG as a data URI, without the text in its file."""
     buffer = BytesIO()
-    _small(path).save(buffer, "PNG", optimize=True)
+    _small(image).save(buffer, "PNG", optimize=True)
     return f"data:image/png;base64,{b64encode(buffer.getvalue()).decode()}"
 
 
@@ -57,13 +57,13 @@ def write_strip(shown: Sequence[Triple], path: Path, side: int = 128, gap: int =
     for row, word in enumerate(SIDES):
         draw.text((margin - 12, row * step + side / 2), word, "#555", font, anchor="rm")
         for column, triple in enumerate(shown):
-            picture = Image.fromarray(read_rgb(getattr(triple, word)))
+            picture = Image.fromarray(decode_rgb(getattr(triple, word)))
             strip.paste(picture.resize((side, side), Image.Resampling.LANCZOS), (margin + column * step, row * step))
     with replacing(path) as beside:
         strip.save(beside, "PNG", optimize=True)
 
 
-def _small(path: Path) -> Image.Image:
-    image = Image.fromarray(read_rgb(path))
+def _small(png: bytes) -> Image.Image:
+    image = Image.fromarray(decode_rgb(png))
     image.thumbnail((SHOWN, SHOWN), Image.Resampling.LANCZOS)
     return image
