@@ -11,6 +11,7 @@ from pydantic import Field, ValidationError
 from undistill.atomic import replacing
 from undistill.errors import UsageError
 from undistill.names import draw_names, sample_names
+from undistill.places import Place
 from undistill.settings import Strict, explain_all
 
 # An id becomes a file name; a seed fits torch's generators.
@@ -26,7 +27,7 @@ class Prompt(Strict):
     seed: Seed
 
 
-def read_prompts(path: Path) -> list[Prompt]:
+def read_prompts(path: Place) -> list[Prompt]:
     """Read a `prompts.jsonl`: {"id", "prompt", "name", "seed"} a line; empty lines are passed over.
 
     Raises:
@@ -35,9 +36,8 @@ def read_prompts(path: Path) -> list[Prompt]:
     try:
         lines = path.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(
-            f"prompts {path} can't be read: {error.strerror if isinstance(error, OSError) else error}"
-        ) from error
+        reason = error.strerror or error if isinstance(error, OSError) else error
+        raise UsageError(f"prompts {path} can't be read: {reason}") from error
     prompts: list[Prompt] = []
     numbers: dict[str, int] = {}
     for number, line in enumerate(lines, start=1):

@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -36,3 +37,29 @@ class Painter:
     def teacher(self, prompts: Sequence[str], seeds: Sequence[int], images: Pixels) -> Pixels:
         assert len(prompts) == len(seeds) == len(images)
         return 255 - images
+
+
+class Slow(Painter):
+    """Leaves time to kill somebody."""
+
+    def student(self, prompts: Sequence[str], seeds: Sequence[int]) -> Pixels:
+        time.sleep(0.2)
+        return super().student(prompts, seeds)
+
+
+class Mortal(Painter):
+    """At its second batch it is killed with -9, and so are those who come after it, `deaths` of them all in all."""
+
+    def __init__(self, spec: PairSpec, tombs: Path, deaths: int) -> None:
+        super().__init__(spec)
+        self.tombs = tombs
+        self.deaths = deaths
+        self.batches = 0
+
+    def student(self, prompts: Sequence[str], seeds: Sequence[int]) -> Pixels:
+        self.batches += 1
+        dead = len(list(self.tombs.iterdir()))
+        if self.batches == 2 and dead < self.deaths:
+            (self.tombs / str(os.getpid())).touch()
+            os.kill(os.getpid(), 9)
+        return super().student(prompts, seeds)

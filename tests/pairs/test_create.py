@@ -18,8 +18,9 @@ from PIL import Image
 from tests.pairs.painter import Painter
 from undistill.dataset.shard import Pairs, shard_path
 from undistill.dataset.write import alone
+from undistill.engine.local import in_processes
 from undistill.errors import Failure, UsageError
-from undistill.pairs.create import Timing, create, draw_shard
+from undistill.pairs.create import ShardJob, Timing, create, draw_shard
 from undistill.pairs.spec import PairSpec, read_spec
 from undistill.pairs.verify import repair, verify
 from undistill.prompts import Prompt, as_lines, numbered, read_prompts
@@ -31,7 +32,7 @@ PROMPTS = numbered([f"A portrait of {name}" for name in "abcdefg"], 5)
 def draw(
     out: Path, prompts: list[Prompt] = PROMPTS, spec: PairSpec = TINY, shard_size: int = 3, batch: int = 2
 ) -> tuple[int, int]:
-    return create(prompts, out, spec, partial(Painter, spec), shard_size, batch, workers=1)
+    return create(prompts, out, spec, partial(Painter, spec), shard_size, batch, in_processes(1))
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -89,11 +90,10 @@ def test_timings_are_logged(drawn: Path) -> None:
 
 
 def test_a_shard_alone_is_the_same(drawn: Path, tmp_path: Path) -> None:
-    told: list[Timing] = []
     path = tmp_path / "elsewhere.parquet"
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    draw_shard(path, PROMPTS[3:6], Painter(TINY), TINY.hash(), 2, told.append)
+    told = list(draw_shard(ShardJob(path, PROMPTS[3:6], TINY.hash(), 2), Painter(TINY)))
     torch.set_num_threads(threads)
     assert path.read_bytes() == shard_path(drawn, 1).read_bytes()
     assert [replace(timing, student_s=0, teacher_s=0) for timing in told] == [
@@ -158,7 +158,7 @@ def test_a_disk_that_refuses_is_one_line(pairs: Path, tmp_path: Path) -> None:
     shard_path(pairs, 0).unlink()
     shard_path(pairs, 0).mkdir()  # what can't be replaced by a file
     with pytest.raises(Failure, match=r"shard-000000\.parquet: .+; with that put right, the same command goes on"):
-        repair(pairs, [0], partial(Painter, TINY), 1)
+        repair(pairs, [0], partial(Painter, TINY), in_processes(1))
     assert not list(pairs.glob(".*"))
 
 
@@ -174,7 +174,7 @@ def test_verify_names_what_is_broken_and_repair_draws_it(pairs: Path, drawn: Pat
     assert "shard-000000.parquet is broken: its checksum" in broken[0]
     assert "shard-000001.parquet is missing" in broken[1]
     assert "shard-000002.parquet holds other prompts than prompts.jsonl" in broken[2]
-    repair(pairs, list(broken), partial(Painter, TINY), 1)
+    repair(pairs, list(broken), partial(Painter, TINY), in_processes(1))
     assert contents(pairs) == contents(drawn)
 
 

@@ -1,41 +1,56 @@
 """undistill pairs"""
 
-import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from undistill.cli.engine import (
+    Address,
+    By,
+    Device,
+    EngineName,
+    Gpus,
+    Workers,
+    check_engine,
+    cores,
+    ray_device,
+    ray_engine,
+)
+from undistill.engine import Engine
 from undistill.errors import Failure, UsageError
 
 pairs = typer.Typer(help="Draw pairs data sets, and verify them.", no_args_is_help=True)
-
-Workers = Annotated[
-    int | None,
-    typer.Option(min=1, help="Processes, each with one thread.  [default: as many as cores; on a GPU, 1]"),
-]
-Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps.  [default: a GPU if there is one]")]
 
 
 @pairs.command()
 def create(
     file: Annotated[Path, typer.Option("--prompts", metavar="FILE", help="A prompts.jsonl: what to draw.")],
-    out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the data set.")],
+    out: Annotated[
+        str,
+        typer.Option("-o", "--out", metavar="FOLDER", help="For the data set: here, or s3://bucket/x."),
+    ],
     pair: Annotated[str, typer.Option(help="A shipped pair (tiny, flux1), or a pair spec (YAML).")] = "tiny",
     limit: Annotated[int | None, typer.Option(min=1, help="Take the first prompts of FILE only.")] = None,
     shard_size: Annotated[int, typer.Option(min=1, help="Pairs a file.")] = 256,
     batch: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 4,
     workers: Workers = None,
     device: Device = None,
+    engine: By = EngineName.local,
+    address: Address = None,
+    gpus: Gpus = None,
 ) -> None:
     """Draw every prompt with a pair's student and teacher, into Parquet shards.
 
     Run it again to go on, after whatever stopped it: shards that are there are kept, and the data set is, byte for
     byte, what it would have been.
     """
+    from undistill.places import parse_place
     from undistill.prompts import read_prompts
 
-    if out.exists() and not out.is_dir():
+    check_engine(engine, address, gpus)
+    folder = parse_place(out)
+    if folder.is_file():
         raise UsageError(f"{out} is a file; -o takes a folder")
     prompts = read_prompts(file)[:limit]
 
@@ -45,20 +60,17 @@ def create(
 
     from functools import partial
 
-    from undistill.device import pick_device
     from undistill.pairs.create import create as create_pairs
     from undistill.pairs.generator import Generator
 
-    where = pick_device(device)
-    drawn, before = create_pairs(
-        prompts, out, spec, partial(Generator, spec, where), shard_size, batch, workers or _workers(where.type)
-    )
+    where, by = _engine(engine, workers, device, address, gpus)
+    drawn, before = create_pairs(prompts, folder, spec, partial(Generator, spec, where), shard_size, batch, by)
     typer.echo(f"{drawn} pairs of {spec.name}, {before} done before -> {out}")
 
 
 @pairs.command()
 def verify(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A pairs data set.")],
+    data: Annotated[str, typer.Argument(metavar="FOLDER", help="A pairs data set: here, or s3://bucket/x.")],
     again: Annotated[bool, typer.Option("--repair", help="Draw what is broken or missing again.")] = False,
     workers: Workers = None,
     device: Device = None,
@@ -67,7 +79,9 @@ def verify(
     from undistill.dataset.shard import read_description
     from undistill.pairs.verify import pair_of, repair
     from undistill.pairs.verify import verify as verify_pairs
+    from undistill.places import parse_place
 
+    folder = parse_place(data)
     broken = verify_pairs(folder)
     for what in broken.values():
         typer.echo(what, err=True)
@@ -81,18 +95,26 @@ def verify(
 
     from functools import partial
 
-    from undistill.device import pick_device
     from undistill.pairs.generator import Generator
 
-    where = pick_device(device)
-    repair(folder, list(broken), partial(Generator, pair_of(folder), where), workers or _workers(where.type))
+    where, by = _engine(EngineName.local, workers, device, None, None)
+    repair(folder, list(broken), partial(Generator, pair_of(folder), where), by)
     still = verify_pairs(folder)
     if still:
         raise Failure("; ".join(still.values()))
     typer.echo(f"{count} drawn again, all whole now")
 
 
-def _workers(device: str) -> int:
-    if device != "cpu":
-        return 1  # more would have to share its memory
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def _engine(
+    name: EngineName, workers: int | None, device: str | None, address: str | None, gpus: float | None
+) -> tuple[Any, Engine]:
+    """Where to draw, and who does."""
+    if name == "ray":
+        return ray_device(device, gpus), ray_engine(workers, address, gpus, device)
+
+    from undistill.device import pick_device
+    from undistill.engine.local import in_processes
+
+    where = pick_device(device)
+    # Several on a GPU would have to share its memory.
+    return where, in_processes(workers or (cores() if where.type == "cpu" else 1))

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, overload
 
 import numpy as np
 import pyarrow as pa
@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from undistill.errors import Failure, UsageError, first_line
+from undistill.places import Place, fetched
 from undistill.settings import Positive, Strict, explain_all
 
 DESCRIPTION = "dataset.json"
@@ -207,14 +208,14 @@ class Pairs:
         return self._shards[number]
 
 
-def read_description(folder: Path) -> Description:
+def read_description(folder: Place) -> Description:
     """Raises:
     UsageError: the folder is no pairs data set.
     """
     return described(folder, Description, "pairs data set")
 
 
-def described(folder: Path, model: type[Model], what: str) -> Model:
+def described(folder: Place, model: type[Model], what: str) -> Model:
     """A folder's `dataset.json`.
 
     Args:
@@ -230,7 +231,7 @@ def described(folder: Path, model: type[Model], what: str) -> Model:
     except FileNotFoundError as error:
         raise UsageError(f"{folder} is no {what}: there is no {DESCRIPTION} in it") from error
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
+        reason = error.strerror or error if isinstance(error, OSError) else error
         raise UsageError(f"{folder} is no {what}: {DESCRIPTION} can't be read: {reason}") from error
     if isinstance(data, dict) and isinstance(data.get("version"), int) and data["version"] > 1:
         raise UsageError(f"{folder} is of a newer format ({data['version']}): update undistill")
@@ -244,12 +245,20 @@ def described(folder: Path, model: type[Model], what: str) -> Model:
         raise UsageError(f"{folder} is no {what}: {DESCRIPTION}: {reason}") from error
 
 
-def shard_path(folder: Path, number: int) -> Path:
+@overload
+def shard_path(folder: Path, number: int) -> Path: ...
+
+
+@overload
+def shard_path(folder: Place, number: int) -> Place: ...
+
+
+def shard_path(folder: Place, number: int) -> Place:
     return folder / f"shard-{number:06d}.parquet"
 
 
-def finished(folder: Path, description: Description) -> list[int]:
-    """Numbers of the shards that are there, in order.
+def finished(folder: Place, description: Description) -> list[int]:
+    """Numbers of the shards that are there, in order. Each is whole, so no other list of them is kept.
 
     Raises:
         UsageError: a shard is none of the data set's.
@@ -264,7 +273,7 @@ def finished(folder: Path, description: Description) -> list[int]:
     return own
 
 
-def refuse_unfinished(folder: Path, description: Description, command: str) -> None:
+def refuse_unfinished(folder: Place, description: Description, command: str) -> None:
     """Raises:
     UsageError: shards are missing; `command` goes on.
     """
@@ -276,7 +285,7 @@ def refuse_unfinished(folder: Path, description: Description, command: str) -> N
         )
 
 
-def check_shard(path: Path, spec: str) -> list[Texts]:
+def check_shard(path: Place, spec: str) -> list[Texts]:
     """Re-read a shard, whole.
 
     Args:
@@ -289,9 +298,9 @@ def check_shard(path: Path, spec: str) -> list[Texts]:
         ShardError: it is missing, one of its bytes has changed since it was written, or it was made with something
             else.
     """
-    with _reading(path), pq.ParquetFile(path, memory_map=True) as file:
+    with _reading(path), fetched(path) as here, pq.ParquetFile(here, memory_map=True) as file:
         kept = file.metadata.metadata or {}
-        if kept.get(CHECKSUM) != checksum(path, kept.get(CHECKSUM, ZEROS)):
+        if kept.get(CHECKSUM) != checksum(here, kept.get(CHECKSUM, ZEROS)):
             raise ShardError(f"{path} is broken: its checksum is not that of its bytes")
         if kept.get(SPEC) != spec.encode():
             raise ShardError(f"{path} was made with other settings than {DESCRIPTION} says")
@@ -312,7 +321,7 @@ def checksum(path: Path, digits: bytes) -> bytes:
 
 
 @contextmanager
-def _reading(path: Path) -> Iterator[None]:
+def _reading(path: Place) -> Iterator[None]:
     """What goes wrong with a shard's bytes is a `ShardError`."""
     try:
         yield

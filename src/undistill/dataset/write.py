@@ -3,7 +3,7 @@
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from mmap import mmap
@@ -16,16 +16,27 @@ from undistill.atomic import replacing
 from undistill.dataset.enhanced import EnhancedRow, Enhancement
 from undistill.dataset.shard import CHECKSUM, DESCRIPTION, SCHEMA, SPEC, ZEROS, Description, Row, checksum
 from undistill.errors import UsageError
+from undistill.places import Place
 
 
-def write_description(folder: Path, description: Description | Enhancement) -> None:
+def write_description(folder: Place, description: Description | Enhancement) -> None:
     with replacing(folder / DESCRIPTION) as beside:
         text = json.dumps(description.model_dump(mode="json"), indent=1, ensure_ascii=False)
         beside.write_text(f"{text}\n", encoding="utf-8")
 
 
-def write_shard(path: Path, rows: Iterable[Row] | Iterable[EnhancedRow], spec: str, schema: pa.Schema = SCHEMA) -> None:
-    """Write rows as they come; the same rows give the same bytes, with the same version of pyarrow.
+def write_shard(
+    path: Place, rows: Iterable[Row] | Iterable[EnhancedRow], spec: str, schema: pa.Schema = SCHEMA
+) -> None:
+    """Write rows: see `writing`."""
+    with writing(path, spec, schema) as write:
+        for row in rows:
+            write(row)
+
+
+@contextmanager
+def writing(path: Place, spec: str, schema: pa.Schema = SCHEMA) -> Iterator[Callable[[Row | EnhancedRow], None]]:
+    """Writes rows as they come; the same rows give the same bytes, with the same version of pyarrow.
 
     A row group a row, so that one can be read alone (0.75 kB of overhead each); no compression, since PNGs are
     compressed.
@@ -44,12 +55,15 @@ def write_shard(path: Path, rows: Iterable[Row] | Iterable[EnhancedRow], spec: s
             use_dictionary=False,
             write_statistics=False,
         ) as writer:
-            for row in rows:
+
+            def write(row: Row | EnhancedRow) -> None:
                 columns = {
                     name: {"bytes": value, "path": None} if isinstance(value, bytes) else value
                     for name, value in asdict(row).items()
                 }
                 writer.write_table(pa.Table.from_pylist([columns], schema))
+
+            yield write
             writer.add_key_value_metadata({SPEC: spec, CHECKSUM: ZEROS})
         _seal(beside)
 
@@ -65,13 +79,15 @@ def _seal(path: Path) -> None:
 
 
 @contextmanager
-def alone(folder: Path) -> Iterator[None]:
+def alone(folder: Place) -> Iterator[None]:
     """Keeps a second process out of the folder, which would write to the same files.
+
+    Object stores have no locks. There two processes draw shards twice, of the same bytes.
 
     Raises:
         UsageError: another one is in it.
     """
-    if sys.platform == "win32":  # no such locks
+    if sys.platform == "win32" or not isinstance(folder, Path):  # no such locks
         yield
         return
     import fcntl

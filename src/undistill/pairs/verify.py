@@ -1,18 +1,19 @@
 """Re-reads pairs data sets, and draws again what is broken."""
 
 from hashlib import sha256
-from pathlib import Path
 
 from undistill.dataset.shard import Description, ShardError, check_shard, finished, read_description, shard_path
 from undistill.dataset.write import alone
+from undistill.engine import Engine
 from undistill.errors import Failure, UsageError
 from undistill.pairs.create import PROMPTS, Maker, draw_shards
 from undistill.pairs.spec import PairSpec, make_spec
+from undistill.places import Place
 from undistill.progress import progressed
 from undistill.prompts import Prompt, read_prompts
 
 
-def verify(folder: Path) -> dict[int, str]:
+def verify(folder: Place) -> dict[int, str]:
     """Re-read all of a pairs data set.
 
     Returns:
@@ -36,7 +37,7 @@ def verify(folder: Path) -> dict[int, str]:
     return broken
 
 
-def repair(folder: Path, numbers: list[int], maker: Maker, workers: int) -> None:
+def repair(folder: Place, numbers: list[int], maker: Maker, engine: Engine) -> None:
     """Draw shards again: the bytes they had, on the same kind of machine.
 
     Raises:
@@ -44,15 +45,15 @@ def repair(folder: Path, numbers: list[int], maker: Maker, workers: int) -> None
     """
     with alone(folder):
         description, _, prompts = _read(folder)
-        draw_shards(folder, description, prompts, numbers, maker, workers)
+        draw_shards(folder, description, prompts, numbers, maker, engine)
 
 
-def pair_of(folder: Path) -> PairSpec:
+def pair_of(folder: Place) -> PairSpec:
     """The spec that a data set was drawn with."""
     return _read(folder)[1]
 
 
-def _read(folder: Path) -> tuple[Description, PairSpec, list[Prompt]]:
+def _read(folder: Place) -> tuple[Description, PairSpec, list[Prompt]]:
     description = read_description(folder)
     again = "give the same `undistill pairs create` again, which puts it back"
     try:

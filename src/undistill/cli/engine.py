@@ -1,0 +1,56 @@
+"""The options that say who does the work."""
+
+import os
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from undistill.engine import Engine
+from undistill.errors import UsageError
+
+
+class EngineName(StrEnum):
+    local = "local"
+    ray = "ray"
+
+
+By = Annotated[EngineName, typer.Option("--engine", help="On this machine, or on a Ray cluster.")]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        min=1, help="Processes, each with one thread.  [default: as many as cores; with a GPU, 1; ray: what has room]"
+    ),
+]
+Address = Annotated[
+    str | None,
+    typer.Option(metavar="ADDR", help="Of a Ray cluster.  [default: RAY_ADDRESS; else one is started here]"),
+]
+Gpus = Annotated[
+    float | None,
+    typer.Option("--gpus-per-worker", min=0, help="With ray; 0.5: two share one.  [default: 1 where there are GPUs]"),
+]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps.  [default: a GPU if there is one]")]
+
+
+def check_engine(name: EngineName, address: str | None, gpus: float | None) -> None:
+    """Raises:
+    UsageError: options of the other engine.
+    """
+    if name != "ray" and (address is not None or gpus is not None):
+        raise UsageError("--address and --gpus-per-worker go with --engine ray")
+
+
+def ray_engine(workers: int | None, address: str | None, gpus: float | None, device: str | None) -> Engine:
+    """The engine on Ray; a worker's device is the worker's to find, not this machine's."""
+    from undistill.engine.ray import on_ray
+
+    return on_ray(workers, address, 0 if device == "cpu" and gpus is None else gpus)
+
+
+def ray_device(device: str | None, gpus: float | None) -> str | None:
+    return "cpu" if device is None and gpus == 0 else device
+
+
+def cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,118 @@
+"""One cluster for all tests: it takes seconds to start. Each worker takes two more, so there are few."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.pairs.painter import Mortal, Painter
+from tests.pairs.test_create import contents, soon
+from undistill.dataset.shard import shard_path
+from undistill.engine.local import in_process, in_processes
+from undistill.engine.ray import TRIES, on_ray
+from undistill.errors import Failure, UsageError
+from undistill.pairs.create import create
+from undistill.pairs.spec import read_spec
+from undistill.pairs.verify import verify
+from undistill.places import Place, parse_place
+from undistill.prompts import as_lines, numbered
+
+ray = pytest.importorskip("ray", reason="needs the extra ray")
+pytest.importorskip("moto.server", reason="needs moto[server]")
+
+TINY = read_spec("tiny")
+PROMPTS = numbered([f"A portrait of {name}" for name in "abcdefg"], 5)
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def bucket() -> Iterator[str]:
+    """An S3 server on 127.0.0.1; workers, too, find it by their environment."""
+    import boto3
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+        patch.setenv("AWS_ACCESS_KEY_ID", "test")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        boto3.client("s3").create_bucket(Bucket="faces")
+        yield "s3://faces"
+    server.stop()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cluster(bucket: str) -> Iterator[str]:
+    """The address of a cluster with room for two workers."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "3")  # workers are to have one thread all the same
+        on_ray()  # sets what keeps Ray quiet
+        ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, _node_ip_address="127.0.0.1")
+        yield ray.get_runtime_context().gcs_address
+        ray.shutdown()
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the local engine draws: 7 pairs in shards of 3, in batches of 1."""
+    out = tmp_path_factory.mktemp("drawn") / "pairs"
+    create(PROMPTS, out, TINY, partial(Painter, TINY), 3, 1, in_processes(1))
+    return out
+
+
+def draw(out: Place, maker: Callable[[], Painter], workers: int = 2) -> tuple[int, int]:
+    return create(PROMPTS, out, TINY, maker, 3, 1, on_ray(workers))
+
+
+def test_a_worker_killed_half_way_changes_no_byte(tmp_path: Path, drawn: Path) -> None:
+    tombs = tmp_path / "tombs"
+    tombs.mkdir()
+    assert draw(tmp_path / "out", partial(Mortal, TINY, tombs, 1)) == (7, 0)
+    assert len(list(tombs.iterdir())) == 1
+    assert contents(tmp_path / "out") == contents(drawn)
+    assert (tmp_path / "out" / "timings.csv").read_text().count("\n") >= 1 + 7
+
+
+def test_a_shard_that_kills_all_its_workers_ends_it(tmp_path: Path) -> None:
+    tombs, out = tmp_path / "tombs", tmp_path / "out"
+    tombs.mkdir()
+    with pytest.raises(Failure, match=rf"^{TRIES} workers were killed, .* over .*out/shard-00000.\.parquet, perhaps"):
+        draw(out, partial(Mortal, TINY, tombs, 99), workers=1)
+    assert len(list(tombs.iterdir())) == TRIES
+    assert not list(out.glob("*.parquet"))
+    assert not list(out.glob(".*"))
+
+
+def test_a_dead_driver_resumes_on_s3(tmp_path: Path, drawn: Path, bucket: str, cluster: str) -> None:
+    out = parse_place(f"{bucket}/pairs")
+    (tmp_path / "prompts.jsonl").write_bytes(as_lines(PROMPTS))
+    script = (
+        "import sys; import undistill.pairs.generator as generator; from tests.pairs.painter import Slow; "
+        "generator.Generator = Slow; from undistill.cli import main; sys.argv[0] = 'undistill'; main()"
+    )
+    arguments = f"pairs create --prompts {tmp_path}/prompts.jsonl --shard-size 3 --batch 1 --workers 1 --engine ray"
+    driver = subprocess.Popen(
+        [sys.executable, "-c", script, *arguments.split(), "--address", cluster, "-o", str(out)], cwd=ROOT
+    )
+    assert soon(lambda: shard_path(out, 0).exists() or driver.poll() is not None)
+    driver.send_signal(signal.SIGKILL)
+    assert driver.wait() == -signal.SIGKILL
+    assert not shard_path(out, 2).exists()
+    assert list(verify(out)) in ([1, 2], [2])
+
+    done = draw(out, partial(Painter, TINY))
+    assert sum(done) == 7
+    assert done[1] in (3, 6)
+    assert verify(out) == {}
+    there = {path.name: path.read_bytes() for path in out.iterdir() if path.name != "timings.csv"}
+    assert there == contents(drawn)
+    assert (out / "timings.csv").read_text().startswith("ended,shard,first")
