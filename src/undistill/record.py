@@ -48,19 +48,16 @@ class Record:
         self.save()
 
     def holds(self, target: Path, wanted: dict[str, Any]) -> bool:
-        """The file is there, whole, and was made with what is wanted now."""
-        entry = self.files.get(target.as_posix())
-        if not entry or {**entry, "result": ""} != {**wanted, "result": ""}:
-            return False
-        try:
-            return bool(entry["result"] == sha256((self.out / target).read_bytes()).hexdigest())
-        except OSError:
-            return False
+        """See `holds`."""
+        return holds(self.out / target, self.files.get(target.as_posix(), {}), wanted)
 
     def write(self, target: Path, data: bytes, made_with: dict[str, Any]) -> None:
-        with replacing(self.out / target) as beside:
-            beside.write_bytes(data)
-        self.files[target.as_posix()] = {**made_with, "result": sha256(data).hexdigest()}
+        """Write a file, and note it."""
+        self.note(target, write(self.out / target, data, made_with))
+
+    def note(self, target: Path, entry: dict[str, Any]) -> None:
+        """Keep the entry of a file that is written."""
+        self.files[target.as_posix()] = entry
         self.changed = True
         if time.monotonic() - self.saved > _EVERY_S:
             self.save()
@@ -70,3 +67,24 @@ class Record:
             with replacing(self.path) as beside:
                 beside.write_text(json.dumps({"version": 1, "files": self.files}, indent=1, sort_keys=True))
             self.saved, self.changed = time.monotonic(), False
+
+
+def holds(path: Path, entry: dict[str, Any], wanted: dict[str, Any]) -> bool:
+    """The file is there, whole, and was made with what is wanted now.
+
+    Args:
+        entry: the record's, of this file.
+    """
+    if not entry or {**entry, "result": ""} != {**wanted, "result": ""}:
+        return False
+    try:
+        return bool(entry["result"] == sha256(path.read_bytes()).hexdigest())
+    except OSError:
+        return False
+
+
+def write(path: Path, data: bytes, made_with: dict[str, Any]) -> dict[str, Any]:
+    """Write a file; it is there whole or not at all. Returns its entry in a record."""
+    with replacing(path) as beside:
+        beside.write_bytes(data)
+    return {**made_with, "result": sha256(data).hexdigest()}

@@ -1,3 +1,4 @@
+import sys
 from pathlib import Path
 
 import pytest
@@ -38,7 +39,9 @@ def test_creates_verifies_and_repairs(miniature: Path, prompts: Path, tmp_path: 
     assert shard_path(out, 1).read_bytes() == before
 
 
-def test_refuses_in_one_line(miniature: Path, prompts: Path, tmp_path: Path, undistill: Run) -> None:
+def test_refuses_in_one_line(
+    miniature: Path, prompts: Path, tmp_path: Path, undistill: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     out = tmp_path / "out"
 
     def refuses(words: str, *arguments: object) -> None:
@@ -56,6 +59,9 @@ def test_refuses_in_one_line(miniature: Path, prompts: Path, tmp_path: Path, und
         "device abacus can't be used here",
         "create", "--prompts", prompts, "--pair", miniature, "--device", "abacus", "-o", out,
     )  # fmt: skip
+    refuses("go with --engine ray", "create", "--prompts", prompts, "--address", "auto", "-o", out)
+    monkeypatch.setitem(sys.modules, "ray", None)
+    refuses("needs Ray: pip install 'undistill[ray]'", "create", "--prompts", prompts, "--engine", "ray", "-o", out)
     refuses("holds something else", "create", "--prompts", prompts, "--pair", miniature, "-o", tmp_path)
     refuses("is no pairs data set", "verify", tmp_path)
     refuses("is no pairs data set", "verify", out)

@@ -16,7 +16,9 @@ from tests.pairs.test_create import contents, soon
 from undistill.dataset.shard import shard_path
 from undistill.engine.local import in_process, in_processes
 from undistill.engine.ray import TRIES, on_ray
-from undistill.errors import Failure, UsageError
+from undistill.enhance.files import enhance_files, list_jobs
+from undistill.enhance.shards import enhance_shards
+from undistill.errors import Failure
 from undistill.pairs.create import create
 from undistill.pairs.spec import read_spec
 from undistill.pairs.verify import verify
@@ -116,3 +118,33 @@ def test_a_dead_driver_resumes_on_s3(tmp_path: Path, drawn: Path, bucket: str, c
     there = {path.name: path.read_bytes() for path in out.iterdir() if path.name != "timings.csv"}
     assert there == contents(drawn)
     assert (out / "timings.csv").read_text().startswith("ended,shard,first")
+
+
+class Inverse:
+    """Stands for an Enhancer; it works for others than this test's process alone."""
+
+    def __init__(self, driver: int) -> None:
+        assert os.getpid() != driver
+
+    def __call__(self, images: Any, strength: float) -> Any:
+        return 255 - images
+
+
+def test_enhances_folders_and_shards_as_this_process_does(
+    image_folder: Callable[..., Path], pairs_folder: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder, pairs, head = image_folder("in", 3), pairs_folder("pairs", 6, size=32), {"head": "inverse", "weights": "0"}
+    (folder / "bad.png").write_text("<html>")
+    far: Any = partial(Inverse, os.getpid())
+    near: Any = partial(Inverse, 0)
+    for maker, engine, out in ((far, on_ray(1), tmp_path / "ray"), (near, in_process, tmp_path / "here")):
+        outcome = enhance_files(list_jobs([folder], out), out, maker, head, 1.0, engine)
+        assert (outcome.enhanced, outcome.skipped, list(outcome.failures)) == (3, 0, [folder / "bad.png"])
+        assert enhance_shards(pairs, out / "set", maker, head, 1.0, engine=engine) == (6, 0)
+    sides = ("here", "ray")
+    for part in (".", "set"):
+        found = [{p.name: p.read_bytes() for p in (tmp_path / by / part).iterdir() if p.is_file()} for by in sides]
+        assert found[0] == found[1]
+        assert len(found[0]) >= 3
+    again = enhance_files(list_jobs([folder], tmp_path / "ray"), tmp_path / "ray", near, head, 1.0, in_process)
+    assert (again.enhanced, again.skipped) == (0, 3)

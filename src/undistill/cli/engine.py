@@ -41,15 +41,15 @@ def check_engine(name: EngineName, address: str | None, gpus: float | None) -> N
         raise UsageError("--address and --gpus-per-worker go with --engine ray")
 
 
-def ray_engine(workers: int | None, address: str | None, gpus: float | None, device: str | None) -> Engine:
-    """The engine on Ray; a worker's device is the worker's to find, not this machine's."""
+def ray_engine(
+    workers: int | None, device: str | None, address: str | None, gpus: float | None
+) -> tuple[str | None, Engine]:
+    """Where to compute, and the engine: unless the user says, a worker finds its device where it is."""
     from undistill.engine.ray import on_ray
 
-    return on_ray(workers, address, 0 if device == "cpu" and gpus is None else gpus)
-
-
-def ray_device(device: str | None, gpus: float | None) -> str | None:
-    return "cpu" if device is None and gpus == 0 else device
+    if device is None and gpus == 0:
+        device = "cpu"
+    return device, on_ray(workers, address, 0 if device == "cpu" and gpus is None else gpus)
 
 
 def cores() -> int:

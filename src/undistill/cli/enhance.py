@@ -1,10 +1,12 @@
 """undistill enhance"""
 
+import re
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from undistill.cli.engine import Address, By, Device, EngineName, Gpus, check_engine, ray_engine
 from undistill.errors import Failure, UsageError
 
 
@@ -16,9 +18,11 @@ def enhance(
     head: Annotated[str, typer.Option(help="A shipped head, a folder, or a Hugging Face id.")] = "flux1-lite",
     strength: Annotated[float, typer.Option(min=0, max=1, help="0: unchanged. 1: the head's image.")] = 1.0,
     split: Annotated[str, typer.Option(help="train, val, test, all or LO:HI: these images alone.")] = "all",
-    device: Annotated[
-        str | None, typer.Option(help="cpu, cuda, cuda:1, mps.  [default: a GPU if there is one]")
-    ] = None,
+    device: Device = None,
+    engine: By = EngineName.local,
+    workers: Annotated[int | None, typer.Option(min=1, help="With ray.  [default: what has room]")] = None,
+    address: Address = None,
+    gpus: Gpus = None,
 ) -> None:
     """Enhance images; each goes to the same relative path and format below OUT.
 
@@ -31,6 +35,12 @@ def enhance(
     from undistill.enhance.files import enhance_files, list_jobs
     from undistill.enhance.shards import enhance_shards
 
+    check_engine(engine, address, gpus)
+    if engine != "ray" and workers is not None:
+        raise UsageError("--workers goes with --engine ray; without it, one process uses all cores")
+    for path in (*inputs, out):
+        if re.match(r"\w{2,}:/", str(path)):
+            raise UsageError(f"{path}: enhance works on folders of a file system, not on object stores: fetch it first")
     if out.exists() and not out.is_dir():
         raise UsageError(f"{out} is a file; -o takes a folder")
     sets = [path for path in inputs if (path / DESCRIPTION).exists()]
@@ -39,22 +49,26 @@ def enhance(
     span = parse_split(split)
     jobs = [] if sets else list_jobs(inputs, out, span)
 
+    from functools import partial
+
     from undistill.device import pick_device
+    from undistill.engine.local import in_process
     from undistill.enhance.enhancer import Enhancer
-    from undistill.heads.head import Head, head_folder, head_hash
+    from undistill.heads.head import head_folder, head_hash
 
-    where = pick_device(device)
-    folder = head_folder(head)
+    if engine == "ray":
+        where, by = ray_engine(workers, device, address, gpus)
+    else:
+        where, by = str(pick_device(device)), in_process
+    folder = head_folder(head).absolute()
     identity = {"head": head, "weights": head_hash(folder)}
-
-    def enhancer() -> Enhancer:
-        return Enhancer(Head.from_pretrained(folder), where)
+    enhancer = partial(Enhancer, folder, where)
 
     if sets:
-        made, before = enhance_shards(sets[0], out, enhancer, identity, strength, span)
+        made, before = enhance_shards(sets[0], out, enhancer, identity, strength, span, by)
         typer.echo(f"{made} enhanced, {before} done before -> {out}")
         return
-    outcome = enhance_files(jobs, out, enhancer, identity, strength)
+    outcome = enhance_files(jobs, out, enhancer, identity, strength, by)
     for source, note in outcome.notes.items():
         typer.echo(f"{source}: {note}", err=True)
     typer.echo(f"{outcome.enhanced} enhanced, {outcome.skipped} done before -> {out}")

@@ -14,7 +14,6 @@ from undistill.cli.engine import (
     Workers,
     check_engine,
     cores,
-    ray_device,
     ray_engine,
 )
 from undistill.engine import Engine
@@ -110,7 +109,7 @@ def _engine(
 ) -> tuple[Any, Engine]:
     """Where to draw, and who does."""
     if name == "ray":
-        return ray_device(device, gpus), ray_engine(workers, address, gpus, device)
+        return ray_engine(workers, device, address, gpus)
 
     from undistill.device import pick_device
     from undistill.engine.local import in_processes

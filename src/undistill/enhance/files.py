@@ -1,19 +1,24 @@
 """Enhance files and folders: same place, same format, metadata kept, nothing overwritten, resumable."""
 
 import errno
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass
+from functools import cache, partial
 from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 from undistill.dataset.split import within
+from undistill.engine import Engine
+from undistill.engine.local import in_process
 from undistill.enhance.enhancer import Enhancer
 from undistill.errors import Failure, UsageError, first_line
 from undistill.images import EXTENSIONS, ImageError, decode, encode, list_images
-from undistill.progress import progressed
-from undistill.record import Record
+from undistill.progress import progress
+from undistill.record import Record, holds, write
 
 
 @dataclass(frozen=True)
@@ -78,54 +83,121 @@ def enhance_files(
     enhancer: Callable[[], Enhancer],
     head: dict[str, str],
     strength: float,
+    engine: Engine = in_process,
 ) -> Outcome:
     """Work through the jobs; those that `out` holds already, whole and with this head and strength, are skipped.
 
     Args:
-        enhancer: makes the enhancer when the first image needs it.
+        enhancer: makes the enhancer when a worker's first image needs it.
         head: name and hash of the head, for the record.
+        engine: who enhances, one image at a time each: `undistill.engine`.
 
     Raises:
-        Failure: the disk is full, or the output folder can't be written.
+        Failure: the disk is full, or the output folder can't be written; or the engine's.
     """
+    out = out.absolute()  # another worker's working directory may be another
     record = Record(out)
     outcome = Outcome(0, 0, {}, {})
-    ready: Enhancer | None = None
+    made_with = {**head, "strength": strength}
+
+    def full(reason: str | None) -> Failure:
+        return Failure(
+            f"can't write to {out}: {reason}; {outcome.enhanced + outcome.skipped} of {len(jobs)} images are "
+            "done, the same command goes on from there"
+        )
+
     try:
         record.plan(job.target for job in jobs)
-        for job in progressed("enhancing", jobs):
-            try:
-                data = job.source.read_bytes()
-                wanted = {**head, "strength": strength, "source": sha256(data).hexdigest()}
-                if record.holds(job.target, wanted):
-                    outcome.skipped += 1
+        units = [
+            Unit(job, job.source.absolute(), out / job.target, made_with, record.files[job.target.as_posix()])
+            for job in jobs
+        ]
+        seen: set[Path] = set()  # a killed worker's image may come twice
+        with (
+            progress("enhancing", len(jobs)) as bar,
+            closing(engine(units, partial(cache, enhancer), enhance_file)) as results,
+        ):
+            for result in results:
+                job = result.job
+                if result.full is not None:
+                    raise full(result.full)
+                if job.target in seen:
                     continue
-                picture = decode(BytesIO(data))
-                ready = ready or enhancer()
-                result = encode(picture, ready(picture.pixels, strength))
-                record.write(job.target, result, wanted)
-                outcome.enhanced += 1
-                if picture.notes:
-                    outcome.notes[job.source] = ", ".join(picture.notes)
-            except ImageError as error:
-                outcome.failures[job.source] = str(error)
-            except UsageError:
-                raise  # the head, not the image
-            except OSError as error:
-                if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
-                    raise
-                outcome.failures[job.source] = error.strerror or first_line(error)
-            except Exception as error:  # whatever it is, one bad file never stops the rest
-                outcome.failures[job.source] = f"failed: {first_line(error)}"
+                seen.add(job.target)
+                if result.failure is not None:
+                    outcome.failures[job.source] = result.failure
+                elif result.entry is None:
+                    outcome.skipped += 1
+                else:
+                    record.note(job.target, result.entry)
+                    outcome.enhanced += 1
+                if result.notes:
+                    outcome.notes[job.source] = result.notes
+                bar.advance()
     except OSError as error:
-        raise Failure(
-            f"can't write to {out}: {error.strerror}; {outcome.enhanced + outcome.skipped} of {len(jobs)} images are "
-            "done, the same command goes on from there"
-        ) from error
+        raise full(error.strerror) from error
     finally:
         with suppress(OSError):  # of a full disk we have spoken
             record.save()
     return outcome
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A job as a worker gets it."""
+
+    job: Job
+    source: Path
+    target: Path
+    made_with: dict[str, Any]
+    known: dict[str, Any]
+    """What the record holds of the target."""
+
+    def __str__(self) -> str:
+        return str(self.source)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What became of a job: at most one of entry (for the record), failure and full (a disk); none: it was done."""
+
+    job: Job
+    entry: dict[str, Any] | None = None
+    notes: str = ""
+    failure: str | None = None
+    full: str | None = None
+
+
+def enhance_file(unit: Unit, enhancer: Callable[[], Enhancer]) -> Iterator[Result]:
+    """Enhance one image, unless its target is there, whole and made with the same.
+
+    Args:
+        enhancer: gives the enhancer, the same each time.
+
+    Raises:
+        UsageError: the head can't be used.
+    """
+    job = unit.job
+    try:
+        data = unit.source.read_bytes()
+        wanted = {**unit.made_with, "source": sha256(data).hexdigest()}
+        if holds(unit.target, unit.known, wanted):
+            yield Result(job)
+            return
+        picture = decode(BytesIO(data))
+        result = encode(picture, enhancer()(picture.pixels, unit.made_with["strength"]))
+        yield Result(job, write(unit.target, result, wanted), ", ".join(picture.notes))
+    except ImageError as error:
+        yield Result(job, failure=str(error))
+    except UsageError:
+        raise  # the head, not the image
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+            yield Result(job, full=os.strerror(error.errno))
+        else:
+            yield Result(job, failure=error.strerror or first_line(error))
+    except Exception as error:  # whatever it is, one bad file never stops the rest
+        yield Result(job, failure=f"failed: {first_line(error)}")
 
 
 def _endings() -> str:

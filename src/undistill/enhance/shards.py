@@ -1,8 +1,10 @@
 """Enhance pairs data sets: shard by shard, each whole or not at all."""
 
 import os
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +12,15 @@ import numpy as np
 from undistill.atomic import PART
 from undistill.dataset.enhanced import ENHANCED_SCHEMA, EnhancedRow, Enhancement, read_enhancement
 from undistill.dataset.samples import Cell, list_cells, pixels_of
-from undistill.dataset.shard import DESCRIPTION, Pairs, ShardError, check_shard, finished, shard_path
-from undistill.dataset.write import alone, write_description, write_shard
+from undistill.dataset.shard import DESCRIPTION, Pairs, Shard, ShardError, check_shard, finished, shard_path
+from undistill.dataset.split import within
+from undistill.dataset.write import alone, write_description, writing
+from undistill.engine import Engine
+from undistill.engine.local import in_process
 from undistill.enhance.enhancer import WHOLE, Enhancer
 from undistill.errors import Failure, UsageError
 from undistill.images import Picture, encode
-from undistill.progress import Bar, progress
+from undistill.progress import progress
 
 BATCH = 16
 """Images at a time; fewer of large ones, which together have no more pixels than the largest that runs in one piece."""
@@ -28,6 +33,7 @@ def enhance_shards(
     head: Mapping[str, str],
     strength: float,
     split: tuple[float, float] = (0.0, 1.0),
+    engine: Engine = in_process,
 ) -> tuple[int, int]:
     """Make an enhanced data set (format: `undistill.dataset.enhanced`) of a pairs data set's student images.
 
@@ -35,10 +41,11 @@ def enhance_shards(
     same kind of machine.
 
     Args:
-        enhancer: makes the enhancer when the first image needs it.
+        enhancer: makes the enhancer, in each worker.
         head: "head" and "weights", its name and its hash.
         strength: 0 to 1.
         split: a range of the hash of ids; other rows are left out.
+        engine: who enhances, one shard at a time each: `undistill.engine`.
 
     Returns:
         How many images were enhanced, and how many were there before.
@@ -46,8 +53,9 @@ def enhance_shards(
     Raises:
         UsageError: `source` is no finished pairs data set or has no row in the split; `out` holds something else, or
             images of another head, strength, split or data set.
-        Failure: a shard of `source` is broken, or `out` can't be written.
+        Failure: a shard of `source` is broken, or `out` can't be written; or the engine's.
     """
+    source, out = source.absolute(), out.absolute()  # another worker's working directory may be another
     pairs = Pairs(source)
     wanted = Enhancement(
         version=1,
@@ -58,41 +66,83 @@ def enhance_shards(
         batch=min(BATCH, max(1, WHOLE // pairs.description.size**2)),
         pairs=pairs.description,
     )
-    ready: Enhancer | None = None
-    try:
-        cells: dict[str, list[Cell]] = defaultdict(list)  # by their shards' names, which are those of the new ones
-        for cell in list_cells(pairs, "student", split):
-            cells[cell.shard.path.name].append(cell)
-        total = sum(map(len, cells.values()))
+    with _explained(source, out):
+        rows = Counter(cell.shard.path.name for cell in list_cells(pairs, "student", split))
         out.mkdir(parents=True, exist_ok=True)
         with alone(out):
-            done = _begin(out, wanted)
-            before = sum(len(cells[shard_path(out, number).name]) for number in done)
-            left = [number for number in range(pairs.description.shards) if number not in done]
-            with progress("enhancing", total, before) as bar:
-                for number in left:
-                    ready = ready or enhancer()
-                    check_shard(shard_path(source, number), pairs.description.spec)
-                    path = shard_path(out, number)
-                    rows = _enhanced(cells[path.name], ready, strength, wanted.batch, bar)
-                    write_shard(path, rows, wanted.hash(), ENHANCED_SCHEMA)
+            done = {shard_path(out, number) for number in _begin(out, wanted)}
+            jobs = [
+                ShardJob(shard_path(source, number), shard_path(out, number), wanted)
+                for number in range(pairs.description.shards)
+                if shard_path(out, number) not in done
+            ]
+            before = sum(rows[path.name] for path in done)
+            seen: set[tuple[str, int]] = set()  # a killed worker's batches may come twice
+            with (
+                progress("enhancing", rows.total(), before) as bar,
+                closing(engine(jobs, enhancer, enhance_shard)) as batches,
+            ):
+                for batch in batches:
+                    if (batch.shard, batch.first) not in seen:
+                        seen.add((batch.shard, batch.first))
+                        for _ in range(batch.images):
+                            bar.advance()
+    return rows.total() - before, before
+
+
+@dataclass(frozen=True)
+class ShardJob:
+    """A shard to enhance."""
+
+    source: Path
+    target: Path
+    wanted: Enhancement
+
+    def __str__(self) -> str:
+        return str(self.source)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Images that are enhanced: of which shard, from which row in the split on, how many."""
+
+    shard: str
+    first: int
+    images: int
+
+
+def enhance_shard(job: ShardJob, enhancer: Enhancer) -> Iterator[Batch]:
+    """Enhance one shard; it is there when no more batches come.
+
+    Raises:
+        Failure: the source is broken, or the target can't be written.
+    """
+    wanted = job.wanted
+    with _explained(job.source.parent, job.target.parent):
+        check_shard(job.source, wanted.pairs.spec)
+        shard = Shard(job.source)
+        size = (wanted.size, wanted.size)
+        ids = enumerate(id for id, *_ in shard.texts)
+        cells = [Cell(id, size, "student", row, shard) for row, id in ids if within(id, wanted.split)]
+        with writing(job.target, wanted.hash(), ENHANCED_SCHEMA) as write:
+            for first in range(0, len(cells), wanted.batch):
+                some = cells[first : first + wanted.batch]
+                images = enhancer(np.stack([pixels_of(cell) for cell in some]), wanted.strength)
+                for cell, pixels in zip(some, images, strict=True):
+                    write(EnhancedRow(*shard.texts[cell.row], encode(Picture(pixels, None, "PNG"), pixels)))
+                yield Batch(job.source.name, first, len(some))
+
+
+@contextmanager
+def _explained(source: Path, out: Path) -> Iterator[None]:
+    """What can't be read or written is a `Failure` that says what to do."""
+    try:
+        yield
     except ShardError as error:
         raise Failure(f"{error}; `undistill pairs verify {source} --repair` draws it again") from error
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else error  # pyarrow says more than is of use
         raise Failure(f"can't write to {out}: {reason}; with that put right, the same command goes on") from error
-    return total - before, before
-
-
-def _enhanced(
-    cells: Sequence[Cell], enhancer: Enhancer, strength: float, batch: int, bar: Bar
-) -> Iterator[EnhancedRow]:
-    for first in range(0, len(cells), batch):
-        some = cells[first : first + batch]
-        images = enhancer(np.stack([pixels_of(cell) for cell in some]), strength)
-        for cell, pixels in zip(some, images, strict=True):
-            yield EnhancedRow(*cell.shard.texts[cell.row], encode(Picture(pixels, None, "PNG"), pixels))
-            bar.advance()
 
 
 def _begin(out: Path, wanted: Enhancement) -> list[int]:
