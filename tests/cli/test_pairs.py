@@ -60,6 +60,10 @@ def test_refuses_in_one_line(
         "create", "--prompts", prompts, "--pair", miniature, "--device", "abacus", "-o", out,
     )  # fmt: skip
     refuses("go with --engine ray", "create", "--prompts", prompts, "--address", "auto", "-o", out)
+    refuses(
+        "no Ray cluster at 127.0.0.1:1: Connection refused",
+        "create", "--prompts", prompts, "--pair", miniature, "--engine", "ray", "--address", "127.0.0.1:1", "-o", out,
+    )  # fmt: skip
     monkeypatch.setitem(sys.modules, "ray", None)
     refuses("needs Ray: pip install 'undistill[ray]'", "create", "--prompts", prompts, "--engine", "ray", "-o", out)
     refuses("holds something else", "create", "--prompts", prompts, "--pair", miniature, "-o", tmp_path)

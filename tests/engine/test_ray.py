@@ -14,11 +14,12 @@ import pytest
 from tests.pairs.painter import Mortal, Painter
 from tests.pairs.test_create import contents, soon
 from undistill.dataset.shard import shard_path
+from undistill.engine import ray as engine
 from undistill.engine.local import in_process, in_processes
-from undistill.engine.ray import TRIES, on_ray
+from undistill.engine.ray import on_ray
 from undistill.enhance.files import enhance_files, list_jobs
 from undistill.enhance.shards import enhance_shards
-from undistill.errors import Failure
+from undistill.errors import Failure, UsageError
 from undistill.pairs.create import create
 from undistill.pairs.spec import read_spec
 from undistill.pairs.verify import verify
@@ -84,12 +85,13 @@ def test_a_worker_killed_half_way_changes_no_byte(tmp_path: Path, drawn: Path) -
     assert (tmp_path / "out" / "timings.csv").read_text().count("\n") >= 1 + 7
 
 
-def test_a_shard_that_kills_all_its_workers_ends_it(tmp_path: Path) -> None:
+def test_a_shard_that_kills_all_its_workers_ends_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "TRIES", 2)
     tombs, out = tmp_path / "tombs", tmp_path / "out"
     tombs.mkdir()
-    with pytest.raises(Failure, match=rf"^{TRIES} workers were killed, .* over .*out/shard-00000.\.parquet, perhaps"):
+    with pytest.raises(Failure, match=r"^2 workers were killed, .* over .*out/shard-00000.\.parquet, perhaps"):
         draw(out, partial(Mortal, TINY, tombs, 99), workers=1)
-    assert len(list(tombs.iterdir())) == TRIES
+    assert len(list(tombs.iterdir())) == 2
     assert not list(out.glob("*.parquet"))
     assert not list(out.glob(".*"))
 
@@ -120,6 +122,11 @@ def test_a_dead_driver_resumes_on_s3(tmp_path: Path, drawn: Path, bucket: str, c
     assert (out / "timings.csv").read_text().startswith("ended,shard,first")
 
 
+def test_no_room_for_a_worker_is_one_line() -> None:
+    with pytest.raises(UsageError, match=r"^the Ray cluster has 2 CPUs and 0 GPUs: no room for a worker on 1 GPU$"):
+        list(on_ray(gpus=1)([1], list, map))
+
+
 class Inverse:
     """Stands for an Enhancer; it works for others than this test's process alone."""
 
@@ -137,13 +144,13 @@ def test_enhances_folders_and_shards_as_this_process_does(
     (folder / "bad.png").write_text("<html>")
     far: Any = partial(Inverse, os.getpid())
     near: Any = partial(Inverse, 0)
-    for maker, engine, out in ((far, on_ray(1), tmp_path / "ray"), (near, in_process, tmp_path / "here")):
-        outcome = enhance_files(list_jobs([folder], out), out, maker, head, 1.0, engine)
+    for maker, by, out in ((far, on_ray(1), tmp_path / "ray"), (near, in_process, tmp_path / "here")):
+        outcome = enhance_files(list_jobs([folder], out), out, maker, head, 1.0, by)
         assert (outcome.enhanced, outcome.skipped, list(outcome.failures)) == (3, 0, [folder / "bad.png"])
-        assert enhance_shards(pairs, out / "set", maker, head, 1.0, engine=engine) == (6, 0)
+        assert enhance_shards(pairs, out / "set", maker, head, 1.0, engine=by) == (6, 0)
     sides = ("here", "ray")
     for part in (".", "set"):
-        found = [{p.name: p.read_bytes() for p in (tmp_path / by / part).iterdir() if p.is_file()} for by in sides]
+        found = [{p.name: p.read_bytes() for p in (tmp_path / side / part).iterdir() if p.is_file()} for side in sides]
         assert found[0] == found[1]
         assert len(found[0]) >= 3
     again = enhance_files(list_jobs([folder], tmp_path / "ray"), tmp_path / "ray", near, head, 1.0, in_process)

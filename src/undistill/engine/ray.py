@@ -6,10 +6,12 @@ reads and writes never do.
 
 import logging
 import os
+import re
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
+from socket import create_connection
 from typing import Any
 
 import torch
@@ -27,6 +29,7 @@ _QUIET = {
     "RAY_DEDUP_LOGS_SKIP_REGEX": ".",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
+_PATIENCE_S = 10.0
 _STORE_BYTES = 100 << 20  # what crosses it is small; Ray would take 30% of the memory
 
 
@@ -62,13 +65,16 @@ def on_ray(workers: int | None = None, address: str | None = None, gpus: float |
         gpus: a worker's share; None: 1 where the cluster has GPUs, else 0.
 
     Raises:
-        UsageError: Ray is not installed; and, by the engine, there is no such cluster, or no room for a worker in it.
+        UsageError: Ray is not installed, or nobody is at the address; and, by the engine, it is no cluster, or one
+            without room for a worker.
     """
     os.environ.update({name: value for name, value in _QUIET.items() if name not in os.environ})
     try:
         import ray
     except ImportError:
         raise UsageError("--engine ray needs Ray: pip install 'undistill[ray]'") from None
+    address = address or os.environ.get("RAY_ADDRESS") or "local"
+    _knock(address)
 
     def run(tasks: Sequence[Any], maker: Maker[Any], work: Work[Any, Any, Said]) -> Generator[Said, None, None]:
         if tasks:
@@ -134,13 +140,22 @@ def _death(task: Any, error: Exception) -> str:
     )
 
 
+def _knock(address: str) -> None:
+    """Where nobody is, Ray tries for minutes, and not quietly."""
+    if match := re.fullmatch(r"(?:ray://)?(.+):(\d+)", address):
+        try:
+            create_connection((match[1], int(match[2])), _PATIENCE_S).close()
+        except (OSError, OverflowError) as error:
+            reason = getattr(error, "strerror", None) or first_line(error)
+            raise UsageError(f"no Ray cluster at {address}: {reason}") from error
+
+
 @contextmanager
-def _cluster(ray: Any, workers: int | None, address: str | None) -> Iterator[None]:
+def _cluster(ray: Any, workers: int | None, address: str) -> Iterator[None]:
     """Ray, initialised."""
     if ray.is_initialized():
         yield
         return
-    address = address or os.environ.get("RAY_ADDRESS") or "local"
     options: dict[str, Any] = {}
     if address == "local":
         # 127.0.0.1: it neither needs a network, nor is open to one.
