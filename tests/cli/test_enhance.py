@@ -1,0 +1,17 @@
+from pathlib import Path
+
+from tests.cli.conftest import Run
+
+
+def test_refuses_stores_and_another_engines_options(tmp_path: Path, undistill: Run) -> None:
+    for words, arguments in (
+        ("s3:/faces/x: enhance works on folders of a file system", ("s3://faces/x", "-o", tmp_path / "out")),
+        ("s3:/faces/x: enhance works on folders of a file system", (tmp_path, "-o", "s3://faces/x")),
+        ("--workers goes with --engine ray", (tmp_path, "-o", tmp_path / "out", "--workers", 2)),
+        ("--gpus-per-worker go with --engine ray", (tmp_path, "-o", tmp_path / "out", "--gpus-per-worker", 1)),
+    ):
+        code, _, errors = undistill("enhance", *arguments)
+        assert code == 2
+        assert len(errors.splitlines()) == 1
+        assert words in errors
+    assert not list(tmp_path.iterdir())
