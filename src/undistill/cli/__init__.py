@@ -3,6 +3,7 @@
 import typer
 
 from undistill.cli.demo import demo
+from undistill.cli.diversity import diversity
 from undistill.cli.enhance import enhance
 from undistill.cli.evaluate import evaluate
 from undistill.cli.generate import generate
@@ -24,6 +25,7 @@ app.add_typer(pairs, name="pairs")
 app.command()(enhance)
 app.command()(train)
 app.command()(evaluate)
+app.command()(diversity)
 
 
 @app.callback(invoke_without_command=True)

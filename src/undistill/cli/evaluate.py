@@ -28,17 +28,11 @@ def evaluate(
 
     Trivial baselines (sharpen, grain, colour, all three, blur) are tuned and measured beside them.
     """
+    from undistill.cli.named import named_folders
     from undistill.dataset.samples import open_source
     from undistill.dataset.split import parse_split
 
-    folders: dict[str, Path] = {}
-    for text in enhanced:
-        name, equals, folder = text.partition("=")
-        if not (name and equals and folder):
-            raise UsageError(f"--enhanced {text!r}: write NAME=DIR")
-        if name in folders:
-            raise UsageError(f"--enhanced {name} is given twice")
-        folders[name] = Path(folder)
+    folders = named_folders(enhanced, "--enhanced")
     if out is not None and out.is_dir():
         raise UsageError(f"{out} is a folder; -o takes a file, e.g. {out / 'results.json'}")
     span = parse_split(split)

@@ -2,8 +2,10 @@
 
 import importlib.util
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -17,36 +19,77 @@ SMALLEST = 320
 """Images whose shorter side is less are enlarged to it, px: the detector finds faces from 80 px on."""
 
 
+@dataclass(frozen=True)
+class Face:
+    """The largest face of an image.
+
+    Args:
+        pixels: the image, enlarged to `SMALLEST`.
+        box: of the face, inside `pixels`; a dlib.rectangle.
+        landmarks: corners of the eyes, and the nose; a dlib.full_object_detection.
+    """
+
+    pixels: Pixels
+    box: Any
+    landmarks: Any
+
+
+def _models() -> Path:
+    # face_recognition_models can't be imported where pkg_resources is gone, but its files can be found.
+    carrier = importlib.util.find_spec("face_recognition_models")
+    if carrier is None or carrier.origin is None or importlib.util.find_spec("dlib") is None:
+        raise Failure("faces need dlib: pip install 'undistill[faces]'")
+    return Path(carrier.origin).parent / "models"
+
+
+def load_finder() -> Callable[[Pixels], Face | None]:
+    """A function that finds the largest face of (H, W, 3) uint8; None where there is none.
+
+    Raises:
+        Failure: dlib or its models are not installed.
+    """
+    models = _models()
+    import dlib
+
+    own = threading.local()  # dlib's objects can't be shared by threads
+
+    def find(pixels: Pixels) -> Face | None:
+        if not hasattr(own, "detect"):
+            own.detect = dlib.get_frontal_face_detector()
+            own.landmarks = dlib.shape_predictor(str(models / "shape_predictor_5_face_landmarks.dat"))
+        height, width = pixels.shape[:2]
+        scale = SMALLEST / min(height, width)
+        if scale > 1:
+            size = round(width * scale), round(height * scale)
+            pixels = np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC))
+        pixels = np.ascontiguousarray(pixels)
+        found = own.detect(pixels)
+        if not found:
+            return None
+        largest = max(found, key=lambda box: box.area())
+        return Face(pixels, largest, own.landmarks(pixels, largest))
+
+    return find
+
+
 def load_faces() -> Extractor:
     """An extractor of the 128-d embedding of an image's largest face, length 1: (1, 128), or (0, 128) without a face.
 
     Raises:
         Failure: dlib or its models are not installed.
     """
-    # face_recognition_models can't be imported where pkg_resources is gone, but its files can be found.
-    carrier = importlib.util.find_spec("face_recognition_models")
-    if carrier is None or carrier.origin is None or importlib.util.find_spec("dlib") is None:
-        raise Failure("faces need dlib: pip install 'undistill[faces]'")
+    find, models = load_finder(), _models()
     import dlib
 
-    models = Path(carrier.origin).parent / "models"
-    own = threading.local()  # dlib's objects can't be shared by threads
+    own = threading.local()
 
     def look(pixels: Pixels) -> Features:
-        if not hasattr(own, "detect"):
-            own.detect = dlib.get_frontal_face_detector()
-            own.landmarks = dlib.shape_predictor(str(models / "shape_predictor_5_face_landmarks.dat"))
+        if not hasattr(own, "embed"):
             own.embed = dlib.face_recognition_model_v1(str(models / "dlib_face_recognition_resnet_model_v1.dat"))
-        height, width = pixels.shape[:2]
-        scale = SMALLEST / min(height, width)
-        if scale > 1:
-            size = round(width * scale), round(height * scale)
-            pixels = np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC))
-        found = own.detect(np.ascontiguousarray(pixels))
-        if not found:
+        face = find(pixels)
+        if face is None:
             return np.zeros((0, 128), np.float32)
-        largest = max(found, key=lambda box: box.area())
-        embedding = np.array(own.embed.compute_face_descriptor(pixels, own.landmarks(pixels, largest)), np.float32)
+        embedding = np.array(own.embed.compute_face_descriptor(face.pixels, face.landmarks), np.float32)
         return (embedding / np.linalg.norm(embedding))[None]
 
     return Extractor("dlib-128", look)

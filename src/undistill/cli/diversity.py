@@ -1,0 +1,48 @@
+"""undistill diversity"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def diversity(
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder for diversity.json and the figures.")],
+    groups: Annotated[
+        list[str] | None, typer.Argument(metavar="NAME=DIR...", help="Groups: a name, and a folder of portraits.")
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="A pairs data set: its sides are groups too, student and teacher, the first two."),
+    ] = None,
+    split: Annotated[str, typer.Option(help="Measure train, val, test, all or LO:HI of the ids.")] = "all",
+    attributes: Annotated[
+        str,
+        typer.Option(
+            metavar="dlib|deepface",
+            help="Who estimates gender and age; deepface estimates ethnicity too, and downloads its weights.",
+        ),
+    ] = "dlib",
+    embedding: Annotated[
+        str, typer.Option(metavar="dlib|arcface", help="In what space faces are near; arcface downloads its weights.")
+    ] = "dlib",
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of intervals, tests and the map.")] = 0,
+) -> None:
+    """How diverse are the faces of each group? All others are held against the first.
+
+    Shares and entropy of perceived gender, age group and ethnicity, with intervals and tests; mean distance between
+    faces; a map of them (t-SNE), and the pairs most alike.
+
+    Run it again to go on: what was seen in an image is kept.
+    """
+    from undistill.cli.named import named_folders
+    from undistill.dataset.split import parse_split
+
+    folders, span = named_folders(groups or []), parse_split(split)
+
+    from rich.console import Console
+
+    from undistill.diversity.measure import measure
+
+    measure(folders, out, data, span, attributes, embedding, seed).show(Console())
+    typer.echo(f"-> {out}")

