@@ -37,7 +37,7 @@ def test_import_and_help_do_without_torch_and_quickly() -> None:
 
 def test_help_names_the_verbs() -> None:
     said = undistill("--help").stdout
-    assert all(verb in said for verb in ("demo", "prompts", "generate", "enhance", "train", "evaluate"))
+    assert all(verb in said for verb in ("demo", "prompts", "generate", "enhance", "train", "evaluate", "diversity"))
     assert undistill("--version").stdout.strip() == "0.1.0"
 
 

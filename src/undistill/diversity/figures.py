@@ -73,7 +73,7 @@ def write_pairs(path: Path, pairs: Mapping[str, Sequence[Near]], samples: Mappin
         samples: by group, what the places of its pairs mean.
     """
     columns = max(map(len, pairs.values()))
-    figure = _figure(1.9 * columns, 1.55 * len(pairs))
+    figure = _figure(max(5, 1.9 * columns), 1.55 * len(pairs))
     grid = figure.subplots(len(pairs), columns, squeeze=False)
     for row, (name, near) in zip(grid, pairs.items(), strict=True):
         for axes in row:
@@ -82,7 +82,7 @@ def write_pairs(path: Path, pairs: Mapping[str, Sequence[Near]], samples: Mappin
             both = [_thumbnail(samples[name][number]) for number in (pair.one, pair.other)]
             axes.imshow(np.hstack(both), interpolation="lanczos")
             axes.set_title(f"{pair.distance:.3f}", y=-0.22, fontsize=9)
-        row[0].text(0, -8, name, fontsize=10)
+        row[0].text(0, 1.05, name, fontsize=10, transform=row[0].transAxes)
     _save(figure, path)
 
 

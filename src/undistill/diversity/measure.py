@@ -7,7 +7,6 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from undistill.dataset.samples import Sample, list_cells, list_files
 from undistill.dataset.shard import Pairs
@@ -35,7 +34,7 @@ from undistill.diversity.shares import (
 )
 from undistill.errors import UsageError
 from undistill.metrics.features import Extractor, Features, pictures
-from undistill.metrics.jackknife import Value, groups_of, interval
+from undistill.metrics.jackknife import Value, Vector, groups_of, interval
 from undistill.metrics.results import Row
 
 PAIRS = 8
@@ -173,16 +172,22 @@ def _compare_distances(results: Diversity, groups: Mapping[str, Group], ids: Seq
     """Mean distance between the faces of each group; differences to the first."""
     left_out = groups_of(ids)
     count = max(left_out.values()) + 1
-    first: NDArray[np.float64] | None = None
+    first: Vector | None = None
     first_n = 0
     for name, group in groups.items():
         n = len(group.faces)
         theta = mean_distance(group.faces, [left_out[sample.id] for sample in group.shown], count)
-        results.rows[name]["distance"] = interval(theta, n)
+        results.rows[name]["distance"] = _value(theta, n)
         if first is None:
             first, first_n = theta, n
         else:
-            results.differences[name]["distance"] = interval(theta - first, min(n, first_n))
+            results.differences[name]["distance"] = _value(theta - first, min(n, first_n))
+
+
+def _value(theta: Vector, n: int) -> Value:
+    if np.isfinite(theta[0]) and not np.isfinite(theta).all():  # two faces: none are left without one
+        return Value(float(theta[0]), n=n)
+    return interval(theta, n) if n > 1 else Value(None, n=n, why="fewer than two faces")
 
 
 def _draw(results: Diversity, groups: Mapping[str, Group], out: Path, seed: int) -> None:
