@@ -72,7 +72,8 @@ def test_what_two_sets_share_by_id_cancels_in_the_difference() -> None:
 def test_the_test_holds_its_level_and_sees_a_difference() -> None:
     random = np.random.default_rng(3)
     p = [0.5, 0.4, 0.1, 0.0]
-    found = [difference_test(*(random.multinomial(n, p).astype(float) for n in (60, 90)), 0) for _ in range(100)]
+    drawn = [[random.multinomial(n, p).astype(float) for n in (60, 90)] for _ in range(100)]
+    found = [difference_test(first, other, 0) for first, other in drawn]
     for name in ("p_shares", "p_entropy"):
         assert 0 < np.mean([test[name] < 0.1 for test in found if test]) < 0.2
     seen = difference_test(np.array([50, 50]), np.array([80, 20]), 0)

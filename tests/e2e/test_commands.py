@@ -52,13 +52,15 @@ def run(command: str, folder: Path) -> None:
 
 
 def commands(page: Path) -> list[str]:
-    """The page's commands, the long ones shortened: a few steps of training, a few images drawn or evaluated."""
+    """The page's commands, the long ones shortened: a few steps of training, a few images drawn or measured."""
     lines = [line for block in blocks(page, "sh") for line in block.splitlines()]
     lines = [re.sub(r"--max-steps (\d+)00$", r"--max-steps \1", line) for line in lines]
+    lines = [line.replace("--count 500 ", "--count 20 ") for line in lines]
     shorter = {
         "undistill train": "--max-steps 3",
         "undistill evaluate": "--limit 5",
         "undistill pairs create": "--limit 8",
+        "undistill diversity": "--split 0:0.5",
     }
     for verb, option in shorter.items():
         lines = [
