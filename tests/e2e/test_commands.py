@@ -61,6 +61,7 @@ def commands(page: Path) -> list[str]:
         "undistill evaluate": "--limit 5",
         "undistill pairs create": "--limit 8",
         "undistill diversity": "--split 0:0.5",
+        "undistill bench": "--rounds 1 --sizes 64",
     }
     for verb, option in shorter.items():
         lines = [

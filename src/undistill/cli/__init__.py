@@ -2,6 +2,7 @@
 
 import typer
 
+from undistill.cli.bench import bench
 from undistill.cli.demo import demo
 from undistill.cli.diversity import diversity
 from undistill.cli.enhance import enhance
@@ -26,6 +27,7 @@ app.command()(enhance)
 app.command()(train)
 app.command()(evaluate)
 app.command()(diversity)
+app.command()(bench)
 
 
 @app.callback(invoke_without_command=True)

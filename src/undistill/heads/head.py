@@ -147,11 +147,12 @@ class Head(
             receptive_field=2 * self.reach() + 1,
             whole_image=any(isinstance(module, GlobalPool) for module in self.modules()),
             bf16=self._bf16_psnr() >= 40,
-            gflop_512=self._gflop(512),
+            gflop_512=self.gflop(512),
         )
 
-    def _gflop(self, size: int) -> float:
-        side = self.round_up(size)
+    def gflop(self, size: int) -> float:
+        """Cost of one `size` x `size` image in GFLOP (a multiply-add counts as two), without what is padded."""
+        side = self.round_up(max(self.smallest, size))
         with torch.device("meta"):
             twin = type(self)(**self.config)
             counter = FlopCounterMode(display=False)

@@ -45,10 +45,8 @@ class Results:
 
     def to_json(self) -> dict[str, Any]:
         """What results.json holds."""
-        versions = {name: version(name) for name in ("undistill", "torch", "torchmetrics", "numpy")}
-        versions["python"] = platform.python_version()
-        measured = {"rows": _plain(self.rows)} | ({"cost": _plain(self.cost)} if self.cost else {})
-        return {**measured, "settings": self.settings, "versions": versions}
+        measured = {"rows": plain(self.rows)} | ({"cost": plain(self.cost)} if self.cost else {})
+        return {**measured, "settings": self.settings, "versions": versions()}
 
     def write(self, path: Path) -> None:
         """Write results.json, whole or not at all."""
@@ -74,7 +72,14 @@ class Results:
 ITSELF = "is the row itself"
 
 
-def _plain(rows: dict[str, Row]) -> dict[str, dict[str, Any]]:
+def versions() -> dict[str, str]:
+    """Of what the figures depend on."""
+    of = {name: version(name) for name in ("undistill", "torch", "torchmetrics", "numpy")}
+    return {**of, "python": platform.python_version()}
+
+
+def plain(rows: dict[str, Row]) -> dict[str, dict[str, Any]]:
+    """Rows as JSON holds them."""
     return {name: {metric: value.to_json() for metric, value in row.items()} for name, row in rows.items()}
 
 

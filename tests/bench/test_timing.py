@@ -1,8 +1,10 @@
 import time
+from collections.abc import Callable
 
 import pytest
 
-from undistill.bench import cost, measure_steps, median
+from undistill.bench.timing import ENOUGH, cost, measure_steps, median, warm_up
+from undistill.errors import Failure
 
 
 def test_steps_take_turns_and_the_first_round_does_not_count() -> None:
@@ -12,6 +14,28 @@ def test_steps_take_turns_and_the_first_round_does_not_count() -> None:
     assert {name: len(values) for name, values in seconds.items()} == {"a": 2, "b": 2}
     slow = measure_steps({"nap": lambda turn: time.sleep(0.5 if turn == 0 else 0.01)}, 3)["nap"]
     assert 0.01 <= max(slow) < 0.4
+
+
+def test_slow_rounds_end_with_the_budget_but_not_before_there_are_enough() -> None:
+    def taken(nap: float, budget: float) -> int:
+        return len(measure_steps({"nap": lambda turn: time.sleep(nap)}, 40, budget)["nap"])
+
+    assert taken(0.0, 60) == 40
+    assert taken(0.004, 0.02) == ENOUGH  # over it after five, but with six there is an interval
+    assert taken(0.05, 0.01) == 1  # over three times of it
+
+
+def test_what_cannot_run_says_why_and_is_not_timed() -> None:
+    def fails(error: Exception) -> Callable[[int], object]:
+        def step(turn: int) -> object:
+            raise error
+
+        return step
+
+    steps = {"a": fails(RuntimeError("no memory\nat all")), "b": fails(Failure("no weights")), "c": lambda turn: None}
+    assert warm_up(steps) == {"a": "no memory", "b": "no weights"}
+    with pytest.raises(ZeroDivisionError):
+        warm_up({"a": fails(ZeroDivisionError())})
 
 
 def test_cost_is_of_an_image_and_saved_of_the_last_way_round_by_round() -> None:

@@ -1,37 +1,62 @@
-"""What an image costs: the ways that lead to one, timed against each other in the same run."""
+"""Steps that take turns, and what their seconds say."""
 
-import os
-import platform
 import time
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from math import inf
+from typing import TypeVar
 
-import torch
 from scipy.stats import binom
 
+from undistill.errors import Failure, first_line
 from undistill.metrics.jackknife import Value
 from undistill.metrics.results import ITSELF, Row
-from undistill.progress import progressed
+from undistill.progress import progress
 
-Steps = Mapping[str, Callable[[int], object]]
+Name = TypeVar("Name", bound=Hashable)
+Step = Callable[[int], object]
+
+ENOUGH = 6
+"""Rounds from which on a median has an interval."""
 
 
-def measure_steps(steps: Steps, rounds: int) -> dict[str, list[float]]:
+def warm_up(steps: Mapping[Name, Step]) -> dict[Name, str]:
+    """Take each step once, and say why it can't be taken, by name, where it can't."""
+    reasons = {}
+    for name, step in steps.items():
+        try:
+            step(0)
+        except (RuntimeError, MemoryError, Failure) as error:  # torch's are RuntimeErrors
+            reasons[name] = first_line(error)
+    return reasons
+
+
+def measure_steps(
+    steps: Mapping[Name, Step], rounds: int, budget: float = inf, warm: bool = False, what: str = "timing"
+) -> dict[Name, list[float]]:
     """The seconds that each step took in each round, after one round to warm up.
 
     The steps take turns, so that whatever else the machine does meets all of them.
 
     Args:
         steps: each takes the number of the round, and is done when it returns: a GPU may not still be at it.
+        rounds: at most; none begins after `budget` seconds if there are ENOUGH, nor after three times as many.
+        warm: `warm_up` came before.
+        what: is timed, in words, for the progress bar.
     """
-    seconds: dict[str, list[float]] = {name: [] for name in steps}
-    for turn in progressed("timing", range(rounds + 1)):
-        for name, step in steps.items():
-            start = time.perf_counter()
-            step(turn)
-            if turn:
+    seconds: dict[Name, list[float]] = {name: [] for name in steps}
+    with progress(what, rounds) as bar:
+        if not warm:
+            for step in steps.values():
+                step(0)
+        begin = time.perf_counter()
+        for turn in range(1, rounds + 1):
+            for name, step in steps.items():
+                start = time.perf_counter()
+                step(turn)
                 seconds[name].append(time.perf_counter() - start)
+            bar.advance()
+            if time.perf_counter() - begin > (budget if turn >= ENOUGH else 3 * budget):
+                break
     return seconds
 
 
@@ -63,23 +88,3 @@ def median(values: Sequence[float]) -> Value:
     # The k-th from each end: as often as k - 1 or fewer of n coins fall on one side, the median lies outside.
     k = int(binom.ppf(0.025, n, 0.5))
     return Value(middle, ordered[k - 1], ordered[n - k], n) if k else Value(middle, n=n)
-
-
-def machine(device: torch.device) -> dict[str, Any]:
-    """What it runs on, in words."""
-    return {
-        "platform": f"{platform.system()} {platform.machine()}",
-        "processor": torch.cuda.get_device_name(device) if device.type == "cuda" else _processor(),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "device": str(device),
-    }
-
-
-def _processor() -> str:
-    listed = Path("/proc/cpuinfo")  # of Linux, where platform knows no more than the architecture
-    if listed.exists():
-        for line in listed.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()

@@ -1,0 +1,52 @@
+"""undistill bench"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from undistill.errors import UsageError
+
+
+def bench(
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder for bench.json and bench.png.")],
+    pair: Annotated[str, typer.Option(help="A shipped pair (tiny, flux1), or a pair spec (YAML).")] = "tiny",
+    sizes: Annotated[str, typer.Option(help="Of the images, px, with commas between.")] = "64,128,256,512",
+    heads: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="all|NAME",
+            help="A shipped head, a folder, or a Hugging Face id; may be repeated. all: the shipped ones, and the "
+            "published CycleGAN generator.  [default: all]",
+        ),
+    ] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="Turns at each size, at most; slow sizes get fewer.")] = 20,
+    compiled: Annotated[
+        bool | None,
+        typer.Option("--compile/--no-compile", help="Time torch.compile too.  [default: on a GPU]"),
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(help="cpu, cuda, cuda:1, mps.  [default: a GPU if there is one]")
+    ] = None,
+) -> None:
+    """Time what an image costs: student, student and head, teacher; and heads by themselves, in every variant.
+
+    All take turns, so that noise hits them alike. Prints tables in Markdown.
+    """
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"{out} is a file; -o takes a folder")
+    try:
+        wanted = [int(size) for size in sizes.split(",")]
+    except ValueError as error:
+        raise UsageError(f"--sizes {sizes!r}: write whole numbers with commas between, e.g. 64,128") from error
+
+    from undistill.bench.run import bench as run
+    from undistill.bench.run import write
+    from undistill.report.bench import plotting, to_markdown, write_plot
+
+    plotting()  # what is missing shows before the minutes of timing
+    results = run(pair, wanted, heads or ["all"], rounds, device, compiled)
+    write(results, out / "bench.json")
+    write_plot(results, out / "bench.png")
+    typer.echo(to_markdown(results))
+    typer.echo(f"-> {out / 'bench.json'}, {out / 'bench.png'}", err=True)

@@ -1,0 +1,113 @@
+import time
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from undistill.bench import alone
+from undistill.bench.alone import MINUTES, head_row, measure_alone
+from undistill.bench.limits import LIMITS
+from undistill.bench.variants import PUBLISHED, VARIANTS, Variant, load, prepare
+from undistill.errors import Failure
+from undistill.heads import Head, ResnetGenerator, UNet
+
+CPU = torch.device("cpu")
+FP32 = VARIANTS[0]
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> Head:
+    """A head, with a reference as small."""
+    monkeypatch.setattr(alone, "load", lambda name: ResnetGenerator(width=4, blocks=1).eval())
+    return UNet(width=4, depth=2).eval()
+
+
+def test_rates_follow_from_seconds_and_ratios_from_the_same_round() -> None:
+    row = head_row([0.5, 1.0, 0.5], 4.0, {"convolution": [16.0, 8.0, 16.0], "matmul": None}, [1.0, 2.0, 1.0])
+    got = {name: value.value for name, value in row.items()}
+    assert got == {
+        "seconds": 0.5,
+        "seconds_mean": pytest.approx(2 / 3),
+        "images_per_s": 2.0,
+        "gflop": 4.0,
+        "gflop_per_s": 8.0,
+        "of_convolution": 0.5,
+        "of_matmul": None,
+        "times": 2.0,
+    }
+    assert row["of_matmul"].why == "no matmul in this precision"
+    assert head_row([1.0], 1.0, {}, None)["times"].why == "the published generator can't run"
+
+
+def test_the_reference_is_the_published_generator() -> None:
+    published = load(PUBLISHED)
+    assert sum(parameter.numel() for parameter in published.parameters()) == 11_378_179
+    assert published.gflop(512) == pytest.approx(396, abs=1)
+    assert published.gflop(64) == pytest.approx(396 / 64, rel=0.01)
+
+
+@pytest.mark.parametrize("name", LIMITS)
+def test_the_work_of_a_limit_is_what_torch_counts(name: str) -> None:
+    run, gflop = LIMITS[name](CPU, torch.float32)
+    with FlopCounterMode(display=False) as counter:
+        run()
+    assert counter.get_total_flops() / 1e9 == pytest.approx(gflop)
+
+
+def test_every_variant_has_figures_or_a_reason(small: Head) -> None:
+    rows, limits = measure_alone({"mine": small}, 70, 2, 60.0, CPU, compiles=False)
+    mine = rows["mine"]
+    assert list(mine) == ["fp32", "channels-last", "bf16", "compiled", "CUDA graphs"]
+    for variant in ("fp32", "channels-last", "bf16"):
+        for metric, value in mine[variant].items():
+            assert (value.value or 0) > 0, metric
+            assert value.n == (1 if metric == "gflop" else 2)
+    assert mine["compiled"]["seconds"].why == MINUTES
+    assert mine["CUDA graphs"]["seconds"].why == "needs a CUDA GPU"
+    assert list(rows[PUBLISHED]) == ["fp32"]
+    assert rows[PUBLISHED]["fp32"]["times"].value == 1
+    assert all((limits[precision][name].value or 0) > 0 for precision in ("float32", "bfloat16") for name in LIMITS)
+
+
+def test_what_torch_cannot_do_is_a_reason(small: Head, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(device: torch.device, dtype: torch.dtype) -> tuple[Callable[[], object], float]:
+        def run() -> object:
+            raise RuntimeError(f"no {dtype} here")
+
+        return (run if dtype == torch.bfloat16 else lambda: time.sleep(0.001)), 1.0
+
+    monkeypatch.setitem(LIMITS, "matmul", broken)
+    rows, limits = measure_alone({"mine": small}, 64, 1, 60.0, CPU, compiles=False)
+    assert limits["bfloat16"]["matmul"].why == "no torch.bfloat16 here"
+    assert rows["mine"]["bf16"]["of_matmul"].value is None
+    assert rows["mine"]["fp32"]["of_matmul"].value is not None
+
+
+def test_variants_draw_the_same_picture(small: Head) -> None:
+    pictures = {variant.name: prepare(small, variant, 64, CPU)() for variant in VARIANTS[:3]}
+    plain = pictures["fp32"]
+    assert isinstance(plain, torch.Tensor)
+    assert plain.shape == (1, 3, 64, 64)
+    for name, bound in (("channels-last", 1e-4), ("bf16", 0.1)):
+        other = pictures[name]
+        assert isinstance(other, torch.Tensor)
+        assert (other - plain).abs().max() < bound
+    padded = prepare(small, FP32, 17, CPU)()
+    assert isinstance(padded, torch.Tensor)
+    assert padded.shape[-1] == 64  # the least the head takes
+
+
+def test_bf16_is_left_out_where_it_changes_the_picture(small: Head, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Head, "_bf16_psnr", lambda self: 20.0)
+    with pytest.raises(Failure, match="bfloat16 changes"):
+        prepare(small, Variant("bf16", bf16=True), 64, CPU)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+def test_on_a_gpu_all_variants_run(small: Head) -> None:
+    rows, _ = measure_alone({"mine": small}, 64, 2, 60.0, torch.device("cuda"), compiles=True)
+    for variant, row in rows["mine"].items():
+        assert row["seconds"].value is not None, (variant, row["seconds"].why)
+        assert variant == "CUDA graphs" or (row["peak_mb"].value or 0) > 0

@@ -1,0 +1,76 @@
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from PIL import Image
+
+from tests.cli.conftest import Run
+from tests.conftest import strong
+from undistill.bench import alone, run
+from undistill.heads import ResnetGenerator, UNet
+from undistill.metrics.jackknife import Value
+
+
+@pytest.fixture
+def pair(miniature: Path, tmp_path: Path) -> Path:
+    path = tmp_path / "pair.yaml"
+    path.write_text(yaml.safe_dump({**yaml.safe_load(miniature.read_text()), "size": 64}))
+    strong(UNet(width=4, depth=2)).save_pretrained(tmp_path / "a-head")
+    return path
+
+
+def test_times_a_pair_and_heads_and_writes_what_it_found(
+    pair: Path, tmp_path: Path, undistill: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(alone, "load", lambda name: ResnetGenerator(width=4, blocks=1).eval())
+    peak = Value(7.0, n=1)
+    monkeypatch.setattr(run, "cpu_peaks", lambda name, sizes: dict.fromkeys(((s, "fp32") for s in sizes), peak))
+    out = tmp_path / "out"
+    head = tmp_path / "a-head"
+    code, said, _ = undistill(
+        *("bench", "--pair", pair, "--sizes", "64,32", "--heads", head, "--rounds", 1, "--device", "cpu", "-o", out)
+    )
+    assert not code
+    found = json.loads((out / "bench.json").read_text())
+    assert list(found["cost"]) == list(found["heads"]) == list(found["limits"]) == ["32", "64"]
+    assert list(found["cost"]["64"]) == ["student", "a-head", "teacher"]
+    assert found["heads"]["64"]["a-head"]["fp32"]["peak_mb"]["value"] == 7.0
+    assert found["settings"]["sizes"] == [32, 64]
+    assert found["settings"]["machine"]["device"] == "cpu"
+    assert "torch" in found["versions"]
+    assert Image.open(out / "bench.png").size[0] > 500
+    assert "| 64 | student, then `a-head` |" in said
+    assert "- no CUDA graphs: needs a CUDA GPU" in said
+    assert sorted(path.name for path in out.iterdir()) == ["bench.json", "bench.png"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--sizes", "64,big"], "--sizes '64,big': write whole numbers"),
+        (["--sizes", ""], "write whole numbers"),
+        (["--sizes", "65"], "size 65: take multiples of 16"),
+        (["--sizes", "0"], "size 0: take multiples of 16"),
+        (["--sizes", "16000"], "to 8192 px"),
+        (["--heads", "nobody"], "no head 'nobody'"),
+        (["--heads", "tiny-best", "--heads", "all", "--pair", "nothing"], "no pair 'nothing'"),
+        (["--device", "cuda:99"], "can't be used here"),
+    ],
+)
+def test_bad_input_is_one_line(arguments: list[str], says: str, tmp_path: Path, undistill: Run) -> None:
+    code, _, error = undistill("bench", "-o", tmp_path / "out", *arguments)
+    assert code == 2
+    assert says in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_heads_of_one_name_and_a_file_for_a_folder_are_refused(tmp_path: Path, undistill: Run) -> None:
+    strong(UNet(width=4, depth=2)).save_pretrained(tmp_path / "tiny-best")
+    code, _, error = undistill("bench", "-o", tmp_path / "out", "--heads", "all", "--heads", tmp_path / "tiny-best")
+    assert code == 2
+    assert "has the name of another row, tiny-best" in error
+    (tmp_path / "file").write_text("mine")
+    assert undistill("bench", "-o", tmp_path / "file")[0] == 2
+    assert (tmp_path / "file").read_text() == "mine"
