@@ -37,7 +37,7 @@ def test_import_and_help_do_without_torch_and_quickly() -> None:
 
 def test_help_names_the_verbs() -> None:
     said = undistill("--help").stdout
-    verbs = "demo prompts generate pairs enhance train evaluate diversity bench"
+    verbs = "demo prompts generate pairs enhance train evaluate diversity bench judge"
     assert all(f" {verb} " in said for verb in verbs.split())
     assert undistill("--version").stdout.strip() == "0.1.0"
 

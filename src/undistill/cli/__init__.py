@@ -8,6 +8,7 @@ from undistill.cli.diversity import diversity
 from undistill.cli.enhance import enhance
 from undistill.cli.evaluate import evaluate
 from undistill.cli.generate import generate
+from undistill.cli.judge import judge
 from undistill.cli.pairs import pairs
 from undistill.cli.prompts import prompts
 from undistill.cli.train import train
@@ -28,6 +29,7 @@ app.command()(train)
 app.command()(evaluate)
 app.command()(diversity)
 app.command()(bench)
+app.command()(judge)
 
 
 @app.callback(invoke_without_command=True)

@@ -16,8 +16,13 @@ _TEMPLATES = Environment(
 )
 
 
+def render(template: str, **parts: Any) -> str:
+    """A template of templates/ with its parts, as HTML."""
+    return _TEMPLATES.get_template(template).render(**parts)
+
+
 def write_html(template: str, path: Path, **parts: Any) -> None:
-    """Write a template of templates/ with its parts; the page is there whole or not at all."""
-    html = _TEMPLATES.get_template(template).render(**parts)
+    """Write a template with its parts; the page is there whole or not at all."""
+    html = render(template, **parts)
     with replacing(path) as beside:
         beside.write_text(html, encoding="utf-8")

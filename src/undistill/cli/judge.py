@@ -1,0 +1,75 @@
+"""undistill judge"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from undistill.errors import UsageError
+
+
+def judge(
+    sides: Annotated[
+        list[str] | None, typer.Argument(metavar="NAME=DIR NAME=DIR", help="Two folders of images, and their names.")
+    ] = None,
+    out: Annotated[Path, typer.Option("-o", "--out", help="The file of answers (JSONL).")] = Path("answers.jsonl"),
+    summary: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="Print what a file of answers comes to; may be repeated, a judge a file."),
+    ] = None,
+    export: Annotated[
+        Path | None, typer.Option(metavar="FILE.html", help="Write the page as one file for others, and end.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Ask about so many pairs, drawn at random.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the order and the sides.")] = 0,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Of the page, on this machine alone; 0: any.")] = 8765,
+) -> None:
+    """Let people judge: which of two pictures looks more like a photograph?
+
+    Files of one name are a pair. The page shows them blind, in random order. Run it again to go on; when all are
+    judged it prints who won.
+    """
+    from undistill.judge.answers import AnswerFile, read_answers, summarise, to_text
+    from undistill.judge.study import make_study
+
+    if summary:
+        if sides or export:
+            raise UsageError("--summary takes no folders and exports nothing: leave them out")
+        typer.echo(to_text(summarise([read_answers(path) for path in summary])))
+        return
+    for path in (out, export):
+        if path is not None and path.is_dir():
+            raise UsageError(f"{path} is a folder: name a file")
+    study = make_study(_folders(sides or []), seed, limit)
+    for name, count in study.alone.items():
+        typer.echo(f"{name}: {count} without a partner left out", err=True)
+
+    from undistill.report.judge import live_page, write_export
+
+    if export is not None:
+        write_export(study, export)
+        typer.echo(f"{len(study.questions)} pairs -> {export}")
+        return
+    answers = AnswerFile(out, study)
+    if not answers.finished:
+        from undistill.judge.server import HOST, make_server
+
+        with make_server(answers, lambda: live_page(answers), port) as server:
+            typer.echo(f"http://{HOST}:{server.server_port}/ (Ctrl-C ends; every answer is in {out})")
+            try:
+                server.serve_forever()
+            except KeyboardInterrupt:
+                typer.echo()
+    typer.echo(to_text(summarise([read_answers(out)])))
+
+
+def _folders(sides: list[str]) -> dict[str, Path]:
+    folders = {}
+    for text in sides:
+        name, equals, folder = text.partition("=")
+        if not (name and equals and folder):
+            raise UsageError(f"{text!r}: write NAME=DIR")
+        folders[name] = Path(folder)
+    if len(sides) != 2 or len(folders) != 2 or len({path.resolve() for path in folders.values()}) != 2:
+        raise UsageError("give two folders with different names: NAME=DIR NAME=DIR")
+    return folders

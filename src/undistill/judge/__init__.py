@@ -1,0 +1,1 @@
+"""Human judges: which of two pictures looks more like a photograph?"""

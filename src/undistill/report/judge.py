@@ -1,0 +1,43 @@
+"""The page of `undistill judge`: live, with a server behind it, or exported, one file that keeps the answers itself."""
+
+import json
+from base64 import b64encode
+from itertools import cycle
+from pathlib import Path
+from typing import Any
+
+from undistill.judge.answers import AnswerFile, header
+from undistill.judge.study import QUESTION, SIDES, Study
+from undistill.progress import progressed
+from undistill.report.page import render, write_html
+
+
+def live_page(answers: AnswerFile) -> str:
+    """HTML that asks the server for pictures by number, and knows neither names nor files."""
+    return render("judge.html", **_parts(answers.study, choices=answers.choices))
+
+
+def write_export(study: Study, path: Path) -> None:
+    """The same page as one file, with all its pictures; its answers are kept by the browser, and downloaded.
+
+    What the downloaded file says about names and sides stands in the page too, veiled: a look at the source doesn't
+    tell, but whoever means to find out can.
+
+    Raises:
+        ImageError: a picture can't be read.
+    """
+    pictures = [
+        [f"data:image/png;base64,{b64encode(question.picture(side)).decode()}" for side in SIDES]
+        for question in progressed("pictures", study.questions)
+    ]
+    write_html("judge.html", path, **_parts(study, choices={}, pictures=pictures, key=_veiled(study)))
+
+
+def _parts(study: Study, **more: Any) -> dict[str, Any]:
+    return {"question": QUESTION, "study": {"id": study.id, "pairs": len(study.questions), **more}}
+
+
+def _veiled(study: Study) -> str:
+    key = {"header": header(study), "pairs": [[question.pair, question.left_name] for question in study.questions]}
+    text = json.dumps(key, ensure_ascii=False).encode()
+    return b64encode(bytes(a ^ b for a, b in zip(text, cycle(study.id.encode()), strict=False))).decode()
