@@ -114,8 +114,8 @@ def test_sides_share_what_comes_from_the_same_place(miniature: Path) -> None:
     assert one._student.transformer is one._teacher.transformer
 
 
-@pytest.mark.parametrize(("length", "asked"), [(16, 1), (24, 2)])
-def test_prompts_are_encoded_once_where_both_sides_read_them_alike(miniature: Path, length: int, asked: int) -> None:
+@pytest.mark.parametrize(("length", "times"), [(16, 1), (24, 2)])
+def test_prompts_are_encoded_once_where_both_sides_read_them_alike(miniature: Path, length: int, times: int) -> None:
     generator = Generator(changed(miniature, teacher={"max_sequence_length": length}), "cpu")
     calls: list[str] = []
     for name in ("text_encoder", "text_encoder_2"):
@@ -124,9 +124,9 @@ def test_prompts_are_encoded_once_where_both_sides_read_them_alike(miniature: Pa
         linear.register_forward_hook(lambda *_, name=name: calls.append(name))
     student = generator.student(PROMPTS, [1, 2])
     generator.teacher(PROMPTS, [1, 2], student)
-    assert (calls.count("text_encoder"), calls.count("text_encoder_2")) == (1, asked)
+    assert (calls.count("text_encoder"), calls.count("text_encoder_2")) == (times, times)
     generator.student(PROMPTS[:1], [1])
-    assert calls.count("text_encoder") == 2  # another batch
+    assert calls.count("text_encoder") == times + 1  # another batch
 
 
 def test_the_teachers_weights_are_needed_by_the_teacher_alone(miniature: Path) -> None:
@@ -180,8 +180,6 @@ def test_refuses_a_lora_in_one_line(generator: Generator, tmp_path: Path) -> Non
         assert words in str(error.value)
         assert "\n" not in str(error.value)
 
-    save_file({"text_encoder.layers.0.mlp.fc1.lora_A.weight": torch.ones(2, 16)}, file)
-    refuses(file, "changes text encoders")
     file.write_bytes(b"no tensors")
     refuses(file, "lora.safetensors can't be loaded: ")
     refuses(tmp_path, "has no pytorch_lora_weights.safetensors")
