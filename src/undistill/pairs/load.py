@@ -1,6 +1,7 @@
 """Loads diffusers pipelines whose parts come from different places, and says in one line why where it can't."""
 
 import json
+import logging
 import re
 import warnings
 from collections.abc import Iterator, Mapping
@@ -240,8 +241,10 @@ def quiet() -> Iterator[None]:
     downloads = not hub.are_progress_bars_disabled()
     levels = [(library, library.get_verbosity()) for library in (diffusers, transformers)]
     bars = [library for library in (diffusers, transformers) if library.is_progress_bar_enabled()]
+    disabled = logging.root.manager.disable
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        logging.disable(logging.WARNING)  # torchao and bitsandbytes, of what they miss on a CPU
         try:
             for library in (diffusers, transformers):
                 library.set_verbosity_error()
@@ -250,6 +253,7 @@ def quiet() -> Iterator[None]:
                 hub.enable_progress_bars()
             yield
         finally:
+            logging.disable(disabled)
             for library, level in levels:
                 library.set_verbosity(level)
             for library in bars:

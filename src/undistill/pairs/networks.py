@@ -126,18 +126,23 @@ def work(spec: PairSpec, all_networks: list[Network], batch: int) -> Work:
                 activations.append(peak)
             # The teacher's prompts are the student's, encoded already.
             elif network.part.startswith("text_encoder") and name == "student":
-                tokens = torch.zeros(1, length if "T5" in network.kind else 77, dtype=torch.long, device="meta")
+                tokens = torch.zeros(
+                    1,
+                    length if "T5" in network.kind else network.model.config.max_position_embeddings,
+                    dtype=torch.long,
+                    device="meta",
+                )
                 flop[name] += _count(network.model, partial(network.model, tokens))[0]
     return Work(flop["student"], flop["teacher"], steps["student"], steps["teacher"], max(activations))
 
 
-def largest_block(network: nn.Module) -> int:
-    """Bytes a parameter times two: the block that runs, and the next; and what belongs to no block."""
+def at_once(network: nn.Module) -> int:
+    """Parameters that are on the GPU at once: the block that runs, the next, and what belongs to no block."""
     blocks = [
         [_parameters(block) for block in child] for child in network.children() if isinstance(child, nn.ModuleList)
     ]
     rest = _parameters(network) - sum(map(sum, blocks))
-    return rest + 2 * max(max(sizes) for sizes in blocks)
+    return rest + 2 * max((size for sizes in blocks for size in sizes), default=0)
 
 
 def _parameters(network: nn.Module) -> int:
@@ -175,11 +180,11 @@ def _stored(place: Place) -> float:
 
 
 def _on_meta(library: str, kind: str, settings: dict[str, Any], dtype: torch.dtype) -> nn.Module:
-    import diffusers
-    import transformers
-
     try:
         with quiet(), torch.device("meta"):
+            import diffusers
+            import transformers
+
             if library == "diffusers":
                 network = getattr(diffusers, kind).from_config(settings)
             else:
