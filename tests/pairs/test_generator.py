@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from undistill.errors import Failure, UsageError
 from undistill.images import Pixels, to_tensor
 from undistill.pairs.generator import Generator
-from undistill.pairs.load import add_lora
+from undistill.pairs.load import add_lora, lora_encoders
 from undistill.pairs.spec import PairSpec, make_spec, read_spec
 
 PROMPTS = ["a portrait of ada okafor", "a portrait of ben"]
@@ -184,3 +184,51 @@ def test_refuses_a_lora_in_one_line(generator: Generator, tmp_path: Path) -> Non
     refuses(file, "lora.safetensors can't be loaded: ")
     refuses(tmp_path, "has no pytorch_lora_weights.safetensors")
     refuses("gone", "no weights 'gone'")
+
+
+def kohya(layer: str, rank: int, inputs: int, outputs: int) -> dict[str, torch.Tensor]:
+    torch.manual_seed(0)
+    return {
+        f"{layer}.lora_down.weight": torch.randn(rank, inputs),
+        f"{layer}.lora_up.weight": torch.randn(outputs, rank),
+        f"{layer}.alpha": torch.tensor(float(rank)),
+    }
+
+
+def test_a_lora_of_kohyas_layout_changes_the_students_clip_alone(miniature: Path, tmp_path: Path) -> None:
+    """That of `flux1-realism`: fused layers of the transformer, and CLIP."""
+    file = tmp_path / "schnell-realism_v2.3.safetensors"
+    transformer = kohya("lora_unet_double_blocks_0_img_attn_qkv", 2, 32, 96)
+    clip = kohya("lora_te1_text_model_encoder_layers_0_mlp_fc1", 2, 16, 32)
+    save_file({**transformer, **clip}, file)
+    assert lora_encoders(str(file)) == {"text_encoder"}
+    plain = Generator(miniature, "cpu")
+    tuned = Generator(changed(miniature, student={"lora": str(file)}), "cpu")
+    student = plain.student(PROMPTS, [1, 2])
+    assert difference(tuned.student(PROMPTS, [1, 2]), student) > 1
+    assert np.array_equal(tuned.teacher(PROMPTS, [1, 2], student), plain.teacher(PROMPTS, [1, 2], student))
+    first, second = tuned._student, tuned._teacher
+    assert first.text_encoder is not second.text_encoder
+    assert first.text_encoder_2 is second.text_encoder_2
+    words = torch.tensor([[0, 5, 6, 1]])
+    with torch.no_grad():
+        of = [p.text_encoder(words).pooler_output for p in (first, second, plain._student)]
+    assert torch.equal(of[1], of[2])
+    assert not torch.allclose(of[0], of[2], atol=1e-4)
+
+
+def test_which_text_encoders_a_lora_changes(tmp_path: Path) -> None:
+    file = tmp_path / "lora.safetensors"
+    for key, encoders in {
+        "transformer.proj_out.lora_A.weight": set(),
+        "lora_unet_double_blocks_0_img_attn_qkv.lora_up.weight": set(),
+        "text_encoder.encoder.layers.0.mlp.fc1.lora_A.weight": {"text_encoder"},
+        "text_encoder_2.encoder.layers.0.mlp.fc1.lora_A.weight": {"text_encoder_2"},
+        "lora_te_text_model_encoder_layers_0_mlp_fc1.alpha": {"text_encoder"},
+        "lora_te2_text_model_encoder_layers_0_mlp_fc1.alpha": {"text_encoder_2"},
+    }.items():
+        save_file({key: torch.ones(1)}, file)
+        assert lora_encoders(str(file)) == encoders
+    file.write_bytes(b"no tensors")
+    with pytest.raises(Failure, match=r"lora\.safetensors can't be loaded: "):
+        lora_encoders(str(file))

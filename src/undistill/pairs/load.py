@@ -151,7 +151,7 @@ def _options(dtype: torch.dtype) -> dict[str, Any]:
 
 def is_t5(entry: Any) -> bool:
     """Whether this entry of a `model_index.json` is quantised beside the denoiser."""
-    return list(entry) == ["transformers", "T5EncoderModel"]
+    return bool(entry == ["transformers", "T5EncoderModel"])
 
 
 def _bits(weights: Weights, library: str) -> Any:

@@ -126,12 +126,8 @@ def work(spec: PairSpec, all_networks: list[Network], batch: int) -> Work:
                 activations.append(peak)
             # The teacher's prompts are the student's, encoded already.
             elif network.part.startswith("text_encoder") and name == "student":
-                tokens = torch.zeros(
-                    1,
-                    length if "T5" in network.kind else network.model.config.max_position_embeddings,
-                    dtype=torch.long,
-                    device="meta",
-                )
+                long = length if "T5" in network.kind else network.model.config.max_position_embeddings
+                tokens = torch.zeros(1, long, dtype=torch.long, device="meta")
                 flop[name] += _count(network.model, partial(network.model, tokens))[0]
     return Work(flop["student"], flop["teacher"], steps["student"], steps["teacher"], max(activations))
 

@@ -172,8 +172,8 @@ def lines(made: Plan) -> list[str]:
     """The plan in words and tables."""
     spec, todo = made.spec, made.work
     said = [
-        f"{spec.name}: {spec.student.model}, {todo.student_steps} steps; {spec.teacher.model}, {todo.teacher_steps} of "
-        f"{spec.teacher.steps} steps; {spec.size} px, batches of {made.batch}",
+        f"{spec.name}, {spec.size} px, batches of {made.batch}; steps: {todo.student_steps} of the student, "
+        f"{todo.teacher_steps} of the teacher's {spec.teacher.steps}",
         "",
         *_table(
             ("network", "of", "from", "parameters", "held as", "in memory", "download"),
@@ -181,7 +181,7 @@ def lines(made: Plan) -> list[str]:
                 (
                     part.part,
                     part.side,
-                    part.place,
+                    _where(part),
                     _count(part.parameters),
                     _bits(part),
                     _gb(part.held),
@@ -219,6 +219,10 @@ def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
     filled = [[cell.ljust(width) for cell, width in zip(row, widths, strict=True)] for row in (head, *rows)]
     return ["  ".join(row).rstrip() for row in filled] + [""]
+
+
+def _where(part: Network) -> str:
+    return Path(part.place).name if Path(part.place).is_dir() else part.place
 
 
 def _count(number: int) -> str:
