@@ -47,9 +47,8 @@ def test_the_other_families_too(name: str, denoiser: str, billions: float) -> No
 
 
 def test_fewer_bits() -> None:
-    plain, nf4, gguf = (
-        sum(part.held for part in networks(read_spec(f"flux1{kind}"))) for kind in ("", "-nf4", "-gguf")
-    )
+    names = ("flux1", "flux1-nf4", "flux1-gguf")
+    plain, nf4, gguf = (sum(part.held for part in networks(read_spec(name))) for name in names)
     assert nf4 == pytest.approx(4.5 / 16 * plain, rel=0.04)
     parts = {(part.part, part.side): part for part in networks(read_spec("flux1-gguf"))}
     # city96's flux1-dev-Q8_0.gguf is listed with 12.7 GB.
@@ -105,9 +104,8 @@ def test_configurations_of_folders_and_of_shipped_repositories(miniature: Path) 
     assert config(Place("black-forest-labs/FLUX.1-dev"), "transformer/config.json")["guidance_embeds"]
     with pytest.raises(Failure, match=r"has no unet/config\.json"):
         config(Place(str(miniature.parent / "dev")), "unet/config.json")
-    used = {
-        of for name in shipped() for side in ("student", "teacher") for of in [getattr(read_spec(name), side).model]
-    }
+    specs = [read_spec(name) for name in shipped()]
+    used = {side.model for spec in specs for side in (spec.student, spec.teacher)}
     assert {path.stem for path in CONFIGS.glob("*.json")} == {name.replace("/", "--") for name in used if "/" in name}
 
 

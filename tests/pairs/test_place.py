@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -52,39 +53,47 @@ def test_images_are_the_same_wherever_networks_lie(
             assert np.abs(images.astype(int) - before).max() <= 1  # sums of other sizes: slicing
 
 
-def moves(generator: Generator, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
-    """What comes to the device and what leaves it from now on, in order: here all of it is the CPU."""
-    seen: list[tuple[str, str]] = []
-    names = generator._networks._names
+def watch(generator: Generator, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What comes to the device and what leaves it from now on, in order."""
+    seen: list[str] = []
+
+    def told(what: str, act: Callable[..., Any]) -> Callable[..., Any]:
+        def tell(*arguments: Any, **options: Any) -> Any:
+            seen.append(what)
+            return act(*arguments, **options)
+
+        return tell
+
     for network, hook in generator._networks._hooks.items():
-        name = names[network]
-        if name == "transformer":
-            name += " of dev" if network.config.guidance_embeds else " of schnell"
-        run, leave = hook.hook.pre_forward, hook.offload
-        monkeypatch.setattr(
-            hook.hook, "pre_forward", lambda *a, name=name, run=run, **k: (seen.append((name, "runs")), run(*a, **k))[1]
-        )
-        monkeypatch.setattr(hook, "offload", lambda name=name, leave=leave: (seen.append((name, "leaves")), leave())[1])
+        name = generator._networks._names[network]
+        if network is generator._teacher.transformer:
+            name = "teacher"
+        elif network is generator._student.transformer:
+            name = "student"
+        monkeypatch.setattr(hook.hook, "pre_forward", told(f"{name} comes", hook.hook.pre_forward))
+        monkeypatch.setattr(hook, "offload", told(f"{name} leaves", hook.offload))
     return seen
 
 
 def test_by_model_a_network_leaves_when_it_has_run(miniature: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     generator = Generator(changed(miniature, student={"steps": 1}), "cpu", "model")
-    generator._teacher  # noqa: B018 (loads it)
-    assert set(generator._networks._ways.values()) == {"model"}
-    seen = moves(generator, monkeypatch)
-    draw(generator)
-    order = [name for name, what in seen if what == "runs"]
-    assert order == [
-        "text_encoder", "text_encoder_2", "transformer of schnell", "vae", "vae", "vae",
-        "transformer of dev", "transformer of dev", "vae", "vae",
-    ][: len(order)]  # fmt: skip
-    # The text encoders have left before a transformer comes, and are not asked again for the teacher.
-    first = seen.index(("transformer of schnell", "runs"))
-    assert {("text_encoder", "leaves"), ("text_encoder_2", "leaves")} <= set(seen[:first])
-    # So has the student's before the teacher's comes.
-    assert ("transformer of schnell", "leaves") in seen[: seen.index(("transformer of dev", "runs"))]
-    assert order.count("text_encoder_2") == 1
+    student = generator.student(PROMPTS, [1, 2])
+    generator.teacher(PROMPTS, [1, 2], student)
+    seen = watch(generator, monkeypatch)
+    asked = ["a portrait of cy", "a portrait of di"]
+    generator.student(asked, [1, 2])
+    # The text encoders have left before the transformer comes; all has left at the end.
+    assert seen[:5] == [
+        "text_encoder comes", "text_encoder_2 comes", "text_encoder leaves", "text_encoder_2 leaves", "student comes",
+    ]  # fmt: skip
+    assert seen[5] == "vae comes"
+    assert {"student leaves", "vae leaves"} <= set(seen[6:])
+    seen.clear()
+    generator.teacher(asked, [1, 2], student)
+    assert [what for what in seen if what.endswith("comes")] == [
+        "vae comes", "vae comes", "teacher comes", "teacher comes", "vae comes",
+    ]  # fmt: skip
+    assert {"teacher leaves", "vae leaves"} <= set(seen)
 
 
 def test_by_group_denoisers_come_block_by_block(miniature: Path) -> None:
@@ -118,7 +127,12 @@ def test_where_they_lie_follows_the_gpus_memory(miniature: Path, monkeypatch: py
 def test_networks_are_placed_once(miniature: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     placed: list[Any] = []
     move = Networks._move
-    monkeypatch.setattr(Networks, "_move", lambda self, *what: (placed.append(what[0]), move(self, *what))[1])
+
+    def note(self: Networks, network: nn.Module, way: Offload) -> None:
+        placed.append(network)
+        move(self, network, way)
+
+    monkeypatch.setattr(Networks, "_move", note)
     draw(Generator(miniature, "cpu", "model"))
     assert len(placed) == len(set(placed)) == 5
 

@@ -40,7 +40,7 @@ class Network:
     """student, teacher or both."""
     place: str
     kind: str
-    model: nn.Module
+    model: Any
     """On the meta device: shapes without values."""
     held: int
     """Bytes in memory."""
@@ -175,7 +175,7 @@ def _stored(place: Place) -> float:
     return json.loads(shipped.read_text())["stored_bytes"] if shipped.is_file() else 4.0
 
 
-def _on_meta(library: str, kind: str, settings: dict[str, Any], dtype: torch.dtype) -> nn.Module:
+def _on_meta(library: str, kind: str, settings: dict[str, Any], dtype: torch.dtype) -> Any:
     try:
         with quiet(), torch.device("meta"):
             import diffusers
@@ -233,11 +233,11 @@ def _denoiser_pass(network: Network, batch: int, side: int, length: int, empty: 
     raise Failure(f"no plan for {network.kind}: FLUX, Stable Diffusion 3 and XL are known")
 
 
-class _Peak(TorchDispatchMode):
+class _Peak(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Adds up the bytes of the tensors that are alive, but for a network's own."""
 
     def __init__(self, network: nn.Module) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.now = self.most = 0
         own = (*network.parameters(), *network.buffers())
         self._seen: WeakKeyDictionary[Any, bool] = WeakKeyDictionary({t.untyped_storage(): True for t in own})

@@ -54,8 +54,8 @@ class Networks:
         for name, part in pipeline.components.items():
             if isinstance(part, nn.Module):
                 self._names.setdefault(part, name)
-                if hasattr(part, "enable_slicing") and (self._memory is not None or self._wish is not None):
-                    part.enable_slicing()  # the autoencoder: one image after the other
+        if hasattr(pipeline, "vae") and (self._memory is not None or self._wish is not None):
+            pipeline.vae.enable_slicing()  # one image after the other
         self._place([])
 
     def leave(self, networks: Iterable[Any]) -> None:
