@@ -7,7 +7,7 @@ import pytest
 
 from tests.cli.conftest import Run
 from undistill.dataset.shard import Pairs, shard_path
-from undistill.images import decode
+from undistill.images import decode_rgb
 from undistill.pairs.generator import Generator
 
 
@@ -97,7 +97,7 @@ def test_an_offload_changes_no_image(miniature: Path, prompts: Path, tmp_path: P
     arguments = ("pairs", "create", "--pair", miniature, "--prompts", prompts, "--device", "cpu", "--batch", 1)
     code, _, errors = undistill(*arguments, "--limit", 1, "--offload", "group", "-o", tmp_path / "pairs")
     assert not code, errors
-    drawn = decode(Pairs(tmp_path / "pairs").image(0, "student")).pixels
+    drawn = decode_rgb(Pairs(tmp_path / "pairs").image(0, "student"))
     assert np.abs(drawn.astype(int) - Generator(miniature, "cpu").student(["a portrait of a"], [0])[0]).max() <= 1
     code, _, errors = undistill(*arguments, "--offload", "all", "-o", tmp_path / "all")
     assert code == 2
