@@ -11,6 +11,7 @@ from undistill.enhance import Enhancer
 from undistill.heads import Head
 from undistill.images import Pixels
 from undistill.pairs.generator import Generator
+from undistill.pairs.place import Offload
 from undistill.pairs.spec import PairSpec, read_spec
 
 
@@ -22,6 +23,7 @@ class Pipeline:
         head: a `Head`, or what `Head.from_pretrained` takes; None: the pair's own, if it has one; False: none, and the
             images are the student's own.
         device: where to run; None: a GPU if there is one, else the CPU.
+        offload: what waits on the CPU until it is asked; None: as little as the GPU's free memory lets stay there.
 
     Raises:
         UsageError: no such pair, head or device.
@@ -37,12 +39,13 @@ class Pipeline:
         pair: PairSpec | str | Path = "tiny",
         head: Head | str | Path | Literal[False] | None = None,
         device: str | torch.device | None = None,
+        offload: Offload | None = None,
     ) -> None:
         spec = pair if isinstance(pair, PairSpec) else read_spec(pair)
         chosen = spec.head if head is None else head
         # The head first: a wrong name shows before the generator's gigabytes are loaded.
         self.enhancer = None if chosen is None or chosen is False else Enhancer(chosen, device)
-        self.generator = Generator(spec, device)
+        self.generator = Generator(spec, device, offload)
 
     @overload
     def __call__(self, prompt: str, seed: int = 0) -> Image.Image: ...

@@ -1,10 +1,14 @@
+import socket
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.cli.conftest import Run
 from undistill.dataset.shard import Pairs, shard_path
+from undistill.images import decode_rgb
+from undistill.pairs.generator import Generator
 
 
 @pytest.fixture
@@ -72,3 +76,29 @@ def test_refuses_in_one_line(
     prompts.write_text("{}\n")
     refuses("line 1: id: Field required", "create", "--prompts", prompts, "-o", out)
     assert not out.exists()
+
+
+def test_plans_without_weights_or_network(undistill: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def dial(*_: object) -> None:
+        raise AssertionError("a plan needs no network")
+
+    monkeypatch.setattr(socket.socket, "connect", dial)
+    code, said, errors = undistill("pairs", "plan", "--pair", "sdxl-turbo", "--count", 1000)
+    assert not code, errors
+    assert not errors
+    assert "stabilityai/sdxl-turbo" in said
+    assert "hours for 1,000" in said
+    code, _, errors = undistill("pairs", "plan", "--pair", "gone")
+    assert code == 2
+    assert errors.startswith("undistill: no pair 'gone'")
+
+
+def test_an_offload_changes_no_image(miniature: Path, prompts: Path, tmp_path: Path, undistill: Run) -> None:
+    arguments = ("pairs", "create", "--pair", miniature, "--prompts", prompts, "--device", "cpu", "--batch", 1)
+    code, _, errors = undistill(*arguments, "--limit", 1, "--offload", "group", "-o", tmp_path / "pairs")
+    assert not code, errors
+    drawn = decode_rgb(Pairs(tmp_path / "pairs").image(0, "student"))
+    assert np.abs(drawn.astype(int) - Generator(miniature, "cpu").student(["a portrait of a"], [0])[0]).max() <= 1
+    code, _, errors = undistill(*arguments, "--offload", "all", "-o", tmp_path / "all")
+    assert code == 2
+    assert "--offload" in errors

@@ -17,7 +17,7 @@ from undistill.pairs.spec import PairSpec
 class Painter:
     """Noise by prompt and seed, and its inverse; the first value is the number of torch's threads."""
 
-    def __init__(self, spec: PairSpec, device: Any = None) -> None:
+    def __init__(self, spec: PairSpec, device: Any = None, offload: Any = None) -> None:
         self.size = spec.size
         if os.environ.get("PAINTER") == "has no weights":
             raise Failure("no weights here")

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from undistill.errors import Failure, UsageError
 from undistill.images import Pixels, to_tensor
 from undistill.pairs.generator import Generator
-from undistill.pairs.load import add_lora
+from undistill.pairs.load import add_lora, lora_encoders
 from undistill.pairs.spec import PairSpec, make_spec, read_spec
 
 PROMPTS = ["a portrait of ada okafor", "a portrait of ben"]
@@ -114,8 +114,8 @@ def test_sides_share_what_comes_from_the_same_place(miniature: Path) -> None:
     assert one._student.transformer is one._teacher.transformer
 
 
-@pytest.mark.parametrize(("length", "asked"), [(16, 1), (24, 2)])
-def test_prompts_are_encoded_once_where_both_sides_read_them_alike(miniature: Path, length: int, asked: int) -> None:
+@pytest.mark.parametrize(("length", "times"), [(16, 1), (24, 2)])
+def test_prompts_are_encoded_once_where_both_sides_read_them_alike(miniature: Path, length: int, times: int) -> None:
     generator = Generator(changed(miniature, teacher={"max_sequence_length": length}), "cpu")
     calls: list[str] = []
     for name in ("text_encoder", "text_encoder_2"):
@@ -124,9 +124,9 @@ def test_prompts_are_encoded_once_where_both_sides_read_them_alike(miniature: Pa
         linear.register_forward_hook(lambda *_, name=name: calls.append(name))
     student = generator.student(PROMPTS, [1, 2])
     generator.teacher(PROMPTS, [1, 2], student)
-    assert (calls.count("text_encoder"), calls.count("text_encoder_2")) == (1, asked)
+    assert (calls.count("text_encoder"), calls.count("text_encoder_2")) == (times, times)
     generator.student(PROMPTS[:1], [1])
-    assert calls.count("text_encoder") == 2  # another batch
+    assert calls.count("text_encoder") == times + 1  # another batch
 
 
 def test_the_teachers_weights_are_needed_by_the_teacher_alone(miniature: Path) -> None:
@@ -180,9 +180,55 @@ def test_refuses_a_lora_in_one_line(generator: Generator, tmp_path: Path) -> Non
         assert words in str(error.value)
         assert "\n" not in str(error.value)
 
-    save_file({"text_encoder.layers.0.mlp.fc1.lora_A.weight": torch.ones(2, 16)}, file)
-    refuses(file, "changes text encoders")
     file.write_bytes(b"no tensors")
     refuses(file, "lora.safetensors can't be loaded: ")
     refuses(tmp_path, "has no pytorch_lora_weights.safetensors")
     refuses("gone", "no weights 'gone'")
+
+
+def kohya(layer: str, rank: int, inputs: int, outputs: int) -> dict[str, torch.Tensor]:
+    torch.manual_seed(0)
+    return {
+        f"{layer}.lora_down.weight": torch.randn(rank, inputs),
+        f"{layer}.lora_up.weight": torch.randn(outputs, rank),
+        f"{layer}.alpha": torch.tensor(float(rank)),
+    }
+
+
+def test_a_lora_of_kohyas_layout_changes_the_students_clip_alone(miniature: Path, tmp_path: Path) -> None:
+    """That of `flux1-realism`: fused layers of the transformer, and CLIP."""
+    file = tmp_path / "schnell-realism_v2.3.safetensors"
+    transformer = kohya("lora_unet_double_blocks_0_img_attn_qkv", 2, 32, 96)
+    clip = kohya("lora_te1_text_model_encoder_layers_0_mlp_fc1", 2, 16, 32)
+    save_file({**transformer, **clip}, file)
+    assert lora_encoders(str(file)) == {"text_encoder"}
+    plain = Generator(miniature, "cpu")
+    tuned = Generator(changed(miniature, student={"lora": str(file)}), "cpu")
+    student = plain.student(PROMPTS, [1, 2])
+    assert difference(tuned.student(PROMPTS, [1, 2]), student) > 1
+    assert np.array_equal(tuned.teacher(PROMPTS, [1, 2], student), plain.teacher(PROMPTS, [1, 2], student))
+    first, second = tuned._student, tuned._teacher
+    assert first.text_encoder is not second.text_encoder
+    assert first.text_encoder_2 is second.text_encoder_2
+    words = torch.tensor([[0, 5, 6, 1]])
+    with torch.no_grad():
+        of = [p.text_encoder(words).pooler_output for p in (first, second, plain._student)]
+    assert torch.equal(of[1], of[2])
+    assert not torch.allclose(of[0], of[2], atol=1e-4)
+
+
+def test_which_text_encoders_a_lora_changes(tmp_path: Path) -> None:
+    file = tmp_path / "lora.safetensors"
+    for key, encoders in {
+        "transformer.proj_out.lora_A.weight": set(),
+        "lora_unet_double_blocks_0_img_attn_qkv.lora_up.weight": set(),
+        "text_encoder.encoder.layers.0.mlp.fc1.lora_A.weight": {"text_encoder"},
+        "text_encoder_2.encoder.layers.0.mlp.fc1.lora_A.weight": {"text_encoder_2"},
+        "lora_te_text_model_encoder_layers_0_mlp_fc1.alpha": {"text_encoder"},
+        "lora_te2_text_model_encoder_layers_0_mlp_fc1.alpha": {"text_encoder_2"},
+    }.items():
+        save_file({key: torch.ones(1)}, file)
+        assert lora_encoders(str(file)) == encoders
+    file.write_bytes(b"no tensors")
+    with pytest.raises(Failure, match=r"lora\.safetensors can't be loaded: "):
+        lora_encoders(str(file))

@@ -18,14 +18,14 @@ from huggingface_hub.errors import (
 
 from undistill.errors import Failure, UsageError
 from undistill.pairs import load as module
-from undistill.pairs.load import Place, find, load, quiet
+from undistill.pairs.load import Place, Weights, find, load, quiet
 
 ID = "black-forest-labs/FLUX.1-dev"
 
 
 def failure(model: Place, rest: Place) -> str:
     with pytest.raises(Failure) as error:
-        load("text-to-image", model, rest, torch.float32, {})
+        load("text-to-image", model, rest, Weights(torch.float32), {})
     assert "\n" not in str(error.value)
     return str(error.value)
 

@@ -2,7 +2,7 @@
 
 import os
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -29,6 +29,10 @@ Address = Annotated[
 Gpus = Annotated[
     float | None,
     typer.Option("--gpus-per-worker", min=0, help="With ray; 0.5: two share one.  [default: 1 where there are GPUs]"),
+]
+Offload = Annotated[
+    Literal["none", "model", "group"] | None,
+    typer.Option(help="What waits on the CPU: nothing, idle models, or blocks of models too.  [default: what must]"),
 ]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps.  [default: a GPU if there is one]")]
 

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from undistill.cli.engine import Offload
 from undistill.errors import UsageError
 
 
@@ -26,6 +27,7 @@ def generate(
     device: Annotated[
         str | None, typer.Option(help="cpu, cuda, cuda:1, mps.  [default: a GPU if there is one]")
     ] = None,
+    offload: Offload = None,
 ) -> None:
     """Generate portraits with a pair's student, and enhance them.
 
@@ -60,6 +62,8 @@ def generate(
     if chosen is not None:
         folder = head_folder(chosen)
         folders = {"student": student, "enhanced": {**student, "head": chosen, "weights": head_hash(folder)}}
-    made, skipped = generate_files(wanted, out, folders, lambda: Pipeline(spec, folder or False, where).stages, batch)
+    made, skipped = generate_files(
+        wanted, out, folders, lambda: Pipeline(spec, folder or False, where, offload).stages, batch
+    )
     what = f"student images of {spec.name}" if chosen is None else f"images of {spec.name}, enhanced by {chosen}"
     typer.echo(f"{made} {what}, {skipped} done before -> {out}")

@@ -11,6 +11,7 @@ from undistill.cli.engine import (
     Device,
     EngineName,
     Gpus,
+    Offload,
     Workers,
     check_engine,
     cores,
@@ -38,6 +39,7 @@ def create(
     engine: By = EngineName.local,
     address: Address = None,
     gpus: Gpus = None,
+    offload: Offload = None,
 ) -> None:
     """Draw every prompt with a pair's student and teacher, into Parquet shards.
 
@@ -63,8 +65,25 @@ def create(
     from undistill.pairs.generator import Generator
 
     where, by = _engine(engine, workers, device, address, gpus)
-    drawn, before = create_pairs(prompts, folder, spec, partial(Generator, spec, where), shard_size, batch, by)
+    drawn, before = create_pairs(prompts, folder, spec, partial(Generator, spec, where, offload), shard_size, batch, by)
     typer.echo(f"{drawn} pairs of {spec.name}, {before} done before -> {out}")
+
+
+@pairs.command()
+def plan(
+    pair: Annotated[str, typer.Option(help="A shipped pair (flux1, flux1-nf4), or a pair spec (YAML).")] = "flux1",
+    count: Annotated[int, typer.Option(min=1, help="Pairs.")] = 140_000,
+    batch: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 4,
+    drawn: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Pairs of it, drawn here: their times and sizes count.")
+    ] = None,
+) -> None:
+    """Say what a pairs data set will take: downloads, memory, time, storage. Nothing is downloaded."""
+    from undistill.pairs.plan import lines
+    from undistill.pairs.plan import plan as plan_pairs
+    from undistill.pairs.spec import read_spec
+
+    typer.echo("\n".join(lines(plan_pairs(read_spec(pair), count, batch, drawn))))
 
 
 @pairs.command()

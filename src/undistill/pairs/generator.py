@@ -1,7 +1,6 @@
 """Runs the two sides of a pair."""
 
-from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property, wraps
 from inspect import signature
 from pathlib import Path
@@ -10,13 +9,15 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor, nn
 
 from undistill.device import pick_device
 from undistill.errors import Failure, UsageError
 from undistill.images import Pixels
-from undistill.pairs.load import DENOISERS, Place, add_lora, find, load, quiet
+from undistill.pairs.load import DENOISERS, Place, Weights, add_lora, load, lora_encoders, model_of, quiet, rest_of
+from undistill.pairs.place import Networks, Offload, size
 from undistill.pairs.spec import PairSpec, Side, read_spec
+
+_LESS = " (--offload group needs least)"
 
 
 class Generator:
@@ -28,6 +29,7 @@ class Generator:
     Args:
         pair: a pair spec, or what `read_spec` takes.
         device: where to run; None: a GPU if there is one, else the CPU.
+        offload: what waits on the CPU until it is asked; None: as little as the GPU's free memory lets stay there.
 
     Raises:
         UsageError: no such pair or device.
@@ -39,21 +41,31 @@ class Generator:
         teacher = generator.teacher(["A professional portrait of Ada Okafor"], [1], student)
     """
 
-    def __init__(self, pair: PairSpec | str | Path, device: str | torch.device | None = None) -> None:
+    def __init__(
+        self, pair: PairSpec | str | Path, device: str | torch.device | None = None, offload: Offload | None = None
+    ) -> None:
         self.spec = pair if isinstance(pair, PairSpec) else read_spec(pair)
         self.device = pick_device(device)
-        self._student = self._load("text-to-image", self.spec.student, _rest(self.spec.student, self.spec.teacher), {})
+        self._networks = Networks(self.device, offload)
+        self._answers: dict[str, Any] = {}
+        self._student = self._load(
+            "text-to-image", self.spec.student, rest_of(self.spec.student, self.spec.teacher), {}
+        )
 
     @cached_property
     def _teacher(self) -> Any:
         student, teacher = self.spec.student, self.spec.teacher
-        rest = _rest(teacher, student)
+        rest = rest_of(teacher, student)
         shared: dict[str, Any] = {}
-        if rest == _rest(student, teacher):
+        if rest == rest_of(student, teacher):
             shared = dict(self._student.components)
             del shared["scheduler"]  # it counts the steps of one side
-            if (_model(student), student.lora) != (_model(teacher), teacher.lora):
-                shared = {name: part for name, part in shared.items() if name not in DENOISERS}
+            if _denoiser(student) != _denoiser(teacher):
+                own = {*DENOISERS, *_changed(student), *_changed(teacher)}
+                shared = {name: part for name, part in shared.items() if name not in own}
+        for name in DENOISERS:
+            if name in self._student.components and name not in shared:
+                self._networks.make_room(size(self._student.components[name]))  # the teacher's is about as large
         return self._load("image-to-image", teacher, rest, shared)
 
     def student(self, prompts: Sequence[str], seeds: Sequence[int]) -> Pixels:
@@ -87,20 +99,23 @@ class Generator:
     def _load(
         self, mode: Literal["text-to-image", "image-to-image"], side: Side, rest: Place, shared: dict[str, Any]
     ) -> Any:
-        pipeline = load(mode, _model(side), rest, getattr(torch, self.spec.dtype), shared)
+        weights = Weights(getattr(torch, self.spec.dtype), self.spec.quantised, side.gguf)
+        pipeline = load(mode, model_of(side), rest, weights, shared)
         if side.max_sequence_length is not None and "max_sequence_length" not in _options(pipeline):
             raise UsageError(f"{type(pipeline).__name__} takes no max_sequence_length: leave it out of the pair spec")
         if side.lora is not None and not any(name in shared for name in DENOISERS):
             add_lora(pipeline, side.lora)
         pipeline.set_progress_bar_config(disable=True)
-        for name, part in pipeline.components.items():
-            if name.startswith("text_encoder") and part is not None and name not in shared:
-                _remember(part)
+        if self.spec.tiling:
+            pipeline.vae.enable_tiling()
+        encoders = [part for name, part in pipeline.components.items() if name.startswith("text_encoder")]
+        _remember(pipeline, encoders, self._answers, lambda: self._networks.leave(encoders))
         try:
             with quiet():
-                return pipeline.to(self.device)
+                self._networks.add(pipeline)
         except torch.OutOfMemoryError as error:
-            raise Failure(f"{self.device} has too little memory for the pair {self.spec.name}") from error
+            raise Failure(f"{self.device} has too little memory for the pair {self.spec.name}{_LESS}") from error
+        return pipeline
 
     def _run(
         self, pipeline: Any, side: Side, prompts: Sequence[str], seeds: Sequence[int], start: dict[str, Any]
@@ -125,8 +140,10 @@ class Generator:
                 ).images
         except torch.OutOfMemoryError as error:
             raise Failure(
-                f"{self.device} has too little memory for a batch of {len(prompts)}: take a smaller one"
+                f"{self.device} has too little memory for a batch of {len(prompts)}: take a smaller one{_LESS}"
             ) from error
+        finally:
+            self._networks.leave(pipeline.components.values())
         if not np.isfinite(images).all():
             raise Failure(f"{side.model} leaves the range of {self.spec.dtype}: take bfloat16 or float32")
         return np.asarray((images * 255).round().astype(np.uint8))
@@ -136,36 +153,33 @@ def _options(pipeline: Any) -> frozenset[str]:
     return frozenset(signature(pipeline.__call__).parameters)
 
 
-def _model(side: Side) -> Place:
-    return find(side.model, side.revision)
+def _denoiser(side: Side) -> tuple[Any, ...]:
+    return model_of(side), side.gguf, side.lora
 
 
-def _rest(side: Side, other: Side) -> Place:
-    """Where a side's other components come from; the other side's model is meant at the other side's revision."""
-    if side.rest is None:
-        return _model(side)
-    return find(side.rest, other.revision if side.rest == other.model else None)
+def _changed(side: Side) -> frozenset[str]:
+    return frozenset() if side.lora is None else lora_encoders(side.lora)
 
 
-def _remember(encoder: nn.Module) -> None:
-    """Let a text encoder keep its last answers: the teacher asks what the student asked before.
+def _remember(pipeline: Any, encoders: list[Any], answers: dict[str, Any], asked: Callable[[], None]) -> None:
+    """Let a pipeline keep its last prompts' embeddings: the teacher asks what the student asked before.
 
-    Here, and not where pipelines take ready embeddings, since every kind of pipeline takes others.
+    Args:
+        encoders: the text encoders.
+        answers: where they are kept, of all pipelines.
+        asked: is called when the text encoders have been asked.
     """
-    encode = encoder.forward
-    answers: OrderedDict[tuple[Any, ...], Any] = OrderedDict()
+    if not hasattr(pipeline, "encode_prompt"):
+        return
+    encode = pipeline.encode_prompt
 
     @wraps(encode)
-    def forward(*arguments: Any, **options: Any) -> Any:
-        question = (*map(_key, arguments), *((name, _key(options[name])) for name in sorted(options)))
+    def encode_prompt(*arguments: Any, **options: Any) -> Any:
+        question = repr(([id(encoder) for encoder in encoders], arguments, sorted(options.items())))
         if question not in answers:
+            answers.clear()
             answers[question] = encode(*arguments, **options)
-            if len(answers) > 2:  # the prompts, and the empty prompts of classifier-free guidance
-                answers.popitem(last=False)
+            asked()
         return answers[question]
 
-    encoder.forward = forward
-
-
-def _key(value: Any) -> Any:
-    return (tuple(value.shape), value.cpu().numpy().tobytes()) if isinstance(value, Tensor) else repr(value)
+    pipeline.encode_prompt = encode_prompt

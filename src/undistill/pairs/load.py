@@ -1,10 +1,12 @@
 """Loads diffusers pipelines whose parts come from different places, and says in one line why where it can't."""
 
 import json
+import logging
 import re
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -20,10 +22,11 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 
 from undistill.errors import Failure, UsageError, first_line
 from undistill.heads.head import WEIGHTS
+from undistill.pairs.spec import Side
 
 DENOISERS = ("transformer", "unet")
 LORA_FILE = "pytorch_lora_weights.safetensors"  # diffusers' own name for it
@@ -34,6 +37,16 @@ class Place(NamedTuple):
 
     name: str
     revision: str | None = None
+
+
+class Weights(NamedTuple):
+    """How weights are held."""
+
+    dtype: torch.dtype
+    quantised: Literal["int8", "nf4"] | None = None
+    """Those of the denoiser and of T5, in fewer bits."""
+    gguf: str | None = None
+    """A GGUF file for the denoiser: a path, or "owner/name/file.gguf"."""
 
 
 def find(name: str, revision: str | None = None) -> Place:
@@ -52,76 +65,171 @@ def find(name: str, revision: str | None = None) -> Place:
     return Place(name, revision)
 
 
+def model_of(side: Side) -> Place:
+    """Where a side's denoiser and scheduler come from."""
+    return find(side.model, side.revision)
+
+
+def rest_of(side: Side, other: Side) -> Place:
+    """Where a side's other components come from; the other side's model is meant at the other side's revision."""
+    if side.rest is None:
+        return model_of(side)
+    return find(side.rest, other.revision if side.rest == other.model else None)
+
+
 def load(
     mode: Literal["text-to-image", "image-to-image"],
     model: Place,
     rest: Place,
-    dtype: torch.dtype,
+    weights: Weights,
     shared: Mapping[str, Any],
 ) -> Any:
-    """A diffusers pipeline, on the CPU: denoiser and scheduler from `model`, all else from `rest`.
+    """A diffusers pipeline: denoiser and scheduler from `model`, all else from `rest`.
+
+    It is on the CPU, but for what bitsandbytes quantises: that is on the GPU, if there is one.
 
     Args:
         rest: holds a whole pipeline, whose `model_index.json` says what kind it is.
         shared: components that are in memory already, by name; they are used, not loaded.
 
     Raises:
-        Failure: the weights can't be had, or are no pipeline that can do this.
+        Failure: the weights can't be had, or are no pipeline that can do this; or a library is missing.
     """
-    index = _file(rest, "model_index.json")
+    index = json.loads(hub_file(rest, "model_index.json").read_text())
     with quiet():
         import diffusers
 
         auto = diffusers.AutoPipelineForText2Image if mode == "text-to-image" else diffusers.AutoPipelineForImage2Image
-        # `torch_dtype`: older diffusers know no `dtype`, and pass over what they don't know.
-        options = {"torch_dtype": dtype, "use_safetensors": True}
-        own: dict[str, Any] = {}
         try:
+            denoiser = next((name for name in DENOISERS if name in index), None)
+            own: dict[str, Any] = {}
             if model != rest:
-                denoiser = next((name for name in DENOISERS if name in json.loads(index.read_text())), None)
                 if denoiser is None:
                     raise Failure(f"{rest.name} has no denoiser of its own ({', '.join(DENOISERS)}): leave out rest")
-                scheduler = json.loads(_file(model, "scheduler/scheduler_config.json").read_text())
+                scheduler = json.loads(hub_file(model, "scheduler/scheduler_config.json").read_text())
                 own["scheduler"] = getattr(diffusers, scheduler["_class_name"]).from_config(scheduler)
-                if denoiser not in shared:
-                    own[denoiser] = diffusers.AutoModel.from_pretrained(
-                        model.name, subfolder=denoiser, revision=model.revision, **options
-                    )
-            return auto.from_pretrained(rest.name, revision=rest.revision, **options, **{**shared, **own})
+            if denoiser is not None and denoiser not in shared and (model != rest or weights.gguf is not None):
+                own[denoiser] = _denoiser(model, denoiser, weights)
+            own = {**shared, **own}
+            wanted = {name for name in index if name not in own and (name == denoiser or is_t5(index[name]))}
+            options = _options(weights.dtype)
+            if weights.quantised is not None and wanted:
+                options["quantization_config"] = diffusers.PipelineQuantizationConfig(
+                    quant_mapping={name: _bits(weights, index[name][0]) for name in wanted}
+                )
+            return auto.from_pretrained(rest.name, revision=rest.revision, **options, **own)
         except Failure:
             raise
         except Exception as error:  # diffusers and transformers raise whatever the files led them to
-            raise Failure(f"{model.name} can't be loaded: {first_line(error)}") from error
+            raise Failure(f"{model.name} can't be loaded: {_reason(error)}") from error
+
+
+def _denoiser(model: Place, name: str, weights: Weights) -> Any:
+    import diffusers
+
+    options = _options(weights.dtype)
+    if weights.gguf is None:
+        if weights.quantised is not None:
+            options["quantization_config"] = _bits(weights, "diffusers")
+        return diffusers.AutoModel.from_pretrained(model.name, subfolder=name, revision=model.revision, **options)
+    _need("gguf")
+    config = hub_file(model, f"{name}/config.json")
+    kind = getattr(diffusers, json.loads(config.read_text())["_class_name"])
+    return kind.from_single_file(
+        str(_named(weights.gguf, "gguf")),
+        config=str(config.parent.parent),
+        subfolder=name,
+        torch_dtype=weights.dtype,
+        quantization_config=diffusers.GGUFQuantizationConfig(compute_dtype=weights.dtype),
+    )
+
+
+def _options(dtype: torch.dtype) -> dict[str, Any]:
+    # `torch_dtype`: older diffusers know no `dtype`, and pass over what they don't know.
+    return {"torch_dtype": dtype, "use_safetensors": True}
+
+
+def is_t5(entry: Any) -> bool:
+    """Whether this entry of a `model_index.json` is quantised beside the denoiser."""
+    return bool(entry == ["transformers", "T5EncoderModel"])
+
+
+def _bits(weights: Weights, library: str) -> Any:
+    """The quantisation as diffusers or transformers want it told."""
+    import diffusers
+    import transformers
+
+    module = diffusers if library == "diffusers" else transformers
+    if weights.quantised == "int8":
+        _need("torchao")
+        from torchao.quantization import Int8WeightOnlyConfig
+
+        return module.TorchAoConfig(Int8WeightOnlyConfig(version=2))
+    _need("bitsandbytes")
+    return module.BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=weights.dtype)
+
+
+def _need(library: str) -> None:
+    if find_spec(library) is None:
+        raise Failure(f"quantised weights need {library}, which is not here (pip install {library})")
+
+
+def _reason(error: Exception) -> str:
+    reason = first_line(error)
+    return "it needs peft, which is not here (pip install peft)" if "PEFT" in reason else reason
 
 
 def add_lora(pipeline: Any, name: str) -> None:
-    """Load a LoRA into the pipeline's denoiser.
+    """Load a LoRA into the pipeline's denoiser, and into its text encoders if it has weights for them.
 
     Args:
         name: a safetensors file; a folder, shipped folder or hub id with diffusers' pytorch_lora_weights.safetensors;
             or a hub id and its file, "owner/name/file.safetensors".
 
     Raises:
-        Failure: it can't be had, is none, changes text encoders too, or peft is missing.
+        Failure: it can't be had, is none, or peft is missing.
     """
-    path = Path(name)
-    if not path.is_file():
-        named = re.fullmatch(r"([^/]+/[^/]+)/(.+\.safetensors)", name)
-        path = _file(find(named[1]), named[2]) if named else _file(find(name), LORA_FILE)
+    path = _lora(name)
     with quiet():
         try:
-            with safe_open(path, "pt") as tensors:
-                # In diffusers' words and in those of kohya's trainers. Text encoders may be the other side's as well.
-                if any(key.startswith(("text_encoder", "lora_te")) for key in tensors.keys()):  # noqa: SIM118
-                    raise Failure(f"LoRA {name} changes text encoders; take one that changes the denoiser alone")
             pipeline.load_lora_weights(str(path.parent), weight_name=path.name, use_safetensors=True)
-        except Failure:
-            raise
         except Exception as error:  # see load
-            reason = first_line(error)
-            if "PEFT" in reason:
-                reason = "it needs peft, which is not here (pip install peft)"
-            raise Failure(f"LoRA {name} can't be loaded: {reason}") from error
+            raise Failure(f"LoRA {name} can't be loaded: {_reason(error)}") from error
+
+
+def lora_encoders(name: str) -> frozenset[str]:
+    """The text encoders that a LoRA changes, by component: they can't be the other side's as well.
+
+    Raises:
+        Failure: it can't be had, or is none.
+    """
+    try:
+        with safe_open(_lora(name), "pt") as tensors:
+            keys = list(tensors.keys())
+    except SafetensorError as error:
+        raise Failure(f"LoRA {name} can't be loaded: {first_line(error)}") from error
+    changed = set()
+    for key in keys:  # in diffusers' words: text_encoder_2.; in those of kohya's trainers: lora_te2_
+        if named := re.match(r"(?:text_encoder(?:_(\d))?\.|lora_te(\d?)_)", key):
+            number = named[1] or named[2] or "1"
+            changed.add("text_encoder" if number == "1" else f"text_encoder_{number}")
+    return frozenset(changed)
+
+
+def _lora(name: str) -> Path:
+    return _named(name, "safetensors", LORA_FILE)
+
+
+def _named(name: str, suffix: str, default: str | None = None) -> Path:
+    """A file: its path; or its hub id or folder before it; or the default one there."""
+    if Path(name).is_file():
+        return Path(name)
+    named = re.fullmatch(rf"([^/]+/[^/]+)/(.+\.{suffix})", name)
+    if named:
+        return hub_file(find(named[1]), named[2])
+    if default is None:
+        raise UsageError(f"no weights {name!r}: neither a file, nor one on the hub (owner/name/file.{suffix})")
+    return hub_file(find(name), default)
 
 
 @contextmanager
@@ -133,8 +241,10 @@ def quiet() -> Iterator[None]:
     downloads = not hub.are_progress_bars_disabled()
     levels = [(library, library.get_verbosity()) for library in (diffusers, transformers)]
     bars = [library for library in (diffusers, transformers) if library.is_progress_bar_enabled()]
+    disabled = logging.root.manager.disable
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        logging.disable(logging.WARNING)  # torchao and bitsandbytes, of what they miss on a CPU
         try:
             for library in (diffusers, transformers):
                 library.set_verbosity_error()
@@ -143,6 +253,7 @@ def quiet() -> Iterator[None]:
                 hub.enable_progress_bars()
             yield
         finally:
+            logging.disable(disabled)
             for library, level in levels:
                 library.set_verbosity(level)
             for library in bars:
@@ -151,8 +262,8 @@ def quiet() -> Iterator[None]:
                 hub.disable_progress_bars()
 
 
-def _file(place: Place, file: str) -> Path:
-    """A small file of the place: diffusers' own errors don't tell a gated repository from a misspelt one.
+def hub_file(place: Place, file: str) -> Path:
+    """A file of the place: diffusers' own errors don't tell a gated repository from a misspelt one.
 
     Raises:
         Failure: there is no such file, in words for every reason.

@@ -23,8 +23,10 @@ class Side(Strict):
     """Commit, tag or branch of a hub id; null: its newest."""
     rest: str | None = None
     """Where all but the denoiser and the scheduler come from; null: from `model`."""
+    gguf: str | None = None
+    """The denoiser's weights from a GGUF file instead: its path, or "owner/name/file.gguf" on the hub."""
     lora: str | None = None
-    """A LoRA of the denoiser: a safetensors file, or a folder or hub id that holds one."""
+    """A LoRA: a safetensors file, or a folder or hub id that holds one."""
     steps: Positive
     guidance: Annotated[float, Field(ge=0)]
     """diffusers' guidance_scale."""
@@ -52,6 +54,10 @@ class PairSpec(Strict):
     size: Annotated[int, Field(gt=0, multiple_of=16)]
     """Height and width of the images, px."""
     dtype: Literal["float32", "bfloat16", "float16"]
+    quantised: Literal["int8", "nf4"] | None = None
+    """Weights of the denoisers and of T5 in 8 bits (torchao) or in 4 (bitsandbytes); GGUF files keep their own bits."""
+    tiling: bool = False
+    """Autoencoder in overlapping tiles where images are larger than its own size (FLUX: 1024 px); saves memory."""
     head: str | None = None
     """The head that goes with the pair, as `Head.from_pretrained` takes it."""
     student: Side

@@ -1,0 +1,241 @@
+"""What a pairs data set will take: downloads, memory, time, storage; said before anything is downloaded.
+
+Weights, memory and operations are computed from configurations (`undistill.pairs.networks`). Times are estimates: the
+operations over the rate of a GPU, until some pairs are drawn and their own times are taken (`Measured`).
+"""
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+
+from undistill.dataset.shard import Pairs, shard_path
+from undistill.errors import UsageError
+from undistill.pairs.create import TIMINGS
+from undistill.pairs.load import DENOISERS
+from undistill.pairs.networks import Network, Work, at_once, networks, work
+from undistill.pairs.place import Offload, choose
+from undistill.pairs.spec import PairSpec
+
+DAY_S = 86_400
+SUSTAINED = 0.4
+"""Share of a GPU's peak that drawing is taken to reach: an assumption."""
+BUS = 20e9
+"""Bytes/s from the CPU's memory to the GPU's: some two thirds of PCIe 4.0 x16's 32e9: an assumption."""
+PNG = 1.17
+"""Bytes a pixel: the mean over 370 portraits of FLUX.1-schnell and -dev as PNG, 253 to 477 px, from JPEG (tests)."""
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """A GPU, and its peak by its vendor: dense bfloat16 products, sums in float32, FLOP/s."""
+
+    name: str
+    memory: int
+    peak: float
+
+
+GPUS = (
+    Gpu("H100 SXM, 80 GB", 80_000_000_000, 989e12),
+    Gpu("A100, 80 GB", 80_000_000_000, 312e12),
+    Gpu("RTX 4090, 24 GB", 24_000_000_000, 165e12),
+    Gpu("RTX 4080, 16 GB", 16_000_000_000, 97e12),
+)
+
+
+@dataclass(frozen=True)
+class OnGpu:
+    """A pair on a GPU."""
+
+    gpu: Gpu
+    offload: Offload
+    peak: int
+    """Bytes of its memory, without CUDA's own."""
+    pair_s: float
+    """Seconds for a pair, estimated."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What pairs that are drawn already have taken."""
+
+    pairs: int
+    pair_s: float
+    """Seconds of one worker."""
+    pair_bytes: float
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What `count` pairs of a spec take."""
+
+    spec: PairSpec
+    count: int
+    batch: int
+    networks: list[Network]
+    work: Work
+    gpus: list[OnGpu]
+    """None for float32."""
+    measured: Measured | None
+
+    @property
+    def download(self) -> int:
+        """Bytes."""
+        return sum(network.download for network in self.networks)
+
+    @property
+    def storage(self) -> float:
+        """Bytes of the data set."""
+        size = 2 * PNG * self.spec.size**2 if self.measured is None else self.measured.pair_bytes
+        return self.count * size
+
+
+def plan(spec: PairSpec, count: int, batch: int = 4, drawn: Path | None = None) -> Plan:
+    """Plan `count` pairs, `batch` at a time.
+
+    Args:
+        drawn: a finished data set of the spec: its times and sizes are taken.
+
+    Raises:
+        UsageError: `drawn` is no finished data set of the spec.
+        Failure: a configuration can't be had.
+    """
+    measured = None if drawn is None else measure(drawn, spec)
+    parts = networks(spec)
+    todo = work(spec, parts, batch)
+    gpus = []
+    for gpu in GPUS if spec.dtype != "float32" else ():  # of which the peaks say nothing
+        offload = choose([part.held for part in parts], gpu.memory)
+        seconds = pair_seconds(parts, todo, offload, gpu, batch)
+        gpus.append(OnGpu(gpu, offload, peak(parts, todo, offload), seconds))
+    return Plan(spec, count, batch, parts, todo, gpus, measured)
+
+
+def peak(parts: list[Network], todo: Work, offload: Offload) -> int:
+    """Bytes of a GPU's memory at the peak of a pair."""
+    if offload == "none":
+        return sum(part.held for part in parts) + todo.activations
+    most = 0
+    for part in parts:
+        held = part.held
+        if part.part in DENOISERS:
+            if offload == "group":
+                held = int(held * at_once(part.model) / part.parameters)
+            held += todo.activations + sum(other.held for other in parts if other.part == "vae")
+        most = max(most, held)
+    return most
+
+
+def pair_seconds(parts: list[Network], todo: Work, offload: Offload, gpu: Gpu, batch: int) -> float:
+    """Seconds a pair: operations at `SUSTAINED` of the GPU's peak, and what has to come over the bus for the batch.
+
+    By `group` a step's weights come while it computes; the rest waits. What quantised weights take to be expanded is
+    left out.
+    """
+    rate = gpu.peak * SUSTAINED
+    seconds = (todo.student_flop + todo.teacher_flop) / rate
+    for part in parts if offload != "none" else []:
+        comes = part.held / BUS / batch
+        if part.part not in DENOISERS or offload == "model":
+            seconds += comes * (2 if part.side == "both" and not part.part.startswith("text_encoder") else 1)
+            continue
+        for side, flop, steps in (
+            ("student", todo.student_flop, todo.student_steps),
+            ("teacher", todo.teacher_flop, todo.teacher_steps),
+        ):
+            if part.side in (side, "both"):
+                seconds += steps * max(0.0, comes - flop / rate / steps)
+    return seconds
+
+
+def measure(folder: Path, spec: PairSpec) -> Measured:
+    """What the pairs of a data set took, from its `timings.csv` and shards.
+
+    Raises:
+        UsageError: no finished data set, or one of another spec.
+    """
+    pairs = Pairs(folder)
+    if pairs.description.spec != spec.hash():
+        raise UsageError(f"{folder} holds pairs of another spec ({pairs.description.pair.get('name')})")
+    try:
+        with (folder / TIMINGS).open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+    except OSError as error:
+        raise UsageError(f"{folder / TIMINGS} can't be read: {error.strerror}") from error
+    rows = rows[1:] or rows  # the first includes loading the teacher
+    images = sum(int(row["images"]) for row in rows)
+    seconds = sum(float(row["student_s"]) + float(row["teacher_s"]) for row in rows)
+    size = sum(shard_path(folder, number).stat().st_size for number in range(pairs.description.shards))
+    return Measured(images, seconds / images, size / len(pairs))
+
+
+def lines(made: Plan) -> list[str]:
+    """The plan in words and tables."""
+    spec, todo = made.spec, made.work
+    said = [
+        f"{spec.name}, {spec.size} px, batches of {made.batch}; steps: {todo.student_steps} of the student, "
+        f"{todo.teacher_steps} of the teacher's {spec.teacher.steps}",
+        "",
+        *_table(
+            ("network", "of", "from", "parameters", "held as", "in memory", "download"),
+            [
+                (
+                    part.part,
+                    part.side,
+                    _where(part),
+                    _count(part.parameters),
+                    _bits(part),
+                    _gb(part.held),
+                    _gb(part.download),
+                )
+                for part in made.networks
+            ],
+        ),
+        f"Download: {_gb(made.download)}. The CPU's memory holds what doesn't stay on the GPU, up to "
+        f"{_gb(sum(part.held for part in made.networks))}.",
+        f"Computed from the configurations: {todo.student_flop / 1e12:.4g} TFLOP for the student's image, "
+        f"{todo.teacher_flop / 1e12:.4g} for the teacher's.",
+    ]
+    if made.gpus:
+        said += [
+            "",
+            *_table(
+                ("GPU", "offload", "peak memory", "pairs a day", f"hours for {made.count:,}"),
+                [(on.gpu.name, on.offload, _gb(on.peak), *_rate(on.pair_s, made.count)) for on in made.gpus],
+            ),
+            f"Estimated times, not measured: at {SUSTAINED:.0%} of the GPU's peak, and {BUS / 1e9:.0f} GB/s to it.",
+        ]
+    if made.measured is not None:
+        day, hours = _rate(made.measured.pair_s, made.count)
+        said.append(
+            f"Measured here, on {made.measured.pairs} pairs: {made.measured.pair_s:.3g} s a pair, {day} a day by one "
+            f"worker, {hours} hours for {made.count:,}."
+        )
+    source = f"{PNG} bytes a pixel, as FLUX's portraits" if made.measured is None else "as those drawn here"
+    said.append(f"Storage: {_gb(made.storage)} ({source}).")
+    return said
+
+
+def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    filled = [[cell.ljust(width) for cell, width in zip(row, widths, strict=True)] for row in (head, *rows)]
+    return ["  ".join(row).rstrip() for row in filled] + [""]
+
+
+def _where(part: Network) -> str:
+    return Path(part.place).name if Path(part.place).is_dir() else part.place
+
+
+def _count(number: int) -> str:
+    return f"{number / 1e9:.2f} B" if number >= 1e9 else f"{number / 1e6:.1f} M"
+
+
+def _gb(count: float) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
+
+
+def _bits(part: Network) -> str:
+    return f"{8 * part.held / part.parameters:.1f} bits"
+
+
+def _rate(pair_s: float, count: int) -> tuple[str, str]:
+    return f"{DAY_S / pair_s:,.0f}", f"{count * pair_s / 3600:,.0f}"

@@ -1,0 +1,118 @@
+"""What models weigh is public: the figures are those of their papers, cards and files."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import AutoencoderKL
+from torch import nn
+
+from undistill.errors import Failure
+from undistill.pairs.load import Place
+from undistill.pairs.networks import CONFIGS, Network, _count, at_once, config, networks, work
+from undistill.pairs.spec import PairSpec, make_spec, read_spec, shipped
+
+
+@pytest.fixture(scope="module")
+def flux1() -> list[Network]:
+    return networks(read_spec("flux1"))
+
+
+def weighs(parts: list[Network]) -> dict[tuple[str, str], int]:
+    return {(part.part, part.side): part.parameters for part in parts}
+
+
+def test_flux1_weighs_what_it_does(flux1: list[Network]) -> None:
+    assert weighs(flux1) == {
+        ("transformer", "student"): 11_891_178_560,
+        ("transformer", "teacher"): 11_901_408_320,
+        ("text_encoder", "both"): 123_060_480,
+        ("text_encoder_2", "both"): 4_762_310_656,
+        ("vae", "both"): 83_819_683,
+    }
+    assert all(parameter.is_meta for part in flux1 for parameter in part.model.parameters())
+    by_part = {(part.part, part.side): part for part in flux1}
+    assert by_part["transformer", "teacher"].place == "black-forest-labs/FLUX.1-dev"
+    assert by_part["transformer", "teacher"].held == by_part["transformer", "teacher"].download == 2 * 11_901_408_320
+
+
+@pytest.mark.parametrize(
+    ("name", "denoiser", "billions"),
+    [("sdxl-turbo", "unet", 2.567), ("sd35-turbo", "transformer", 8.057)],
+)
+def test_the_other_families_too(name: str, denoiser: str, billions: float) -> None:
+    found = weighs(networks(read_spec(name)))
+    assert found[denoiser, "student"] == found[denoiser, "teacher"] == pytest.approx(billions * 1e9, rel=1e-3)
+    assert found["text_encoder_2", "both"] == 694_659_840  # OpenCLIP bigG's text tower
+
+
+def test_fewer_bits() -> None:
+    names = ("flux1", "flux1-nf4", "flux1-gguf")
+    plain, nf4, gguf = (sum(part.held for part in networks(read_spec(name))) for name in names)
+    assert nf4 == pytest.approx(4.5 / 16 * plain, rel=0.04)
+    parts = {(part.part, part.side): part for part in networks(read_spec("flux1-gguf"))}
+    # city96's flux1-dev-Q8_0.gguf is listed with 12.7 GB.
+    assert parts["transformer", "teacher"].download == pytest.approx(12.7e9, rel=0.01)
+    assert parts["text_encoder_2", "both"].held == 2 * 4_762_310_656
+    assert nf4 < gguf < plain
+
+
+def test_operations_and_memory_of_a_pass(flux1: list[Network]) -> None:
+    todo = work(read_spec("flux1"), flux1, 1)
+    assert (todo.student_steps, todo.teacher_steps) == (4, 35)
+    step = (todo.teacher_flop - todo.student_flop) / 31
+    # 2 a weight and token: of 19 blocks with two streams of 113 M, one of 256 and one of 1,024 tokens, 38 of 141 M less
+    # their modulation of 28 M, with all 1,280; and attention.
+    wide = 3072
+    blocks = 2 * (19 * 12 * wide**2 * 1280 + 38 * 12 * wide**2 * 1280) + 57 * 4 * 1280**2 * wide
+    assert step == pytest.approx(blocks, rel=0.05)
+    four = work(read_spec("flux1"), flux1, 4)
+    assert four.teacher_flop == pytest.approx(todo.teacher_flop, rel=0.01)
+    assert todo.activations <= four.activations < 1e9
+
+
+def test_guidance_doubles_a_pass() -> None:
+    spec = read_spec("sdxl-turbo")
+    parts = networks(spec)
+    plain = spec.model_copy(update={"teacher": spec.teacher.model_copy(update={"guidance": 0.0})})
+    twice, once = (work(which, parts, 1).teacher_flop for which in (spec, plain))
+    assert 1.9 < twice / once < 2.0
+
+
+def test_counts_operations_and_living_bytes() -> None:
+    with torch.device("meta"):
+        network = nn.Sequential(nn.Linear(64, 128, bias=False), nn.Linear(128, 32, bias=False))
+    tokens = torch.zeros(10, 64, device="meta")
+    flop, most = _count(network, lambda: network(tokens))
+    assert flop == 2 * 10 * (64 * 128 + 128 * 32)
+    assert most == 4 * 10 * (128 + 32)
+    query = torch.zeros(1, 2, 4096, 64, device="meta")
+    _, most = _count(network, lambda: torch.nn.functional.scaled_dot_product_attention(query, query, query))
+    assert most < 2 * query.nbytes  # no matrix of 4096 x 4096
+
+
+def test_what_group_offload_keeps() -> None:
+    with torch.device("meta"):
+        network = nn.Module()
+        network.head = nn.Linear(10, 10, bias=False)
+        network.blocks = nn.ModuleList([nn.Linear(100, 10, bias=False) for _ in range(5)])
+    assert at_once(network) == 100 + 2 * 1000
+
+
+def test_configurations_of_folders_and_of_shipped_repositories(miniature: Path) -> None:
+    assert config(Place(str(miniature.parent / "dev")), "vae/config.json")["_class_name"] == AutoencoderKL.__name__
+    assert config(Place("black-forest-labs/FLUX.1-dev"), "transformer/config.json")["guidance_embeds"]
+    with pytest.raises(Failure, match=r"has no unet/config\.json"):
+        config(Place(str(miniature.parent / "dev")), "unet/config.json")
+    specs = [read_spec(name) for name in shipped()]
+    used = {side.model for spec in specs for side in (spec.student, spec.teacher)}
+    assert {path.stem for path in CONFIGS.glob("*.json")} == {name.replace("/", "--") for name in used if "/" in name}
+
+
+def test_a_folders_networks_are_not_downloaded(miniature: Path) -> None:
+    assert all(part.download == 0 for part in networks(read_spec(miniature)))
+    spec = read_spec(miniature)
+    alike: PairSpec = make_spec(
+        {**spec.model_dump(), "student": {**spec.student.model_dump(), "model": spec.teacher.model, "rest": None}}
+    )
+    assert {part.side for part in networks(alike)} == {"both"}
