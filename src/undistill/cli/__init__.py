@@ -11,6 +11,7 @@ from undistill.cli.generate import generate
 from undistill.cli.judge import judge
 from undistill.cli.pairs import pairs
 from undistill.cli.prompts import prompts
+from undistill.cli.sweep import sweep
 from undistill.cli.train import train
 from undistill.command import run
 
@@ -26,6 +27,7 @@ app.command()(generate)
 app.add_typer(pairs, name="pairs")
 app.command()(enhance)
 app.command()(train)
+app.add_typer(sweep, name="sweep")
 app.command()(evaluate)
 app.command()(diversity)
 app.command()(bench)

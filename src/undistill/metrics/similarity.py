@@ -6,6 +6,7 @@ SSIM and PSNR can't tell sharp from blurred, as the paper remarks; they are here
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 from undistill.errors import Failure
@@ -20,6 +21,14 @@ class Similarity:
     ssim_student: float
     psnr_student: float
     lpips_student: float
+
+
+def ssim(x: Tensor, z: Tensor) -> Tensor:
+    """The mean SSIM of images z against x, (N, 3, H, W) in [-1, 1] each; z is clamped to it. 1 for equal images."""
+    # In float32: SSIM's variances are small differences of large numbers.
+    likeness = structural_similarity_index_measure(z.float().clamp(-1, 1), x, data_range=(-1.0, 1.0))
+    assert isinstance(likeness, Tensor)  # a tuple only if asked for more
+    return likeness
 
 
 class Comparison:
@@ -40,11 +49,10 @@ class Comparison:
         z = to_tensor(image)[None].to(self.device)
         if z.shape != self.x.shape:
             raise Failure(f"is {z.shape[3]} x {z.shape[2]} px, its student image {self.x.shape[3]} x {self.x.shape[2]}")
-        ssim = structural_similarity_index_measure(z, self.x, data_range=2.0)
         # Equal images have no finite PSNR: half of the last bit of 8 stands for them.
         noise = torch.maximum((self.x - z).square().mean(), torch.tensor((1 / 255) ** 2 / 4, device=self.device))
         return Similarity(
-            ssim_student=float(ssim),  # type: ignore[arg-type]  # a tuple only if asked for more
+            ssim_student=float(ssim(self.x, z)),
             psnr_student=float(10 * torch.log10(4 / noise)),
             lpips_student=float(self.lpips.distance(self.layers, self.lpips.layers(z))),
         )

@@ -7,11 +7,14 @@ from hashlib import sha256
 from pathlib import Path
 from shutil import rmtree
 
+import torch
 from lightning_fabric import Fabric
+from torch.utils.data import DataLoader
 
 from undistill.dataset.read import Cut, Training, Validation
 from undistill.dataset.samples import DataError, ImageFolders, Sample, Sides, Source, list_sides, match
 from undistill.dataset.split import parse_split
+from undistill.metrics.similarity import ssim
 from undistill.training.card import card
 from undistill.training.contrastive import Contrastive
 from undistill.training.folder import Inventory, check_folder, open_folder
@@ -82,6 +85,28 @@ def train(
     )
     head = None if ended == "interrupted" else _export(method, recipe, run, step)
     return Result(step, ended, head)
+
+
+@torch.no_grad()
+def validate(recipe: Recipe, source: Source, run: Path, *, device: str = "auto") -> dict[str, float]:
+    """What the head of a run gives on all its validation images.
+
+    Returns: the figures of the recipe's way of training, `val_loss` among them, and `val_ssim`: SSIM(x, G(x)).
+    """
+    sides, held_out = sides_of(recipe, source)
+    cut = cut_of(recipe)
+    fabric = start(recipe, device)
+    method = method_of(fabric, recipe, Training(*sides, cut, recipe.seed, isinstance(recipe, PAIRED)))
+    restore(method, _kept(recipe, run))
+    loader = DataLoader(Validation(*held_out, cut), recipe.batch)
+    batches = [fabric.to_device(batch) for batch in loader]
+    figures = method.validate(batches)
+    likeness = torch.zeros(())
+    for x, _ in batches:
+        with fabric.autocast():
+            z = method.head()(x)
+        likeness += len(x) * ssim(x, z).cpu()
+    return {**figures, "val_ssim": float(likeness) / len(held_out[0])}
 
 
 def method_of(fabric: Fabric, recipe: Recipe, training: Training) -> HeadMethod:
@@ -163,9 +188,7 @@ def _inventory(source: Source, sides: Sides, held_out: Sides) -> Inventory:
 
 def _export(method: HeadMethod, recipe: Recipe, run: Path, step: int) -> Path:
     """The run's head: the average of the weights at the best validation or at the end, as the recipe says."""
-    kept = run / f"{recipe.keep}.safetensors"
-    # A run that ended before its first validation has no best.
-    best = restore(method, kept if kept.exists() else run / "last.safetensors")
+    best = restore(method, _kept(recipe, run))
     metrics = {"step": best["step"], "trained_steps": step, "val_loss": best["best"], "keep": recipe.keep}
     beside = run / ".head.part"
     rmtree(beside, ignore_errors=True)
@@ -175,3 +198,9 @@ def _export(method: HeadMethod, recipe: Recipe, run: Path, step: int) -> Path:
     method.head().save_pretrained(beside)
     rmtree(run / "head", ignore_errors=True)
     return beside.rename(run / "head")
+
+
+def _kept(recipe: Recipe, run: Path) -> Path:
+    kept = run / f"{recipe.keep}.safetensors"
+    # A run that ended before its first validation has no best.
+    return kept if kept.exists() else run / "last.safetensors"

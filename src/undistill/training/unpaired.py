@@ -8,10 +8,10 @@ import torch
 from lightning_fabric import Fabric
 from numpy.random import Generator
 from torch import Tensor, nn
-from torchmetrics.functional.image import structural_similarity_index_measure
 
 from undistill.heads import Head, PatchGAN
 from undistill.losses import ImagePool, l1, pool_random
+from undistill.metrics.similarity import ssim
 from undistill.training.adversarial import decayed, fooled, held, judge, weighted
 from undistill.training.average import Average
 from undistill.training.recipe import UnpairedRecipe, build_head
@@ -123,9 +123,7 @@ class Unpaired:
                     )
                 )
                 cycled = back(fake_y)
-            # Outside autocast: SSIM's variances are small differences of large numbers.
-            ssim = structural_similarity_index_measure(cycled.float().clamp(-1, 1), x, data_range=(-1.0, 1.0))
-            likeness.append(float(ssim))  # type: ignore[arg-type]  # a tuple only if asked for more
+            likeness.append(float(ssim(x, cycled)))
         return {"val_loss": sum(losses) / len(losses), "val_ssim_cycle": sum(likeness) / len(likeness)}
 
     @torch.no_grad()

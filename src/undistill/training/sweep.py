@@ -1,0 +1,265 @@
+"""Sweeps: a grid over a recipe's values, each cell an ordinary training run (Optuna's GridSampler, SQLite).
+
+    OUT/sweep.json          what is swept, and over which pairs
+    OUT/sweep.db            Optuna's studies, one a model: a trial is a cell
+    OUT/STUDY/KEY=VALUE,... the cell's run folder
+
+Any number of processes may work on one sweep. A cell belongs to whoever holds its lock, which the system takes back
+from a process that dies: the next one then goes on with its trial and its run, from the last checkpoint.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from itertools import product
+from math import isfinite
+from pathlib import Path
+from typing import Annotated, Any
+
+import optuna
+from filelock import FileLock, Timeout
+from optuna.trial import Trial, TrialState
+from pydantic import Field, ValidationError
+
+from undistill.atomic import replacing
+from undistill.dataset.shard import Pairs
+from undistill.errors import UsageError
+from undistill.settings import Strict, explain_all, read_yaml
+from undistill.training.recipe import Recipe, RecipeError, change_recipe, read_recipe
+from undistill.training.run import train, validate
+
+Value = bool | int | float | Annotated[str, Field(pattern=r"^[\w.:-]+$")]
+Values = dict[str, Value]
+
+_SQLITE_PATIENCE_S = 60
+
+
+class SweepRecipe(Strict):
+    """One study of a sweep file."""
+
+    recipe: str
+    """The recipe that is varied, a path beside the sweep file."""
+    title: str = ""
+    changes: Annotated[Values, Field(alias="set", default_factory=dict)]
+    """Changes to the recipe that all cells share, by dotted key."""
+    grid: Annotated[dict[str, Annotated[list[Value], Field(min_length=1)]], Field(min_length=1)]
+    """Values by dotted key: every combination is a cell."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """A recipe, and the grid that is laid over it."""
+
+    name: str
+    title: str
+    recipe: Recipe
+    grid: dict[str, list[Value]]
+
+    def cells(self) -> list[Values]:
+        """In the order of the grid as it is written."""
+        return [dict(zip(self.grid, values, strict=True)) for values in product(*self.grid.values())]
+
+
+def read_sweep(path: Path) -> list[Study]:
+    """The studies of a sweep file, every cell of which has a recipe that can be followed.
+
+    Raises:
+        UsageError: a file can't be read, or a key or a value doesn't belong.
+    """
+    data = read_yaml(path)
+    if not isinstance(data, dict) or not data:
+        raise UsageError(f"sweep {path} names no study: write NAME: {{recipe: FILE, grid: {{KEY: [VALUE, ...]}}}}")
+    studies = []
+    for name, given in data.items():
+        try:
+            asked = SweepRecipe.model_validate(given)
+        except ValidationError as error:
+            raise UsageError(f"sweep {path}: {name}: {explain_all(error, SweepRecipe, 'study')}") from error
+        try:
+            recipe = change_recipe(read_recipe(path.parent / asked.recipe), asked.changes)
+            study = Study(str(name), asked.title or str(name), recipe, asked.grid)
+            for cell in study.cells():
+                change_recipe(recipe, cell)
+        except RecipeError as error:
+            raise UsageError(f"sweep {path}: {name}: {error}") from error
+        studies.append(study)
+    return studies
+
+
+def open_sweep(studies: list[Study], data: Pairs, out: Path, max_steps: int | None) -> None:
+    """Make the folder, if need be, and write down what is swept.
+
+    Raises:
+        UsageError: the folder holds something else, or another sweep.
+    """
+    begun = {
+        "studies": {
+            study.name: {"title": study.title, "grid": study.grid, "recipe": study.recipe.model_dump(mode="json")}
+            for study in studies
+        },
+        "max_steps": max_steps,
+        "pairs": data.description.origin,
+    }
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"{out} is a file; -o takes a folder")
+    out.mkdir(parents=True, exist_ok=True)
+    with FileLock(out / ".lock"):
+        file = out / "sweep.json"
+        if not file.exists():
+            if any(path.name != ".lock" for path in out.iterdir()):
+                raise UsageError(f"{out} holds something else than a sweep: choose a new folder for -o")
+            with replacing(file) as beside:
+                beside.write_text(json.dumps(begun, indent=2) + "\n")
+        before = json.loads(file.read_text())
+        changed = [key for key, value in begun.items() if value != before.get(key)]
+        if changed:
+            raise UsageError(
+                f"{out} was begun with another sweep ({', '.join(changed)} differ): choose a new folder for -o"
+            )
+        storage = _storage(out)
+        for study in studies:
+            optuna.create_study(
+                study_name=study.name,
+                storage=storage,
+                directions=["minimize", "maximize"],
+                load_if_exists=True,
+            )
+
+
+def work(
+    studies: list[Study], data: Pairs, out: Path, max_steps: int | None, device: str, say: Callable[[str], None]
+) -> bool:
+    """Train one free cell after another, until there is none: what a process of a sweep does.
+
+    Args:
+        say: is told of each cell that is done.
+
+    Returns: False if it was interrupted; what it was at is saved.
+    """
+    for study in studies:
+        sampler = optuna.samplers.GridSampler(study.grid, seed=0)
+        trials = optuna.load_study(study_name=study.name, storage=_storage(out), sampler=sampler)
+        while True:
+            with _free_cell(trials, len(study.cells()), out / study.name) as trial:
+                if trial is None:
+                    break
+                cell = {key: trial.suggest_categorical(key, values) for key, values in study.grid.items()}
+                run = out / study.name / cell_name(cell)
+                recipe = change_recipe(study.recipe, cell)
+                result = train(recipe, data, run, max_steps=max_steps, device=device)
+                if result.head is None:
+                    return False
+                scores = validate(recipe, data, run, device=device)
+                _tell(trials, trial, {"step": result.step, **scores})
+                say(f"{study.name} {cell_name(cell)}: loss {scores['val_loss']:.4g}, SSIM {scores['val_ssim']:.4f}")
+    return True
+
+
+@contextmanager
+def _free_cell(study: optuna.Study, cells: int, folder: Path) -> Iterator[Trial | None]:
+    """A cell that nobody else works on, until the end of the block: one that was left half done, or a new one."""
+    folder.mkdir(exist_ok=True)
+    locks = {number: FileLock(folder / f".{number}.lock") for number in range(cells)}
+    trial = None
+    with FileLock(folder / ".lock"):  # one at a time chooses
+        begun = study.get_trials(deepcopy=False)
+        for left in begun:
+            if left.state == TrialState.RUNNING:
+                with suppress(Timeout):
+                    locks[left.number].acquire(blocking=False)
+                    trial = Trial(study, left._trial_id)
+                    break
+        else:
+            if len(begun) < cells:
+                trial = study.ask()
+                locks[trial.number].acquire()
+    try:
+        yield trial
+    finally:
+        if trial is not None:
+            locks[trial.number].release()
+
+
+def _tell(study: optuna.Study, trial: Trial, scores: Mapping[str, float]) -> None:
+    for name, value in scores.items():
+        trial.set_user_attr(name, value if isfinite(value) else None)
+    values = [scores["val_loss"], scores["val_ssim"]]
+    # At the last cell the sampler stops the study's loop, of which there is none here: Optuna says to catch it.
+    with suppress(RuntimeError):
+        if all(map(isfinite, values)):
+            study.tell(trial, values)
+        else:
+            study.tell(trial, state=TrialState.FAIL)
+
+
+def cell_name(cell: Mapping[str, object]) -> str:
+    return ",".join(f"{key}={value}" for key, value in cell.items())
+
+
+def _storage(out: Path) -> optuna.storages.RDBStorage:
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    waiting = {"connect_args": {"timeout": _SQLITE_PATIENCE_S}}
+    return optuna.storages.RDBStorage(f"sqlite:///{out.resolve() / 'sweep.db'}", engine_kwargs=waiting)
+
+
+def results(out: Path) -> dict[str, Any]:
+    """What a sweep has found so far.
+
+    Returns: `{"studies": {name: {"title", "cells": [{"cell", "state", "step", "loss", "ssim", "ssim_cycle"}]}},
+    "max_steps"}`. A cell's state is "waiting", "running", "done" or "diverged"; its figures are null until it is done.
+    `loss` and `ssim_cycle` are the run's on the validation images (see `Unpaired.validate`), `ssim` is SSIM(x, G(x)).
+
+    Raises:
+        UsageError: there is no sweep in `out`.
+    """
+    file = out / "sweep.json"
+    if not file.exists() or not (out / "sweep.db").exists():
+        raise UsageError(f"{out} holds no sweep: `undistill sweep run SWEEP --data PAIRS -o {out}` makes one")
+    begun = json.loads(file.read_text())
+    storage = _storage(out)
+    studies = {}
+    for name, study in begun["studies"].items():
+        trials = {
+            cell_name(trial.params): trial for trial in optuna.load_study(study_name=name, storage=storage).trials
+        }
+        rows = []
+        for values in product(*study["grid"].values()):
+            cell = dict(zip(study["grid"], values, strict=True))
+            rows.append({"cell": cell, **_row(trials.get(cell_name(cell)))})
+        studies[name] = {"title": study["title"], "cells": rows}
+    return {"studies": studies, "max_steps": begun["max_steps"]}
+
+
+def _row(trial: optuna.trial.FrozenTrial | None) -> dict[str, Any]:
+    states = {TrialState.RUNNING: "running", TrialState.COMPLETE: "done", TrialState.FAIL: "diverged"}
+    found = trial.user_attrs if trial and trial.state == TrialState.COMPLETE else {}
+    return {
+        "state": states[trial.state] if trial else "waiting",
+        "step": found.get("step"),
+        "loss": found.get("val_loss"),
+        "ssim": found.get("val_ssim"),
+        "ssim_cycle": found.get("val_ssim_cycle"),
+    }
+
+
+def as_tables(found: Mapping[str, Any]) -> str:
+    """What `results` gives, a Markdown table for each study; "-" where a cell is not done."""
+    lines: list[str] = []
+    for study in found["studies"].values():
+        keys = list(study["cells"][0]["cell"])
+        lines += [study["title"], "", f"| {' | '.join(keys)} | steps | loss | SSIM | SSIM, cycle |"]
+        lines.append("| --- " * (len(keys) + 4) + "|")
+        for row in study["cells"]:
+            figures = [
+                "-" if row[name] is None else f"{row[name]:.{digits}f}" for name, digits in
+                (("step", 0), ("loss", 4), ("ssim", 4), ("ssim_cycle", 4))
+            ]  # fmt: skip
+            lines.append(f"| {' | '.join(map(str, row['cell'].values()))} | {' | '.join(figures)} |")
+        lines.append("")
+    return "\n".join(lines).rstrip()
+
+
+def write_report(found: Mapping[str, Any], out: Path) -> None:
+    with replacing(out / "report.json") as beside:
+        beside.write_text(json.dumps(found, indent=2) + "\n")
