@@ -5,7 +5,7 @@ import logging
 import signal
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -100,7 +100,7 @@ def fit(
     held_out = _loader(fabric, DataLoader(validation, recipe.batch))
     samples = next(iter(_loader(fabric, DataLoader(validation, 6))))
 
-    with progress("training", last, start) as bar, _interruptible() as interrupted:
+    with progress("training", last, start) as bar, _interruptible() as interrupted, closing(log):
         for step in range(start, last):
             rate = method.learning_rate(step / total)
             for optimizer in method.optimizers.values():
@@ -193,6 +193,9 @@ class Log:
         for name, value in values.items():
             self.board.add_scalar(name, value, step)
         self.board.flush()
+
+    def close(self) -> None:
+        self.board.close()
 
 
 def _loader(fabric: Fabric, loader: DataLoader[Batch]) -> "Batches":

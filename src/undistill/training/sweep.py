@@ -163,17 +163,16 @@ def _free_cell(study: optuna.Study, cells: int, folder: Path) -> Iterator[Trial 
     locks = {number: FileLock(folder / f".{number}.lock") for number in range(cells)}
     trial = None
     with FileLock(folder / ".lock"):  # one at a time chooses
-        begun = study.get_trials(deepcopy=False)
-        for left in begun:
-            if left.state == TrialState.RUNNING:
-                with suppress(Timeout):
-                    locks[left.number].acquire(blocking=False)
+        for left in study.get_trials(states=(TrialState.RUNNING,)):
+            with suppress(Timeout):
+                locks[left.number].acquire(blocking=False)
+                if study.trials[left.number].state == TrialState.RUNNING:  # it may just have been told of
                     trial = Trial(study, left._trial_id)
                     break
-        else:
-            if len(begun) < cells:
-                trial = study.ask()
-                locks[trial.number].acquire()
+                locks[left.number].release()
+        if trial is None and len(study.trials) < cells:
+            trial = study.ask()
+            locks[trial.number].acquire()
     try:
         yield trial
     finally:

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 from contextlib import redirect_stderr
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection, wait
@@ -100,7 +101,7 @@ def _work(
 ) -> None:
     # Ctrl-C reaches all processes of a terminal; workers leave it to the first, which sends them SIGTERM.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))  # between two runs there is nothing to save
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # between two runs there is nothing to save
     Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
     try:
