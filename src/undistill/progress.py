@@ -32,7 +32,7 @@ class Bar:
 
 
 @contextmanager
-def progress(what: str, total: int, done: int = 0) -> Iterator[Bar]:
+def progress(what: str, total: int, done: int = 0, *, shown: bool = True) -> Iterator[Bar]:
     """A bar on standard error with count, rate, time taken and time left."""
     columns = (
         TextColumn(what),
@@ -43,17 +43,17 @@ def progress(what: str, total: int, done: int = 0) -> Iterator[Bar]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[words]}"),
     )
-    with Progress(*columns, console=Console(stderr=True)) as display:
+    with Progress(*columns, console=Console(stderr=True), disable=not shown) as display:
         yield Bar(display, display.add_task(what, total=total, completed=done, words=""))
 
 
-def progressed(what: str, items: Iterable[Item], total: int | None = None) -> Iterator[Item]:
+def progressed(what: str, items: Iterable[Item], total: int | None = None, *, shown: bool = True) -> Iterator[Item]:
     """The items, one after another, with a bar that counts those that are through.
 
     Args:
         total: how many there are; None: as many as the length of `items`.
     """
-    with progress(what, len(items) if isinstance(items, Sized) else total or 0) as bar:
+    with progress(what, len(items) if isinstance(items, Sized) else total or 0, shown=shown) as bar:
         for item in items:
             yield item
             bar.advance()

@@ -95,10 +95,12 @@ def test_ranks_share_each_step_and_lose_nothing(batch: int, ranks: int, steps: i
         assert seen == list(range(first + step * per_step, first + (step + 1) * per_step))
 
 
-def test_an_epoch_over_ranks_has_every_row_once(pairs_folder: Folders) -> None:
+@pytest.mark.parametrize("ranks", [1, 2, 3])
+def test_an_epoch_over_ranks_has_every_row_once(ranks: int, pairs_folder: Folders) -> None:
     source = Pairs(pairs_folder("pairs", 12))
     run = Training(*list_sides(source, ALL), Cut(72), seed=1, paired=True)
-    loaders = [DataLoader(run, 2, sampler=Consecutive(0, 12, 2, rank, 3)) for rank in range(3)]
+    share = 6 // ranks
+    loaders = [DataLoader(run, share, sampler=Consecutive(0, 12, share, rank, ranks)) for rank in range(ranks)]
     seen = [x.numpy().tobytes() for loader in loaders for batch, _ in loader for x in batch]
     assert len(seen) == len(set(seen)) == 12
 

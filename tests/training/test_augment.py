@@ -17,6 +17,12 @@ def test_shifts_and_cuts_out() -> None:
     assert all(abs(shift) <= 8 for shift in shifts)
 
 
+def test_ranks_are_shown_what_one_process_is() -> None:
+    batch = torch.rand(6, 3, 32, 32)
+    shares = [augment(x, np.random.default_rng(3), rank, 3) for rank, x in enumerate(batch.chunk(3))]
+    assert torch.equal(torch.cat(shares), augment(batch, np.random.default_rng(3)))
+
+
 def test_is_a_function_of_the_random_numbers_and_lets_gradients_through() -> None:
     x = torch.rand(2, 3, 32, 32, requires_grad=True)
     shown = augment(x, np.random.default_rng(3))

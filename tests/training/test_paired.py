@@ -52,6 +52,12 @@ def test_it_learns(precision: str) -> None:
     assert method.validate([batch(9)])["val_loss"] < 0.9 * before
 
 
+def test_the_learning_rate_rises_if_asked() -> None:
+    assert [paired(lr=1.0).learning_rate(progress) for progress in (0.0, 0.5)] == [1.0, 1.0]
+    rates = [paired(lr=1.0, warmup=0.5).learning_rate(progress) for progress in (0.0, 0.25, 0.5, 0.9)]
+    assert rates == pytest.approx([0, 0.5, 1, 1], abs=3e-3)
+
+
 def test_accumulated_batches_are_one_batch() -> None:
     # Not a residual head: at its first step only the last layer has a gradient.
     head = {"architecture": "ResnetGenerator", "width": 4, "blocks": 1, "norm": "pixel"}

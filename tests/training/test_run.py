@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 
 from undistill.dataset.samples import DataError, ImageFolders
 from undistill.dataset.shard import Pairs
 from undistill.errors import Failure, UsageError
 from undistill.heads import Head
-from undistill.training import loop
+from undistill.training import checkpoint, loop
 from undistill.training.recipe import Recipe, RecipeError, make_recipe
 from undistill.training.run import train
 
@@ -227,3 +228,21 @@ def test_pairs_of_unequal_size_are_refused(image_folder: Folders, student: Path,
         train(recipe("paired"), ImageFolders([student], [larger]), tmp_path / "run", device="cpu")
     resized = recipe("paired", data={"crop": 64, "size": 64, "train": "0:0.7", "val": "0.7:1"})
     assert train(resized, ImageFolders([student], [larger]), tmp_path / "run", max_steps=1, device="cpu").step == 1
+
+
+@pytest.mark.parametrize("mode", ["paired", "unpaired"])
+def test_a_run_starts_from_anothers_best(mode: str, student: Path, teacher: Path, tmp_path: Path) -> None:
+    source, first = ImageFolders([student], [teacher]), tmp_path / "first"
+    train(recipe(mode, steps=4), source, first, device="cpu")
+    data = {"crop": 68, "train": "0:0.7", "val": "0.7:1"}
+    second = recipe(mode, data=data, start=str(first), lr=1e-12, ema=0, steps=1)
+    train(second, source, tmp_path / "second", device="cpu")
+    best, begun = (checkpoint.load(run / "best.safetensors") for run in (first, tmp_path / "second"))
+    for name, network in begun["networks"].items():
+        for key, weight in (best["averages"].get(name) or best["networks"][name]).items():
+            assert torch.allclose(network[key], weight, atol=1e-6)
+    with pytest.raises(UsageError, match="holds no run"):
+        train(recipe(mode, start=str(tmp_path / "gone")), source, tmp_path / "third", device="cpu")
+    wider = {"architecture": "ResnetGenerator", "width": 8, "blocks": 1}
+    with pytest.raises(UsageError, match="other networks"):
+        train(recipe(mode, head=wider, start=str(first)), source, tmp_path / "third", device="cpu")

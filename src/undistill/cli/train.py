@@ -31,6 +31,7 @@ def train(
     import yaml
 
     from undistill.dataset.samples import open_source
+    from undistill.training.ranks import first
     from undistill.training.recipe import change_recipe, read_recipe
     from undistill.training.run import train as run
 
@@ -47,6 +48,8 @@ def train(
     followed = change_recipe(read_recipe(recipe), changed)
     result = run(followed, open_source(data, student, teacher), out, max_steps=max_steps, device=device)
     if result.head is None:
-        typer.echo(f"stopped at step {result.step}; the same command goes on from there", err=True)
+        if first():
+            typer.echo(f"stopped at step {result.step}; the same command goes on from there", err=True)
         raise SystemExit(130)  # typer.Exit(130) is how typer tells of a KeyboardInterrupt
-    typer.echo(f"{result.ended} at step {result.step} -> {result.head}")
+    if first():
+        typer.echo(f"{result.ended} at step {result.step} -> {result.head}")

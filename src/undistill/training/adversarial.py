@@ -9,12 +9,18 @@ from torch import Tensor, nn
 
 from undistill.losses import ImagePool, adversarial, chroma, tone
 from undistill.training.augment import augment
+from undistill.training.ranks import gathered, own
 from undistill.training.recipe import Adversarial
 
 
 def decayed(lr: float, progress: float) -> float:
     """Constant in the first half, then falling linearly to 0 (Zhu et al. 2017). `progress` in [0, 1)."""
     return lr * min(1.0, 2 * (1 - progress))
+
+
+def risen(progress: float, warmup: float) -> float:
+    """Rising linearly to 1 in the first `warmup` of the run: Adam's first steps would throw a head far off."""
+    return min(1.0, (progress + 1e-3) / warmup) if warmup else 1.0
 
 
 def weighted(losses: Mapping[str, Tensor], recipe: Adversarial) -> Tensor:
@@ -32,9 +38,11 @@ def held(recipe: Adversarial, sides: Sequence[tuple[Tensor, Tensor]]) -> dict[st
     return losses
 
 
-def fooled(recipe: Adversarial, discriminator: nn.Module, fake: Tensor, random: Generator) -> Tensor:
-    """The generator's L_GAN."""
-    return adversarial(discriminator(augment(fake, random) if recipe.augment else fake), real=True)
+def fooled(
+    recipe: Adversarial, discriminator: nn.Module, fake: Tensor, random: Generator, rank: int = 0, ranks: int = 1
+) -> Tensor:
+    """The generator's L_GAN; see `augment` for `rank`."""
+    return adversarial(discriminator(augment(fake, random, rank, ranks) if recipe.augment else fake), real=True)
 
 
 def judge(
@@ -45,13 +53,16 @@ def judge(
     sides: Sequence[tuple[Tensor, Tensor]],
     random: Generator,
 ) -> Tensor:
-    """Gradients for a discriminator from batches of real images and fakes, these by way of the pool; its mean loss."""
+    """Gradients for a discriminator from batches of real images and fakes, these by way of the pool; its mean loss.
+
+    The pool is the whole job's: every rank keeps the same one.
+    """
     share = 1 / len(sides)
     total = torch.zeros((), device=fabric.device)
     for real, fake in sides:
-        shown = [real, pool.exchange(fake, random)]
+        shown = [real, own(fabric, pool.exchange(gathered(fabric, fake), random))]
         if recipe.augment:
-            shown = [augment(images, random) for images in shown]
+            shown = [augment(images, random, fabric.global_rank, fabric.world_size) for images in shown]
         judged = [discriminator(images) for images in shown]
         loss = 0.5 * (adversarial(judged[0], real=True) + adversarial(judged[1], real=False))
         fabric.backward(loss * share)

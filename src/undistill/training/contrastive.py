@@ -12,6 +12,7 @@ from undistill.heads import Head, PatchGAN
 from undistill.losses import ImagePool, PatchNCE, pool_random
 from undistill.training.adversarial import decayed, fooled, held, judge, weighted
 from undistill.training.average import Average
+from undistill.training.ranks import averaged
 from undistill.training.recipe import ContrastiveRecipe, build_head
 
 Batch = tuple[Tensor, ...]
@@ -72,9 +73,11 @@ class Contrastive:
 
         self.networks["D"].requires_grad_(False)
         self.optimizers["generator"].zero_grad()
+        here = (self.fabric.global_rank, self.fabric.world_size)
         for x, y in batches:
-            fake = self.G(x)
-            losses = self._generator_losses(self.G, x, y, fake, places)
+            with self.fabric.no_backward_sync(self.D):
+                fake = self.G(x)
+                losses = self._generator_losses(self.G, x, y, fake, places, *here)
             self.fabric.backward(weighted(losses, self.recipe) * share)
             fakes.append(fake.detach())
             for name, loss in losses.items():
@@ -91,10 +94,17 @@ class Contrastive:
         return totals
 
     def _generator_losses(
-        self, forward: Any, x: Tensor, y: Tensor, fake: Tensor, places: np.random.Generator
+        self,
+        forward: Any,
+        x: Tensor,
+        y: Tensor,
+        fake: Tensor,
+        places: np.random.Generator,
+        rank: int = 0,
+        ranks: int = 1,
     ) -> dict[str, Tensor]:
         """The terms of the generator's loss that the recipe gives a weight, by their columns."""
-        losses = {"loss_gan": fooled(self.recipe, self.D, fake, places)}
+        losses = {"loss_gan": fooled(self.recipe, self.D, fake, places, rank, ranks)}
         if self.recipe.contrast:
             losses["loss_contrast"] = self._contrast(forward, x, fake, places)
         if self.recipe.identity:
@@ -111,13 +121,13 @@ class Contrastive:
     def validate(self, batches: Iterable[Batch]) -> dict[str, float]:
         """`val_loss`: the generator's loss."""
         forward = self.averages["G"].module
-        places = np.random.default_rng(self.recipe.seed)
         losses = []
         for x, y in batches:
+            places = np.random.default_rng(self.recipe.seed)
             with self.fabric.autocast():
                 fake = forward(x)
                 losses.append(float(weighted(self._generator_losses(forward, x, y, fake, places), self.recipe)))
-        return {"val_loss": sum(losses) / len(losses)}
+        return averaged(self.fabric, {"val_loss": sum(losses)}, len(losses))
 
     @torch.no_grad()
     def sample(self, batch: Batch) -> list[Tensor]:

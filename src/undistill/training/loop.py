@@ -19,11 +19,10 @@ from torch.utils.data import DataLoader, Dataset
 
 from undistill.atomic import replacing
 from undistill.dataset.read import Consecutive
-from undistill.device import pick_device
 from undistill.errors import Failure, UsageError, first_line
 from undistill.images import write_grid
 from undistill.progress import progress
-from undistill.training import checkpoint
+from undistill.training import checkpoint, ranks
 from undistill.training.average import Average
 from undistill.training.recipe import Schedule
 
@@ -50,8 +49,7 @@ class Method(Protocol):
 def start(recipe: Schedule, device: str) -> Fabric:
     """Fabric on a device ("auto", "cpu", "cuda", "cuda:1"), and the recipe's seed for what is built next."""
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
-    where = pick_device(device)
-    fabric = Fabric(accelerator=where.type, devices=[where.index] if where.index else 1, precision=recipe.precision)
+    fabric = ranks.connect(device, recipe.precision)
     torch.manual_seed(recipe.seed)
     return fabric
 
@@ -78,7 +76,8 @@ def fit(
 
     Returns: the step it stopped at, and why: "done", "early stop", "max steps" or "interrupted".
     """
-    per_step = recipe.batch * recipe.accumulate * fabric.world_size
+    batch = ranks.share(fabric, recipe.batch)
+    per_step = recipe.batch * recipe.accumulate
     per_epoch = -(-len(training) // per_step)  # type: ignore[arg-type]  # torch leaves __len__ out of Dataset
     total = recipe.steps or (recipe.epochs or 0) * per_epoch
     last = min(total, max_steps or total)
@@ -93,21 +92,24 @@ def fit(
     if start >= last:
         return start, "done" if start == total else "max steps"
 
-    log = Log(run, ("step", "epoch", *method.columns, *method.validation_columns), start)
-    order = Consecutive(start * per_step, last * per_step, recipe.batch, fabric.global_rank, fabric.world_size)
+    writes = fabric.is_global_zero
+    log = Log(run if writes else None, ("step", "epoch", *method.columns, *method.validation_columns), start)
+    here = (fabric.global_rank, fabric.world_size)
+    order = Consecutive(start * per_step, last * per_step, batch, *here)
     loading: dict[str, Any] = {"num_workers": workers, "worker_init_fn": _leave_interrupts_to_the_loop}
-    batches = iter(_loader(fabric, DataLoader(training, recipe.batch, sampler=order, **loading)))
-    held_out = _loader(fabric, DataLoader(validation, recipe.batch))
+    batches = iter(_loader(fabric, DataLoader(training, batch, sampler=order, **loading)))
+    rows = Consecutive(0, len(validation), recipe.batch, *here)  # type: ignore[arg-type]
+    held_out = _loader(fabric, DataLoader(validation, recipe.batch, sampler=rows))
     samples = next(iter(_loader(fabric, DataLoader(validation, 6))))
 
-    with progress("training", last, start) as bar, _interruptible() as interrupted, closing(log):
+    with progress("training", last, start, shown=writes) as bar, _interruptible() as interrupted, closing(log):
         for step in range(start, last):
             rate = method.learning_rate(step / total)
             for optimizer in method.optimizers.values():
                 for group in optimizer.param_groups:
                     group["lr"] = rate
             terms = method.step(list(islice(batches, recipe.accumulate)), step)
-            losses = {name: float(term) for name, term in terms.items()}
+            losses = dict(zip(terms, ranks.mean(fabric, torch.stack(list(terms.values()))).tolist(), strict=True))
             done = state["step"] = step + 1
             bar.advance(" ".join(f"{name.removeprefix('loss_')} {loss:.3f}" for name, loss in losses.items()))
             values: dict[str, float] = {}
@@ -115,21 +117,23 @@ def fit(
                 values = {"lr": rate, **losses}
             # Not at a `max_steps` in between: a validation there could make another head the best.
             if done % validate_every == 0 or done == total:
-                held = method.validate(held_out)
+                held = fabric.broadcast(method.validate(held_out))
                 values.update(held)
                 if state["best"] is None or held["val_loss"] < state["best"]:
                     state.update(best=held["val_loss"], best_step=done)
-                    save(method, state, run / "best.safetensors")
+                    if writes:
+                        save(method, state, run / "best.safetensors")
                 state["stopped"] = patience is not None and done - state["best_step"] >= patience * per_epoch
             if values:
                 log.write(done, {"epoch": done / per_epoch, **values})
-            if done % recipe.sample_every == 0 or done == last:
+            if writes and (done % recipe.sample_every == 0 or done == last):
                 write_grid(method.sample(samples), run / "samples" / f"{done:07d}.png")
-            if done % recipe.save_every == 0 or done == last or state["stopped"] or interrupted.is_set():
+            stop = ranks.anywhere(fabric, interrupted.is_set())
+            if writes and (done % recipe.save_every == 0 or done == last or state["stopped"] or stop):
                 save(method, state, run / "last.safetensors")
             if state["stopped"]:
                 return done, "early stop"
-            if interrupted.is_set() and done < last:
+            if stop and done < last:
                 return done, "interrupted"
     return last, "done" if last == total else "max steps"
 
@@ -169,10 +173,37 @@ def restore(method: Method, path: Path) -> dict[str, Any]:
     return state
 
 
-class Log:
-    """`metrics.csv` and TensorBoard events. What a killed run wrote after its last checkpoint is dropped."""
+def begin_from(method: Method, run: Path) -> None:
+    """Take the networks of another run, at its best validation: their averages, where it has them.
 
-    def __init__(self, run: Path, columns: tuple[str, ...], start: int) -> None:
+    Raises:
+        UsageError: there is no such run, or its networks are of another kind.
+    """
+    file = run / "best.safetensors" if (run / "best.safetensors").exists() else run / "last.safetensors"
+    try:
+        saved = checkpoint.load(file)
+        for name, network in method.networks.items():
+            weights = saved["averages"].get(name) or saved["networks"][name]
+            network.load_state_dict(weights)
+            if name in method.averages:
+                method.averages[name].module.load_state_dict(weights)
+    except OSError as error:
+        raise UsageError(f"start: {run} holds no run with a checkpoint") from error
+    except (SafetensorError, KeyError, RuntimeError) as error:
+        raise UsageError(f"start: {file} holds other networks than the recipe's ({first_line(error)})") from error
+
+
+class Log:
+    """`metrics.csv` and TensorBoard events. What a killed run wrote after its last checkpoint is dropped.
+
+    Args:
+        run: None: nothing is written.
+    """
+
+    def __init__(self, run: Path | None, columns: tuple[str, ...], start: int) -> None:
+        self.board: SummaryWriter | None = None
+        if run is None:
+            return
         self.path = run / "metrics.csv"
         self.columns = columns
         rows = []
@@ -186,6 +217,8 @@ class Log:
         self.board = SummaryWriter(str(run), purge_step=start + 1)
 
     def write(self, step: int, values: dict[str, float]) -> None:
+        if self.board is None:
+            return
         with self.path.open("a", newline="") as file:
             csv.DictWriter(file, self.columns).writerow(
                 {"step": step, **{name: f"{value:.6g}" for name, value in values.items()}}
@@ -195,7 +228,8 @@ class Log:
         self.board.flush()
 
     def close(self) -> None:
-        self.board.close()
+        if self.board is not None:
+            self.board.close()
 
 
 def _loader(fabric: Fabric, loader: DataLoader[Batch]) -> "Batches":

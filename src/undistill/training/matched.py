@@ -12,8 +12,9 @@ from torch.utils.data import DataLoader, Dataset, Subset
 from undistill.heads import Head
 from undistill.losses import LPIPS
 from undistill.progress import progressed
-from undistill.training.adversarial import decayed
+from undistill.training.adversarial import decayed, risen
 from undistill.training.average import Average
+from undistill.training.ranks import mean, total
 from undistill.training.recipe import MatchedRecipe, build_head
 
 Batch = tuple[Tensor, ...]
@@ -24,7 +25,7 @@ EMBEDDED = 4096
 """Images a side, at most, that stand for all."""
 RIDGE = 1e-4
 _WARM_UP = 0.05
-"""Share of the run in which the learning rate rises: Adam's first steps would throw a residual head far off."""
+"""Share of the run in which the learning rate rises."""
 
 
 class Embedding:
@@ -122,7 +123,7 @@ class Matched:
         count = min(EMBEDDED, len(training))  # type: ignore[arg-type]  # torch leaves __len__ out of Dataset
         loader = DataLoader(Subset(training, range(count)), 64)
         seen: list[tuple[list[list[Tensor]], list[list[Tensor]]]] = [([], []) for _ in self.embeddings]
-        for batch in progressed("embedding", loader, -(-count // 64)):
+        for batch in progressed("embedding", loader, -(-count // 64), shown=self.fabric.is_global_zero):
             sides = [side.to(self.fabric.device) for side in batch]
             with self.fabric.autocast():
                 for embedding, kept in zip(self.embeddings, seen, strict=True):
@@ -137,7 +138,7 @@ class Matched:
 
     def learning_rate(self, progress: float) -> float:
         """Rises, is constant, and falls linearly to 0 in the second half. `progress` in [0, 1)."""
-        return decayed(self.recipe.lr, progress) * min(1.0, (progress + 1e-3) / _WARM_UP)
+        return decayed(self.recipe.lr, progress) * risen(progress, _WARM_UP)
 
     def step(self, batches: Sequence[Batch], step: int) -> dict[str, Tensor]:
         """One step of the generator over all the batches; the embeddings take turns."""
@@ -149,7 +150,7 @@ class Matched:
             z = self.G(x).float()
             moved, lpips = self._compare(turn, x, y, z)
             with torch.no_grad():
-                self.moved[turn].lerp_(moved, 1 - self.recipe.memory)
+                self.moved[turn].lerp_(mean(self.fabric, moved), 1 - self.recipe.memory)
                 left = self.gaps[turn] + self.moved[turn]
             # The gradient of |left|^2 through this batch alone, at the length of a whole one.
             mmd = left.square().sum() + 2 * (left * (moved - moved.detach())).sum()
@@ -177,21 +178,19 @@ class Matched:
     @torch.no_grad()
     def validate(self, batches: Iterable[Batch]) -> dict[str, float]:
         """`val_loss`: the training loss, over all validation images and embeddings."""
-        moved: list[list[Tensor]] = [[] for _ in self.embeddings]
-        lpips: list[Tensor] = []
-        count = 0
+        moved = torch.stack([torch.zeros_like(gap) for gap in self.gaps])
+        lpips, count = moved.new_zeros(()), moved.new_zeros(())
         for x, y in batches:
             with self.fabric.autocast():
                 z = self.averages["G"].module(x).float()
-            for turn, kept in enumerate(moved):
+            for turn in range(len(self.embeddings)):
                 here, distance = self._compare(turn, x, y, z)
-                kept.append(here * len(x))
-                lpips.append(distance * len(x) / len(self.embeddings))
+                moved[turn] += here * len(x)
+                lpips += distance * len(x) / len(self.embeddings)
             count += len(x)
-        mmd = [
-            (gap + torch.stack(kept).sum(0) / count).square().sum() for gap, kept in zip(self.gaps, moved, strict=True)
-        ]
-        return {"val_loss": float(self._weighted(torch.stack(mmd).mean(), torch.stack(lpips).sum() / count))}
+        moved, lpips, count = (total(self.fabric, summed) for summed in (moved, lpips, count))
+        mmd = (torch.stack(self.gaps) + moved / count).square().sum(1)
+        return {"val_loss": float(self._weighted(mmd.mean(), lpips / count))}
 
     @torch.no_grad()
     def sample(self, batch: Batch) -> list[Tensor]:

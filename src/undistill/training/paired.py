@@ -9,7 +9,9 @@ from torch import Tensor, nn
 
 from undistill.heads import Head
 from undistill.losses import LPIPS, gradient, l1
+from undistill.training.adversarial import risen
 from undistill.training.average import Average
+from undistill.training.ranks import averaged
 from undistill.training.recipe import PairedRecipe, build_head
 
 Batch = tuple[Tensor, ...]
@@ -35,8 +37,8 @@ class Paired:
         self.lpips = LPIPS().to(fabric.device)
 
     def learning_rate(self, progress: float) -> float:
-        """Constant. `progress` in [0, 1)."""
-        return self.recipe.lr
+        """Rises, and is constant from then on. `progress` in [0, 1)."""
+        return self.recipe.lr * risen(progress, self.recipe.warmup)
 
     def losses(self, x: Tensor, y: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
         """The structure term and LPIPS(y, z)."""
@@ -71,7 +73,7 @@ class Paired:
             with self.fabric.autocast():
                 z = self.averages["G"].module(x)
             losses.append(float(sum(self.losses(x, y, z))))
-        return {"val_loss": sum(losses) / len(losses)}
+        return averaged(self.fabric, {"val_loss": sum(losses)}, len(losses))
 
     @torch.no_grad()
     def sample(self, batch: Batch) -> list[Tensor]:

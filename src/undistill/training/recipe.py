@@ -78,6 +78,7 @@ class Schedule(Strict):
 
     seed: Annotated[int, Field(ge=0)] = 0
     batch: Positive = 1
+    """Images a side, of all processes together."""
     accumulate: Positive = 1
     """Batches an optimizer step adds up."""
     epochs: Positive | None = None
@@ -107,6 +108,8 @@ class Common(Schedule):
     data: DataRecipe
     keep: Literal["best", "last"] = "best"
     """Which weights become the run's head."""
+    start: str | None = None
+    """Folder of a run with networks alike: this one starts from its best weights."""
 
 
 class PairedRecipe(Common):
@@ -117,6 +120,8 @@ class PairedRecipe(Common):
     """What holds the output to the input beside LPIPS(y, z): GRAD(x, z), L1(x, z) or nothing."""
     patience: Positive = 10
     """Stop after so many epochs without improvement."""
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the run in which the learning rate rises: without norms, Adam's first steps would throw a head off."""
 
 
 class MatchedRecipe(Common):

@@ -18,9 +18,10 @@ from undistill.metrics.similarity import ssim
 from undistill.training.card import card
 from undistill.training.contrastive import Contrastive
 from undistill.training.folder import Inventory, check_folder, open_folder
-from undistill.training.loop import fit, restore, start
+from undistill.training.loop import begin_from, fit, restore, start
 from undistill.training.matched import Matched
 from undistill.training.paired import Paired
+from undistill.training.ranks import parting, share, together
 from undistill.training.recipe import (
     PAIRED,
     ContrastiveRecipe,
@@ -52,7 +53,7 @@ def train(
     max_steps: int | None = None,
     device: str = "auto",
 ) -> Result:
-    """Train a head on images of both sides, or go on with the run in `run`.
+    """Train a head on images of both sides, or go on with the run in `run`; under torchrun, with its other processes.
 
     Args:
         recipe: what to do; a run can only go on with the recipe and the images it began with.
@@ -62,29 +63,39 @@ def train(
         device: "auto", "cpu", "cuda", "cuda:1".
 
     Raises:
-        UsageError: the recipe, the images or the run folder don't fit each other.
+        UsageError: the recipe, the images, the run folder or the number of processes don't fit each other.
+        Failure: an image is broken, or another process ended.
     """
-    sides, held_out = sides_of(recipe, source)
-    images = _inventory(source, sides, held_out)
-    check_folder(run, recipe, images)
-    cut = cut_of(recipe)
-    training = Training(*sides, cut, recipe.seed, isinstance(recipe, PAIRED))
     fabric = start(recipe, device)
-    method = method_of(fabric, recipe, training)
-    open_folder(run, recipe, images)
-    step, ended = fit(
-        fabric,
-        method,
-        recipe,
-        training,
-        Validation(*held_out, cut),
-        run,
-        max_steps,
-        workers=recipe.data.workers,
-        patience=recipe.patience if isinstance(recipe, PairedRecipe) else None,
-    )
-    head = None if ended == "interrupted" else _export(method, recipe, run, step)
-    return Result(step, ended, head)
+    with parting(fabric):
+        with together(fabric):
+            share(fabric, recipe.batch)
+            sides, held_out = sides_of(recipe, source)
+            images = _inventory(source, sides, held_out)
+            check_folder(run, recipe, images)
+            cut = cut_of(recipe)
+            training = Training(*sides, cut, recipe.seed, isinstance(recipe, PAIRED))
+            method = method_of(fabric, recipe, training)
+            if recipe.start is not None and not (run / "last.safetensors").exists():
+                begin_from(method, Path(recipe.start))
+        with together(fabric):
+            if fabric.is_global_zero:
+                open_folder(run, recipe, images)
+        step, ended = fit(
+            fabric,
+            method,
+            recipe,
+            training,
+            Validation(*held_out, cut),
+            run,
+            max_steps,
+            workers=recipe.data.workers,
+            patience=recipe.patience if isinstance(recipe, PairedRecipe) else None,
+        )
+        with together(fabric):
+            if ended != "interrupted" and fabric.is_global_zero:
+                _export(method, recipe, run, step)
+    return Result(step, ended, None if ended == "interrupted" else run / "head")
 
 
 @torch.no_grad()
@@ -111,6 +122,7 @@ def validate(recipe: Recipe, source: Source, run: Path, *, device: str = "auto")
 
 def method_of(fabric: Fabric, recipe: Recipe, training: Training) -> HeadMethod:
     """The recipe's way of training, with a new head."""
+    torch.manual_seed(recipe.seed)  # the same weights, whatever was drawn before
     if isinstance(recipe, PairedRecipe):
         return Paired(fabric, recipe)
     if isinstance(recipe, MatchedRecipe):
@@ -186,7 +198,7 @@ def _inventory(source: Source, sides: Sides, held_out: Sides) -> Inventory:
     return images
 
 
-def _export(method: HeadMethod, recipe: Recipe, run: Path, step: int) -> Path:
+def _export(method: HeadMethod, recipe: Recipe, run: Path, step: int) -> None:
     """The run's head: the average of the weights at the best validation or at the end, as the recipe says."""
     best = restore(method, _kept(recipe, run))
     metrics = {"step": best["step"], "trained_steps": step, "val_loss": best["best"], "keep": recipe.keep}
@@ -197,7 +209,7 @@ def _export(method: HeadMethod, recipe: Recipe, run: Path, step: int) -> Path:
     (beside / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
     method.head().save_pretrained(beside)
     rmtree(run / "head", ignore_errors=True)
-    return beside.rename(run / "head")
+    beside.rename(run / "head")
 
 
 def _kept(recipe: Recipe, run: Path) -> Path:

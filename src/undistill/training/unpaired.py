@@ -14,6 +14,7 @@ from undistill.losses import ImagePool, l1, pool_random
 from undistill.metrics.similarity import ssim
 from undistill.training.adversarial import decayed, fooled, held, judge, weighted
 from undistill.training.average import Average
+from undistill.training.ranks import averaged
 from undistill.training.recipe import UnpairedRecipe, build_head
 
 Batch = tuple[Tensor, ...]
@@ -71,9 +72,11 @@ class Unpaired:
 
         self._learn(discriminators=False)
         self.optimizers["generators"].zero_grad()
+        here = (self.fabric.global_rank, self.fabric.world_size)
         for x, y in batches:
-            fake_y, fake_x = self.G(x), self.F(y)
-            losses = self._generator_losses(self.G, self.F, (x, y), (fake_y, fake_x), shifts)
+            with self.fabric.no_backward_sync(self.D_Y), self.fabric.no_backward_sync(self.D_X):
+                fake_y, fake_x = self.G(x), self.F(y)
+                losses = self._generator_losses(self.G, self.F, (x, y), (fake_y, fake_x), shifts, *here)
             self.fabric.backward(weighted(losses, self.recipe) * share)
             fakes.append((fake_y.detach(), fake_x.detach()))
             for name, loss in losses.items():
@@ -94,13 +97,21 @@ class Unpaired:
         return totals
 
     def _generator_losses(
-        self, forward: nn.Module, back: nn.Module, sides: Batch, fakes: Batch, random: Generator
+        self,
+        forward: nn.Module,
+        back: nn.Module,
+        sides: Batch,
+        fakes: Batch,
+        random: Generator,
+        rank: int = 0,
+        ranks: int = 1,
     ) -> dict[str, Tensor]:
         """The terms of the generators' loss that the recipe gives a weight, by their columns."""
         (x, y), (fake_y, fake_x) = sides, fakes
         slack = self.recipe.slack
         losses = {
-            "loss_gan": fooled(self.recipe, self.D_Y, fake_y, random) + fooled(self.recipe, self.D_X, fake_x, random),
+            "loss_gan": fooled(self.recipe, self.D_Y, fake_y, random, rank, ranks)
+            + fooled(self.recipe, self.D_X, fake_x, random, rank, ranks),
             "loss_cycle": l1(x, back(fake_y), slack) + l1(y, forward(fake_x), slack),
         }
         if self.recipe.identity:
@@ -113,8 +124,8 @@ class Unpaired:
         losses: list[float] = []
         likeness: list[float] = []
         forward, back = self.averages["G"].module, self.averages["F"].module
-        shifts = np.random.default_rng(self.recipe.seed)
         for x, y in batches:
+            shifts = np.random.default_rng(self.recipe.seed)
             with self.fabric.autocast():
                 fake_y, fake_x = forward(x), back(y)
                 losses.append(
@@ -124,7 +135,7 @@ class Unpaired:
                 )
                 cycled = back(fake_y)
             likeness.append(float(ssim(x, cycled)))
-        return {"val_loss": sum(losses) / len(losses), "val_ssim_cycle": sum(likeness) / len(likeness)}
+        return averaged(self.fabric, {"val_loss": sum(losses), "val_ssim_cycle": sum(likeness)}, len(losses))
 
     @torch.no_grad()
     def sample(self, batch: Batch) -> list[Tensor]:

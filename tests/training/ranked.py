@@ -1,0 +1,46 @@
+"""What torchrun starts in test_ranks.py: trainings one after another, then the command with an image that is broken."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from tests.training.test_run import settings
+from undistill.cli import main
+from undistill.dataset.shard import Pairs
+from undistill.training.recipe import Recipe, make_recipe
+from undistill.training.run import train
+
+ALIKE: dict[str, dict[str, Any]] = {
+    "paired": {"accumulate": 2},
+    "unpaired": {"pool": 0},
+    "unpaired-pool": {"pool": 5, "augment": True, "accumulate": 2},
+    "contrastive": {"augment": True},
+    "matched": {"sides": [64], "discriminator_width": None, "pool": None},
+}
+"""What two processes must do as one does."""
+
+
+def recipe(name: str) -> Recipe:
+    # Adam's first steps depend on little but a gradient's sign: long ones soon make much of what is rounded otherwise.
+    changes = {
+        "batch": 4,
+        "steps": 5,
+        "lr": 1e-5,
+        "log_every": 1,
+        "save_every": 100,
+        "validate_every": 5,
+        **ALIKE[name],
+    }
+    made = settings(name.partition("-")[0], **changes)
+    return make_recipe({key: value for key, value in made.items() if value is not None})
+
+
+if __name__ == "__main__":
+    folder = Path(sys.argv[1])
+    source = Pairs(folder / "pairs")
+    for name in ALIKE:
+        train(recipe(name), source, folder / "two" / name, device="cpu")
+    train(recipe("paired"), source, folder / "resumed", max_steps=2, device="cpu")
+    sides = (f"--{side}={folder / side}" for side in ("student", "teacher"))
+    sys.argv = ["undistill", "train", str(folder / "recipe.yaml"), *sides, "-o", str(folder / "broken")]
+    main()
