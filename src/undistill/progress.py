@@ -19,16 +19,16 @@ Item = TypeVar("Item")
 
 
 class Bar:
-    """A running bar: `advance` it by one, with a few words on how it goes."""
+    """A running bar: `advance` it, with a few words on how it goes."""
 
     def __init__(self, progress: Progress, task: TaskID) -> None:
         self._progress = progress
         self._task = task
 
-    def advance(self, words: str = "") -> None:
+    def advance(self, words: str = "", by: int = 1) -> None:
         speed = self._progress.tasks[0].speed
         rate = "" if not speed else f"{speed:.1f}/s" if speed >= 1 else f"{1 / speed:.1f} s each"
-        self._progress.update(self._task, advance=1, words=f"{rate}  {words}")
+        self._progress.update(self._task, advance=by, words=f"{rate}  {words}")
 
 
 @contextmanager

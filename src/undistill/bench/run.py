@@ -1,6 +1,5 @@
 """Figure 6 of arXiv 2505.02255, and the heads by themselves: bench.json."""
 
-import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -8,7 +7,6 @@ from typing import Any
 
 import torch
 
-from undistill.atomic import replacing
 from undistill.bench.alone import REFERENCE, measure_alone
 from undistill.bench.machine import machine
 from undistill.bench.memory import cpu_peaks
@@ -23,7 +21,6 @@ from undistill.pairs.generator import Generator
 from undistill.pairs.spec import read_spec
 from undistill.progress import progressed
 
-SIZES = (64, 128, 256, 512)
 ALL = "all"
 ROUNDS = 20
 BUDGET = 30.0
@@ -100,12 +97,6 @@ def bench(
         "settings": settings,
         "versions": versions(),
     }
-
-
-def write(results: dict[str, Any], path: Path) -> None:
-    """Write bench.json, whole or not at all."""
-    with replacing(path) as beside:
-        beside.write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def load_heads(names: Sequence[str]) -> dict[str, Head]:

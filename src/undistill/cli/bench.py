@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from undistill.cli.engine import Device
 from undistill.errors import UsageError
 
 
@@ -25,9 +26,7 @@ def bench(
         bool | None,
         typer.Option("--compile/--no-compile", help="Time torch.compile too.  [default: on a GPU]"),
     ] = None,
-    device: Annotated[
-        str | None, typer.Option(help="cpu, cuda, cuda:1, mps.  [default: a GPU if there is one]")
-    ] = None,
+    device: Device = None,
 ) -> None:
     """Time what an image costs: student, student and head, teacher; and heads by themselves, in every variant.
 
@@ -41,12 +40,12 @@ def bench(
         raise UsageError(f"--sizes {sizes!r}: write whole numbers with commas between, e.g. 64,128") from error
 
     from undistill.bench.run import bench as run
-    from undistill.bench.run import write
+    from undistill.metrics.results import write_json
     from undistill.report.bench import plotting, to_markdown, write_plot
 
     plotting()  # what is missing shows before the minutes of timing
     results = run(pair, wanted, heads or ["all"], rounds, device, compiled)
-    write(results, out / "bench.json")
+    write_json(results, out / "bench.json")
     write_plot(results, out / "bench.png")
     typer.echo(to_markdown(results))
     typer.echo(f"-> {out / 'bench.json'}, {out / 'bench.png'}", err=True)

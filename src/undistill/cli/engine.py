@@ -1,4 +1,4 @@
-"""The options that say who does the work."""
+"""The options that say who does the work, and where."""
 
 import os
 from enum import StrEnum

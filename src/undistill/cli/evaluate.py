@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from undistill.cli.engine import Device
 from undistill.errors import UsageError
 
 
@@ -20,9 +21,7 @@ def evaluate(
     min_side: Annotated[int, typer.Option(min=0, help="Leave out images whose shorter side is less, px.")] = 0,
     limit: Annotated[int | None, typer.Option(min=2, help="Take so many images a side: a quick look.")] = None,
     out: Annotated[Path | None, typer.Option("-o", "--out", help="Write results.json here.")] = None,
-    device: Annotated[
-        str | None, typer.Option(help="cpu, cuda, cuda:1, mps.  [default: a GPU if there is one]")
-    ] = None,
+    device: Device = None,
 ) -> None:
     """Measure how much of the gap between student and teacher enhanced images close.
 

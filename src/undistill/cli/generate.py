@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from undistill.cli.engine import Offload
+from undistill.cli.engine import Device, Offload
 from undistill.errors import UsageError
 
 
@@ -24,9 +24,7 @@ def generate(
         int | None, typer.Option(min=0, max=2**62, help="Of the first PROMPT; the next have the next.  [default: 0]")
     ] = None,
     batch: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 4,
-    device: Annotated[
-        str | None, typer.Option(help="cpu, cuda, cuda:1, mps.  [default: a GPU if there is one]")
-    ] = None,
+    device: Device = None,
     offload: Offload = None,
 ) -> None:
     """Generate portraits with a pair's student, and enhance them.

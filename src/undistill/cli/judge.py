@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from undistill.cli.named import named_folder
 from undistill.errors import UsageError
 
 
@@ -64,12 +65,7 @@ def judge(
 
 
 def _folders(sides: list[str]) -> dict[str, Path]:
-    folders = {}
-    for text in sides:
-        name, equals, folder = text.partition("=")
-        if not (name and equals and folder):
-            raise UsageError(f"{text!r}: write NAME=DIR")
-        folders[name] = Path(folder)
+    folders = dict(map(named_folder, sides))
     if len(sides) != 2 or len(folders) != 2 or len({path.resolve() for path in folders.values()}) != 2:
         raise UsageError("give two folders with different names: NAME=DIR NAME=DIR")
     return folders

@@ -6,6 +6,14 @@ from pathlib import Path
 from undistill.errors import UsageError
 
 
+def named_folder(text: str, option: str = "") -> tuple[str, Path]:
+    """A name and its folder; see `named_folders`."""
+    name, equals, folder = text.partition("=")
+    if not (name and equals and folder):
+        raise UsageError(f"{_before(option)}{text!r}: write NAME=DIR")
+    return name, Path(folder)
+
+
 def named_folders(texts: Sequence[str], option: str = "") -> dict[str, Path]:
     """The folders by name.
 
@@ -16,12 +24,13 @@ def named_folders(texts: Sequence[str], option: str = "") -> dict[str, Path]:
         UsageError: one is not of the form NAME=DIR, or a name is given twice.
     """
     folders: dict[str, Path] = {}
-    before = f"{option} " if option else ""
     for text in texts:
-        name, equals, folder = text.partition("=")
-        if not (name and equals and folder):
-            raise UsageError(f"{before}{text!r}: write NAME=DIR")
+        name, folder = named_folder(text, option)
         if name in folders:
-            raise UsageError(f"{before}{name} is given twice")
-        folders[name] = Path(folder)
+            raise UsageError(f"{_before(option)}{name} is given twice")
+        folders[name] = folder
     return folders
+
+
+def _before(option: str) -> str:
+    return f"{option} " if option else ""

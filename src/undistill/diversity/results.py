@@ -1,6 +1,5 @@
 """diversity.json: shares, entropies and distances by group; and the same as tables for the eye."""
 
-import json
 import platform
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -11,10 +10,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from undistill.atomic import replacing
 from undistill.diversity.attributes import BELOW, CLASSES
 from undistill.metrics.jackknife import Value
-from undistill.metrics.results import Row
+from undistill.metrics.results import Row, plain, write_json
 
 WARNING = (
     "Perceived attributes: what a classifier makes of pictures, not what people are. It knows few classes, and errs "
@@ -52,9 +50,9 @@ class Diversity:
     def to_json(self) -> dict[str, Any]:
         """What diversity.json holds."""
         return {
-            "rows": _plain(self.rows),
+            "rows": plain(self.rows),
             "counts": self.counts,
-            "differences": _plain(self.differences),
+            "differences": plain(self.differences),
             "tests": self.tests,
             "nearest": self.nearest,
             "figures": self.figures,
@@ -66,9 +64,7 @@ class Diversity:
 
     def write(self, path: Path) -> None:
         """Write diversity.json, whole or not at all."""
-        text = json.dumps(self.to_json(), indent=2, ensure_ascii=False)
-        with replacing(path) as beside:
-            beside.write_text(text + "\n", encoding="utf-8")
+        write_json(self.to_json(), path)
 
     def show(self, console: Console) -> None:
         """Groups as columns; and what differs from the first."""
@@ -128,10 +124,6 @@ def cell(value: Value, sign: bool = False) -> str:
     if value.low is None or value.high is None:
         return f"{value.value:{form}}"
     return f"{value.value:{form}} [{value.low:{form}}, {value.high:{form}}]"
-
-
-def _plain(rows: dict[str, Row]) -> dict[str, dict[str, Any]]:
-    return {name: {metric: value.to_json() for metric, value in row.items()} for name, row in rows.items()}
 
 
 def _version(package: str) -> str | None:

@@ -3,7 +3,7 @@
 import os
 import signal
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection, wait
@@ -99,7 +99,7 @@ def _hired(count: int, maker: Maker[Any], work: Work[Any, Any, Any]) -> Iterator
 
 def _work(line: Connection, maker: Maker[Any], work: Work[Any, Any, Any]) -> None:
     """A worker: does the tasks it is given, and tells what they say and, with None, of the end of each."""
-    Thread(target=_end_with_parent, daemon=True).start()
+    with_parent(lambda: os._exit(1))
     torch.set_num_threads(1)  # sums of several threads may be rounded otherwise than those of one
     tool = None
     try:
@@ -117,12 +117,17 @@ def _work(line: Connection, maker: Maker[Any], work: Work[Any, Any, Any]) -> Non
         return
 
 
-def _end_with_parent() -> None:
-    """A parent that is killed can't end its workers."""
+def with_parent(end: Callable[[], None]) -> None:
+    """Call `end`, in a thread, when this process's parent is gone: one that is killed can't end its workers."""
     parent = parent_process()
     assert parent is not None
-    wait([parent.sentinel])
-    os._exit(1)
+    gone = parent.sentinel
+
+    def watch() -> None:
+        wait([gone])
+        end()
+
+    Thread(target=watch, daemon=True).start()
 
 
 def _death(worker: SpawnProcess) -> str:

@@ -85,8 +85,7 @@ def enhance_shards(
                 for batch in batches:
                     if (batch.shard, batch.first) not in seen:
                         seen.add((batch.shard, batch.first))
-                        for _ in range(batch.images):
-                            bar.advance()
+                        bar.advance(by=batch.images)
     return rows.total() - before, before
 
 

@@ -2,6 +2,7 @@
 
 import json
 import platform
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -50,9 +51,7 @@ class Results:
 
     def write(self, path: Path) -> None:
         """Write results.json, whole or not at all."""
-        text = json.dumps(self.to_json(), indent=2, ensure_ascii=False)
-        with replacing(path) as beside:
-            beside.write_text(text + "\n", encoding="utf-8")
+        write_json(self.to_json(), path)
 
     def show(self, console: Console) -> None:
         """Two tables: distances to the sets, likeness to the own student image."""
@@ -76,6 +75,13 @@ def versions() -> dict[str, str]:
     """Of what the figures depend on."""
     of = {name: version(name) for name in ("undistill", "torch", "torchmetrics", "numpy")}
     return {**of, "python": platform.python_version()}
+
+
+def write_json(results: Mapping[str, Any], path: Path) -> None:
+    """Write what was found, whole or not at all."""
+    text = json.dumps(results, indent=2, ensure_ascii=False)
+    with replacing(path) as beside:
+        beside.write_text(text + "\n", encoding="utf-8")
 
 
 def plain(rows: dict[str, Row]) -> dict[str, dict[str, Any]]:

@@ -209,8 +209,7 @@ def draw_shards(
             log(timing)
             if timing.first not in seen:
                 seen.add(timing.first)
-                for _ in range(timing.images):
-                    bar.advance()
+                bar.advance(by=timing.images)
 
 
 @contextmanager

@@ -49,7 +49,7 @@ class Network:
 
     @property
     def parameters(self) -> int:
-        return sum(parameter.numel() for parameter in self.model.parameters())
+        return _parameters(self.model)
 
 
 @dataclass(frozen=True)
@@ -72,10 +72,14 @@ def config(place: Place, file: str) -> Any:
     Raises:
         Failure: there is none, or no network.
     """
-    shipped = CONFIGS / f"{place.name.replace('/', '--')}.json"
+    shipped = _shipped(place)
     if not Path(place.name).is_dir() and shipped.is_file():
         return json.loads(shipped.read_text(encoding="utf-8"))[file]
     return json.loads(hub_file(place, file).read_text(encoding="utf-8"))
+
+
+def _shipped(place: Place) -> Path:
+    return CONFIGS / f"{place.name.replace('/', '--')}.json"
 
 
 def networks(spec: PairSpec) -> list[Network]:
@@ -171,7 +175,7 @@ def _of_side(spec: PairSpec, side: Side, other: Side, name: str) -> Iterator[Net
 
 
 def _stored(place: Place) -> float:
-    shipped = CONFIGS / f"{place.name.replace('/', '--')}.json"
+    shipped = _shipped(place)
     return json.loads(shipped.read_text())["stored_bytes"] if shipped.is_file() else 4.0
 
 

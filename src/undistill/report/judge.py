@@ -34,7 +34,7 @@ def write_export(study: Study, path: Path) -> None:
 
 
 def _parts(study: Study, **more: Any) -> dict[str, Any]:
-    return {"question": QUESTION, "study": {"id": study.id, "pairs": len(study.questions), **more}}
+    return {"title": QUESTION, "study": {"id": study.id, "pairs": len(study.questions), **more}}
 
 
 def _veiled(study: Study) -> str:

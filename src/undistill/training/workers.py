@@ -4,15 +4,15 @@ import os
 import signal
 import sys
 from contextlib import redirect_stderr
-from multiprocessing import get_context, parent_process
+from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import torch
 
 from undistill.dataset.shard import Pairs
+from undistill.engine.local import with_parent
 from undistill.errors import Failure, UsageError
 from undistill.progress import progress
 from undistill.training.sweep import Study, results, work
@@ -102,7 +102,7 @@ def _work(
     # Ctrl-C reaches all processes of a terminal; workers leave it to the first, which sends them SIGTERM.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # between two runs there is nothing to save
-    Thread(target=_end_with_parent, daemon=True).start()
+    with_parent(lambda: os.kill(os.getpid(), signal.SIGTERM))  # upon which we save
     torch.set_num_threads(threads)
     try:
         # The bars of several trainings have no place in one terminal.
@@ -112,11 +112,3 @@ def _work(
         line.send(error)
     except OSError as error:
         line.send(Failure(f"{error.filename or 'a file'}: {error.strerror or error}; then the same command goes on"))
-
-
-def _end_with_parent() -> None:
-    """A parent that is killed can't end its workers: they save, and end."""
-    parent = parent_process()
-    assert parent is not None
-    wait([parent.sentinel])
-    os.kill(os.getpid(), signal.SIGTERM)
