@@ -68,6 +68,14 @@ def test_makes_prompts_of_different_people(tmp_path: Path) -> None:
     assert read_prompts(tmp_path / "prompts.jsonl") == prompts
 
 
+@pytest.mark.parametrize("template", [PORTRAIT, "A professional business portrait"])
+def test_skipped_prompts_are_the_first(template: str, tmp_path: Path) -> None:
+    names = tmp_path / "names.txt"
+    names.write_text("Ada Okafor\nKenji Mori\nUrsula Vogt\nOlu Ade\n")
+    for file in (None, names) if template == PORTRAIT else (None,):
+        assert make_prompts(template, 2, 3, file, skip=2) == make_prompts(template, 4, 3, file)[2:]
+
+
 def test_names_come_from_a_file(tmp_path: Path) -> None:
     (tmp_path / "names.txt").write_text("{Ada}\u2028Okafor\n", encoding="utf-8")
     prompt = Prompt(id="000000", prompt="{Ada} Okafor {is} {Ada} Okafor", name="{Ada} Okafor", seed=first_seed(0))

@@ -45,7 +45,7 @@ RESULTS, PAGE, STRIP, PROMPTS = "results.json", "index.html", "triples.png", "pr
 
 def unseen_prompts(count: int) -> list[Prompt]:
     """Prompts of people whom no head of tiny has seen; the first of more are the same."""
-    return make_prompts(TEMPLATE, SEEN + count, SEED)[SEEN:]
+    return make_prompts(TEMPLATE, count, SEED, skip=SEEN)
 
 
 def demo(pair: str | Path, out: Path, count: int = COUNT) -> dict[str, Any]:

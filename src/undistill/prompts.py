@@ -62,19 +62,21 @@ def numbered(texts: Sequence[str], seed: int) -> list[Prompt]:
     return [Prompt(id=f"{i:06d}", prompt=text, seed=seed + i) for i, text in enumerate(texts)]
 
 
-def make_prompts(template: str, count: int, seed: int, names: Path | None = None) -> list[Prompt]:
+def make_prompts(template: str, count: int, seed: int, names: Path | None = None, skip: int = 0) -> list[Prompt]:
     """Prompts with the ids 000000, 000001, ..., each of another person; the first of more prompts are the same.
 
     Args:
         template: the paper's are "A professional portrait of {name}" and "A professional business portrait": without
             {name}, prompts differ by seed alone. {{ and }} are braces.
         names: a file of names; None: Faker's.
+        skip: the first so many are left out: ids begin with this number.
 
     Raises:
         UsageError: the template has another field, or takes no name although `names` are given; too few names.
     """
     if _takes_name(template):
-        people = draw_names(count, seed) if names is None else sample_names(names, count, seed)
+        wanted = skip + count
+        people = (draw_names(wanted, seed) if names is None else sample_names(names, wanted, seed))[skip:]
     elif names is not None:
         raise UsageError(f"the template {template!r} takes no names: write {{name}} into it, or leave out the names")
     else:
@@ -82,7 +84,7 @@ def make_prompts(template: str, count: int, seed: int, names: Path | None = None
     first = first_seed(seed)
     return [
         Prompt(id=f"{i:06d}", prompt=template.format(name=name), name=name, seed=first + i)
-        for i, name in enumerate(people)
+        for i, name in enumerate(people, start=skip)
     ]
 
 

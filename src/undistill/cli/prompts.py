@@ -26,6 +26,7 @@ def prompts(
         ),
     ] = "A professional portrait of {name}",
     seed: Annotated[int, typer.Option(min=0, help="Decides on the names, and on each prompt's own seed.")] = 0,
+    skip: Annotated[int, typer.Option(min=0, help="Leave out the first so many: those that were trained on.")] = 0,
 ) -> None:
     """Write prompts of different people: id, prompt, name and seed, a line each.
 
@@ -39,6 +40,6 @@ def prompts(
 
     from undistill.prompts import make_prompts, write_prompts
 
-    made = make_prompts(template, count, seed, file)
+    made = make_prompts(template, count, seed, file, skip)
     write_prompts(made, out)
     typer.echo(f"{len(made)} prompts -> {out}")
