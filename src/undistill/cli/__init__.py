@@ -11,6 +11,7 @@ from undistill.cli.generate import generate
 from undistill.cli.judge import judge
 from undistill.cli.pairs import pairs
 from undistill.cli.prompts import prompts
+from undistill.cli.reproduce import reproduce
 from undistill.cli.sweep import sweep
 from undistill.cli.train import train
 from undistill.command import run
@@ -32,6 +33,7 @@ app.command()(evaluate)
 app.command()(diversity)
 app.command()(bench)
 app.command()(judge)
+app.command()(reproduce)
 
 
 @app.callback(invoke_without_command=True)

@@ -7,7 +7,7 @@ from typing import Any
 from undistill.report import words
 from undistill.report.cost import cost_bars
 from undistill.report.page import write_html
-from undistill.report.pictures import Triple, data_uri, write_strip
+from undistill.report.pictures import SIDES, Triple, data_uri, write_strip
 from undistill.report.table import make_chart, make_table
 
 WIPED, COMPARED = 12, 8
@@ -46,4 +46,5 @@ def write_page(results: dict[str, Any], shown: Sequence[Triple], path: Path) -> 
 
 def write_triples(shown: Sequence[Triple], path: Path) -> None:
     """The same persons as a strip, for a README."""
-    write_strip(shown[WIPED : WIPED + COMPARED] or shown[:COMPARED], path)
+    persons = shown[WIPED : WIPED + COMPARED] or shown[:COMPARED]
+    write_strip({side: [getattr(person, side) for person in persons] for side in SIDES}, path)

@@ -1,7 +1,7 @@
 """Pictures of a page: embedded, so that the page is one file; and a strip of them as a PNG."""
 
 from base64 import b64encode
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -42,22 +42,28 @@ def data_uri(image: bytes) -> str:
     return f"data:image/png;base64,{b64encode(buffer.getvalue()).decode()}"
 
 
-def write_strip(shown: Sequence[Triple], path: Path, side: int = 128, gap: int = 4) -> None:
-    """A column for each triple, a row for each side, with the row's word before it.
+def embedded(path: Path) -> str:
+    """An image file as a data URI, as it is."""
+    return f"data:image/png;base64,{b64encode(path.read_bytes()).decode()}"
+
+
+def write_strip(rows: Mapping[str, Sequence[bytes]], path: Path, side: int = 128, gap: int = 4) -> None:
+    """Images in rows, each with a word before it.
 
     Args:
+        rows: by word, as many images each.
         side: of a picture, px.
         gap: between pictures, px.
     """
     font = ImageFont.load_default(18)
-    margin = 12 + round(max(font.getlength(word) for word in SIDES)) + 12
+    margin = 12 + round(max(font.getlength(word) for word in rows)) + 12
     step = side + gap
-    strip = Image.new("RGB", (margin + len(shown) * step - gap, len(SIDES) * step - gap), "white")
+    strip = Image.new("RGB", (margin + max(map(len, rows.values())) * step - gap, len(rows) * step - gap), "white")
     draw = ImageDraw.Draw(strip)
-    for row, word in enumerate(SIDES):
+    for row, (word, images) in enumerate(rows.items()):
         draw.text((margin - 12, row * step + side / 2), word, "#555", font, anchor="rm")
-        for column, triple in enumerate(shown):
-            picture = Image.fromarray(decode_rgb(getattr(triple, word)))
+        for column, image in enumerate(images):
+            picture = Image.fromarray(decode_rgb(image))
             strip.paste(picture.resize((side, side), Image.Resampling.LANCZOS), (margin + column * step, row * step))
     with replacing(path) as beside:
         strip.save(beside, "PNG", optimize=True)

@@ -1,7 +1,8 @@
 """Rows of results.json as a table and as a chart, for templates/table.html and templates/gap.html."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from undistill.metrics.baselines import Filter
@@ -60,8 +61,17 @@ class Table:
     """By mark, why figures are missing."""
 
 
-def make_table(rows: Rows, settings: dict[str, Any], columns: Sequence[Column] = COLUMNS) -> Table:
-    """The rows in the order student, heads, trivial baselines, teacher; metrics that no row has are left out."""
+def make_table(
+    rows: Rows,
+    settings: dict[str, Any],
+    columns: Sequence[Column] = COLUMNS,
+    notes: Mapping[str, str] = MappingProxyType({}),
+) -> Table:
+    """The rows in the order student, heads, trivial baselines, teacher; metrics that no row has are left out.
+
+    Args:
+        notes: by row, what stands below its name; of baselines, what they came to.
+    """
     columns = [column for column in columns if any(column.metric in row for row in rows.values())]
     marks: dict[str, str] = {}
 
@@ -73,7 +83,12 @@ def make_table(rows: Rows, settings: dict[str, Any], columns: Sequence[Column] =
 
     order = ["student", *(name for name in rows if kind_of(name) == "head"), *BASELINES, "teacher"]
     lines = [
-        Line(name, kind_of(name), tuned(name, settings), [cell(rows[name].get(c.metric), c.say) for c in columns])
+        Line(
+            name,
+            kind_of(name),
+            notes.get(name, tuned(name, settings)),
+            [cell(rows[name].get(c.metric), c.say) for c in columns],
+        )
         for name in order
         if name in rows
     ]

@@ -1,0 +1,66 @@
+"""undistill reproduce"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from undistill.errors import UsageError
+
+PORTRAITS = Path("../shared/portraits")
+NEEDS = {"dlib": "faces", "openTSNE": "diversity", "matplotlib": "report", "peft": "lora", "skimage": "quality"}
+
+
+def reproduce(
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder for all that is made; index.html is the page.")],
+    pair: Annotated[str, typer.Option(help="A shipped pair (tiny, flux1), or a pair spec (YAML).")] = "tiny",
+    quick: Annotated[
+        bool, typer.Option("--quick", help="A few minutes on two cores: too few images to quote.")
+    ] = False,
+    train: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="RECIPES",
+            help="Train the heads, the ablation and the sweep too, by a folder like recipes/tiny; it takes hours.  "
+            "[default: shipped heads, stored results]",
+        ),
+    ] = None,
+    portraits: Annotated[
+        Path | None,
+        typer.Option(help=f"Real FLUX.1 images, measured too: a folder with tiles/.  [default: {PORTRAITS}, if there]"),
+    ] = None,
+) -> None:
+    """Draw, measure and lay out everything that the paper reports, beside the paper's own figures.
+
+    Runs other commands, which the page names. Run it again to go on.
+    """
+    from importlib.util import find_spec
+
+    missing = [extra for module, extra in NEEDS.items() if find_spec(module) is None]
+    if missing:
+        raise UsageError(
+            f"this needs what it measures with: pip install -c constraints.txt -e '.[{','.join(missing)}]'"
+        )
+    if portraits is None and (PORTRAITS / "tiles").is_dir():
+        portraits = PORTRAITS
+    if portraits is not None and not (portraits / "tiles" / "schnell").is_dir():
+        raise UsageError(f"{portraits} holds no tiles/schnell: --portraits takes a folder like ../shared/portraits")
+    if train is not None and not train.is_dir():
+        raise UsageError(f"{train} is no folder of recipes: --train takes one like recipes/tiny")
+
+    from undistill.reproduce.reproduce import PAGE
+    from undistill.reproduce.reproduce import reproduce as run
+
+    run(pair, out, quick, train, portraits, _call, lambda text: typer.echo(text, err=True))
+    typer.echo(out / PAGE)
+
+
+def _call(command: Sequence[str]) -> None:
+    from undistill.cli import app
+
+    code = app(list(command), standalone_mode=False)
+    if code == 130:  # what typer makes of a KeyboardInterrupt
+        raise KeyboardInterrupt
+    if code:
+        raise SystemExit(code)

@@ -1,0 +1,118 @@
+"""results.json of a reproduction: what its steps found, what is stored, what the paper says."""
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from importlib.resources import files
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+from scipy.stats import kendalltau
+
+from undistill.bench.machine import machine
+from undistill.device import pick_device
+from undistill.metrics.results import versions
+from undistill.pairs.spec import PairSpec
+from undistill.reproduce.plan import ABLATION, DRAWS, FEATURES, LORA, Step, results_of, rows_of, setup_of
+from undistill.reproduce.run import PLAN, as_line
+from undistill.settings import read_yaml
+
+HERE = Path(str(files("undistill"))) / "reproduce"
+STORED = HERE / "stored"
+
+
+def gather(spec: PairSpec, out: Path, steps: Sequence[Step], quick: bool, train: Path | None) -> dict[str, Any]:
+    """What results.json holds.
+
+    Args:
+        out: the folder, with all steps done.
+        quick: whether fewer images were measured than a figure should rest on.
+        train: as `plan` takes it.
+    """
+    setup = setup_of(spec)
+    plan = _json(out / PLAN)
+    quality = [
+        {"draw": draw, "features": features, "found": _json(out / results_of(features, draw))}
+        for features in FEATURES
+        for draw in DRAWS
+    ]
+    rows = rows_of(setup, train, DRAWS[0])
+    made = {row: head for row, head in rows.items() if row not in ABLATION}
+    first = quality[0]["found"]["rows"]
+    trained = all(row in first for row in ABLATION)
+    real = out / "real" / "results.json"
+    return {
+        "settings": {
+            "pair": spec.name,
+            "size": spec.size,
+            "quick": quick,
+            "trained": train is not None,
+            "rows": ({LORA: setup.lora} if setup.lora else {}) | made,
+            "timed": setup.heads.get("ours"),
+            "machine": machine(pick_device()),
+            "date": datetime.now(UTC).date().isoformat(),
+        },
+        "versions": versions(),
+        "paper": read_yaml(HERE / "paper.yaml"),
+        "diversity": _json(out / "diversity" / "diversity.json"),
+        "sweep": {"report": _json(out / "sweep" / "report.json"), "stored": None}
+        if train and setup.sweep
+        else _stored(spec, "sweep"),
+        "quality": quality,
+        "ranking": ranking(quality),
+        "ablation": {"report": {"rows": {row: first[row] for row in ("pairwise", *ABLATION)}}, "stored": None}
+        if trained
+        else _stored(spec, "ablation"),
+        "real": _json(real) if real.exists() else None,
+        "bench": _json(out / "bench" / "bench.json"),
+        "steps": [{"part": step.part, "command": as_line(step), **plan["done"][step.makes]} for step in steps],
+    }
+
+
+def ranking(quality: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Do extractors and draws put the rows in the same order?
+
+    Rows are ranked by KID to the teacher, which gives the order of gap closed, and is there where the gap is null.
+
+    Returns: `{"orders": [{"draw", "features", "rows": nearest first}], "agreement": [{"of", "to", "tau"}]}`, `tau`
+    Kendall's, 1 for the same order, -1 for the reverse; null where there are fewer than two rows.
+    """
+    measured = [
+        {
+            row: values["kid_teacher"]["value"]
+            for row, values in one["found"]["rows"].items()
+            if row not in ("student", "teacher", *ABLATION) and values["kid_teacher"]["value"] is not None
+        }
+        for one in quality
+    ]
+    orders = [
+        {"draw": one["draw"], "features": one["features"], "rows": sorted(kids, key=kids.__getitem__)}
+        for one, kids in zip(quality, measured, strict=True)
+    ]
+    agreement = []
+    for i, one in enumerate(quality):
+        for j, other in enumerate(quality[:i]):
+            both = [row for row in measured[i] if row in measured[j]]
+            tau: float = kendalltau([measured[j][row] for row in both], [measured[i][row] for row in both]).statistic
+            agreement.append(
+                {
+                    "of": [other["features"], other["draw"]],
+                    "to": [one["features"], one["draw"]],
+                    "tau": float(tau) if isfinite(tau) else None,
+                }
+            )
+    return {"orders": orders, "agreement": agreement}
+
+
+def _stored(spec: PairSpec, what: str) -> dict[str, Any] | None:
+    """A figure that took hours, of an earlier run: with its command, commit, date and n."""
+    file = STORED / f"{spec.name}-{what}.json"
+    if not file.exists():
+        return None
+    stored = _json(file)
+    return {"report": stored.pop("report"), "stored": stored}
+
+
+def _json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
