@@ -211,7 +211,8 @@ def main(
     stragglers: Annotated[float, typer.Option(min=0, max=1, help="Share of workers that are slow.")] = 0.0,
     slower: Annotated[float, typer.Option(min=1, help="Their time, over the others'.")] = 2.0,
     mtbf: Annotated[
-        float, typer.Option(min=1e-9, help="Mean hours until a worker is killed. Not given: none is.", show_default="")
+        float,
+        typer.Option(min=1e-9, help="Mean hours until a worker is killed. Not given: none is.", show_default=False),
     ] = inf,
     repeats: Annotated[int, typer.Option(min=1)] = 200,
     seed: Annotated[int, typer.Option(min=0)] = 0,
@@ -246,8 +247,10 @@ def main(
 
 
 def _spread(values: Sequence[float]) -> str:
-    """Three digits each; the noise of sums of seconds is no figure."""
-    mean, low, high = (f"{round(value, 6):.3g}" for value in (np.mean(values), *np.quantile(values, [0.025, 0.975])))
+    """Three digits each; what rounding leaves of sums is no figure, nor is -0."""
+    mean, low, high = (
+        f"{round(value, 6) + 0.0:.3g}" for value in (np.mean(values), *np.quantile(values, [0.025, 0.975]))
+    )
     return f"{mean} [{low}, {high}]"
 
 
