@@ -30,8 +30,9 @@ def faces(folder: Path, count: int, warm: int) -> None:
 
 @pytest.fixture
 def fresh(tmp_path: Path) -> Path:
-    """What the README assumes to be there: the recipes, and folders of images."""
-    (tmp_path / "recipes").symlink_to(ROOT / "recipes")
+    """What the README assumes to be there: the recipes, the docs, and folders of images."""
+    for name in ("recipes", "docs"):
+        (tmp_path / name).symlink_to(ROOT / name)
     faces(tmp_path / "portraits", 3, 0)
     faces(tmp_path / "student", 30, 0)
     faces(tmp_path / "teacher", 30, 50)
@@ -62,6 +63,7 @@ def commands(page: Path) -> list[str]:
         "undistill pairs create": "--limit 8",
         "undistill diversity": "--split 0:0.5",
         "undistill bench": "--rounds 1 --sizes 64",
+        "python -m undistill.pairs.simulate": "--repeats 3",
     }
     for verb, option in shorter.items():
         lines = [

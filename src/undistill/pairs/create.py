@@ -8,6 +8,7 @@ from contextlib import closing, contextmanager
 from dataclasses import astuple, dataclass, fields
 from datetime import UTC, datetime
 from hashlib import sha256
+from math import inf
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Protocol
@@ -65,6 +66,31 @@ class Timing:
     """A side."""
     student_s: float
     teacher_s: float
+
+
+def read_timings(path: Path) -> list[Timing]:
+    """The lines of a `timings.csv`; of a batch that was drawn again, the last one.
+
+    Raises:
+        UsageError: it can't be read, or there is none in it.
+    """
+    batches: dict[tuple[str, str], Timing] = {}
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            for row in csv.DictReader(file):
+                timing = Timing(
+                    row["shard"], row["first"], int(row["images"]), float(row["student_s"]), float(row["teacher_s"])
+                )
+                if timing.images < 1 or not 0 < timing.student_s + timing.teacher_s < inf:
+                    raise ValueError
+                batches[timing.shard, timing.first] = timing
+    except OSError as error:
+        raise UsageError(f"{path} can't be read: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError, csv.Error) as error:
+        raise UsageError(f"{path} is no {TIMINGS} of `undistill pairs create`") from error
+    if not batches:
+        raise UsageError(f"{path} says nothing yet: draw some pairs first")
+    return list(batches.values())
 
 
 def create(

@@ -4,13 +4,12 @@ Weights, memory and operations are computed from configurations (`undistill.pair
 operations over the rate of a GPU, until some pairs are drawn and their own times are taken (`Measured`).
 """
 
-import csv
 from dataclasses import dataclass
 from pathlib import Path
 
 from undistill.dataset.shard import Pairs, shard_path
 from undistill.errors import UsageError
-from undistill.pairs.create import TIMINGS
+from undistill.pairs.create import TIMINGS, read_timings
 from undistill.pairs.load import DENOISERS
 from undistill.pairs.networks import Network, Work, at_once, networks, work
 from undistill.pairs.place import Offload, choose
@@ -156,14 +155,10 @@ def measure(folder: Path, spec: PairSpec) -> Measured:
     pairs = Pairs(folder)
     if pairs.description.spec != spec.hash():
         raise UsageError(f"{folder} holds pairs of another spec ({pairs.description.pair.get('name')})")
-    try:
-        with (folder / TIMINGS).open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file))
-    except OSError as error:
-        raise UsageError(f"{folder / TIMINGS} can't be read: {error.strerror}") from error
-    rows = rows[1:] or rows  # the first includes loading the teacher
-    images = sum(int(row["images"]) for row in rows)
-    seconds = sum(float(row["student_s"]) + float(row["teacher_s"]) for row in rows)
+    timings = read_timings(folder / TIMINGS)
+    timings = timings[1:] or timings  # the first includes loading the teacher
+    images = sum(timing.images for timing in timings)
+    seconds = sum(timing.student_s + timing.teacher_s for timing in timings)
     size = sum(shard_path(folder, number).stat().st_size for number in range(pairs.description.shards))
     return Measured(images, seconds / images, size / len(pairs))
 
