@@ -188,10 +188,7 @@ def _steps(recipe: StepsRecipe, fabric: Fabric, faces: Faces, before: Path, out:
 
 
 def _realism(recipe: RealismRecipe, fabric: Fabric, faces: Faces, before: Sequence[Path], out: Path) -> Stage:
-    dev, schnell = before
-    network, vae, tokenizers = _load(dev)
-    transformer = FluxTransformer2DModel.from_pretrained(schnell / "transformer", torch_dtype=torch.float32)
-    student = Velocity(transformer, network.t5, network.clip)
+    student, vae, tokenizers = load_student(*before)
 
     def questions(some: Sequence[Face], captions: int, seed: int, *, endless: bool) -> Questions:
         texts = draw_captions(some, captions, seed)
@@ -250,6 +247,13 @@ def _load(folder: Path) -> tuple[Velocity, AutoencoderKL, Tokenizers]:
     pipeline = FluxPipeline.from_pretrained(folder, torch_dtype=torch.float32)
     network = Velocity(pipeline.transformer, pipeline.text_encoder_2, pipeline.text_encoder)
     return network, pipeline.vae.eval().requires_grad_(False), (pipeline.tokenizer_2, pipeline.tokenizer)
+
+
+def load_student(dev: Path, schnell: Path) -> tuple[Velocity, AutoencoderKL, Tokenizers]:
+    """schnell's transformer, and all else from dev."""
+    network, vae, tokenizers = _load(dev)
+    transformer = FluxTransformer2DModel.from_pretrained(schnell / "transformer", torch_dtype=torch.float32)
+    return Velocity(transformer, network.t5, network.clip), vae, tokenizers
 
 
 def _save_pipeline(folder: Path, method: Flow, vae: AutoencoderKL, tokenizers: Tokenizers) -> Path:
