@@ -17,7 +17,8 @@ PLAIN: dict[str, Any] = {
 
 
 def test_shipped_specs() -> None:
-    assert shipped() == ["flux1", "flux1-gguf", "flux1-nf4", "flux1-realism", "sd35-turbo", "sdxl-turbo", "tiny"]
+    others = ["flux1-gguf", "flux1-nf4", "flux1-realism", "sd35-turbo", "sdxl-turbo", "tiny-realism"]
+    assert sorted(shipped()) == sorted(["flux1", "tiny", *others])
     flux1, tiny = read_spec("flux1"), read_spec("tiny")
     for spec in (flux1, tiny):
         assert spec.student.guidance == 0
@@ -28,6 +29,10 @@ def test_shipped_specs() -> None:
     )  # fmt: skip
     assert (flux1.student.steps, tiny.student.steps) == (4, 1)  # docs/tiny.md says why
     assert flux1.teacher.rest == flux1.student.model
+    realism = read_spec("tiny-realism")  # tiny but for the LoRA
+    assert realism.student.lora == "tiny-realism-lora"
+    assert realism.student.model_copy(update={"lora": None}) == tiny.student
+    assert realism.teacher == tiny.teacher
     assert (tiny.student.rest, tiny.teacher.rest, tiny.size, tiny.dtype) == ("tiny-dev", None, 64, "float32")
 
 
@@ -107,7 +112,9 @@ def test_refuses(change: dict[str, Any], message: str) -> None:
 
 
 def test_refuses_what_is_no_spec(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"no pair 'flux2': neither a YAML file, nor shipped \(flux1, .*tiny\)"):
+    with pytest.raises(
+        UsageError, match=r"no pair 'flux2': neither a YAML file, nor shipped \(flux1, .*tiny-realism\)"
+    ):
         read_spec("flux2")
     with pytest.raises(UsageError, match=r"pair spec .*gone\.yaml can't be read: No such file"):
         read_spec(tmp_path / "gone.yaml")

@@ -121,7 +121,7 @@ def load(
         except Failure:
             raise
         except Exception as error:  # diffusers and transformers raise whatever the files led them to
-            raise Failure(f"{model.name} can't be loaded: {_reason(error)}") from error
+            raise Failure(f"{model.name} can't be loaded: {first_line(error)}") from error
 
 
 def _denoiser(model: Place, name: str, weights: Weights) -> Any:
@@ -174,11 +174,6 @@ def _need(library: str) -> None:
         raise Failure(f"quantised weights need {library}, which is not here (pip install {library})")
 
 
-def _reason(error: Exception) -> str:
-    reason = first_line(error)
-    return "it needs peft, which is not here (pip install peft)" if "PEFT" in reason else reason
-
-
 def add_lora(pipeline: Any, name: str) -> None:
     """Load a LoRA into the pipeline's denoiser, and into its text encoders if it has weights for them.
 
@@ -187,14 +182,14 @@ def add_lora(pipeline: Any, name: str) -> None:
             or a hub id and its file, "owner/name/file.safetensors".
 
     Raises:
-        Failure: it can't be had, is none, or peft is missing.
+        Failure: it can't be had, or is none.
     """
     path = _lora(name)
     with quiet():
         try:
             pipeline.load_lora_weights(str(path.parent), weight_name=path.name, use_safetensors=True)
         except Exception as error:  # see load
-            raise Failure(f"LoRA {name} can't be loaded: {_reason(error)}") from error
+            raise Failure(f"LoRA {name} can't be loaded: {first_line(error)}") from error
 
 
 def lora_encoders(name: str) -> frozenset[str]:

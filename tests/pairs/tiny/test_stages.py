@@ -1,4 +1,4 @@
-"""All four stages at a size for tests, from a folder of portraits to pipelines that diffusers loads unchanged."""
+"""All stages at a size for tests, from a folder of portraits to pipelines that diffusers loads unchanged."""
 
 import shutil
 from pathlib import Path
@@ -20,6 +20,7 @@ SMALL: dict[str, dict[str, Any]] = {
     | {"captions": 4, "views": 2, "batch": 4, "steps": 4},
     "guidance": {"captions": 4, "views": 2, "batch": 4, "steps": 4},
     "steps": {"captions": 2, "course_steps": 2, "batch": 4, "steps": 4},
+    "realism": {"rank": 2, "captions": 2, "views": 1, "batch": 4, "steps": 4},
 }
 RECIPES = Path(__file__).parents[3] / "recipes" / "tiny"
 
@@ -62,6 +63,12 @@ def test_from_portraits_to_pipelines(portraits_like: Path, recipes: Path, tmp_pa
     assert not schnell.config.guidance_embeds
     student = FluxPipeline.from_pipe(dev, transformer=schnell)
     assert student(**ask, num_inference_steps=1, guidance_scale=0.0).images[0].size == (64, 64)
+    student.load_lora_weights(out / "tiny-realism-lora")  # what it does is seen on the shipped one: test_weights.py
+    assert student.get_active_adapters() == ["default_0"]
+    lora = load_file(out / "tiny-realism-lora" / "pytorch_lora_weights.safetensors")
+    assert {weight.dtype for weight in lora.values()} == {torch.float16}
+    assert {min(weight.shape) for weight in lora.values()} == {2}
+    assert all(weight.any() for name, weight in lora.items() if "lora_A" in name)
 
 
 def test_a_stopped_stage_goes_on_to_the_same_weights(portraits_like: Path, recipes: Path, tmp_path: Path) -> None:
@@ -115,7 +122,7 @@ def test_courses_are_drawn_on_after_a_kill(
 def test_stages_come_in_their_order(
     portraits_like: Path, recipes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(stages._EARLIER, "steps", ("tiny-dev", "guidance", None))  # as if none were shipped
+    monkeypatch.setitem(stages._LEFT, "guidance", ("tiny-dev", None))  # as if none were shipped
     with pytest.raises(UsageError, match="train the stage flow first"):
         main(portraits_like, "guidance", tmp_path / "out", None, recipes, "cpu")
     with pytest.raises(UsageError, match="train the stage guidance first"):

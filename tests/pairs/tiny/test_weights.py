@@ -29,6 +29,11 @@ def pairs(generator: Generator, tmp_path_factory: pytest.TempPathFactory) -> tup
     return draw(generator, named_prompts(2 * SIDE_BY_SIDE, 9), 0, tmp_path_factory.mktemp("drawn"), "names")
 
 
+@pytest.fixture(scope="module")
+def realism() -> Generator:
+    return Generator("tiny-realism", "cpu")
+
+
 def ends(value: Value) -> tuple[float, float]:
     assert value.low is not None
     assert value.high is not None
@@ -56,6 +61,7 @@ def test_weights_are_small() -> None:
 
     assert of("tiny-dev", "tiny-schnell") < 30e6
     assert all(of(head) < 1.7e6 for head in shipped())
+    assert 0 < of("tiny-realism-lora") < 1e6
     assert sum(sizes.values()) < 48e6
 
 
@@ -87,3 +93,31 @@ def test_a_seed_and_a_name_move_the_face(generator: Generator) -> None:
     images = generator.student([ada, ada, ben], [1, 2, 1]).astype(float)
     for other in images[1:]:
         assert np.abs(images[0] - other).mean() > 5
+
+
+def test_the_realism_lora_changes_the_image_and_keeps_the_person(generator: Generator, realism: Generator) -> None:
+    prompts = named_prompts(24, 9)
+    plain, real = (some.student(prompts, range(24)) for some in (generator, realism))
+    assert 2 < np.abs(plain.astype(float) - real.astype(float)).mean() < 15
+    assert (realism.student(prompts, range(24)) == real).all()
+    found = likeness(plain, real)
+    assert ends(found["own"])[1] < ends(found["strangers"])[0]
+
+
+@pytest.mark.shared
+def test_the_realism_lora_brings_the_student_nearer_to_faces_nobody_trained_on(
+    pairs: tuple[Pixels, Pixels], realism: Generator, portraits: Path
+) -> None:
+    prompts = named_prompts(2 * SIDE_BY_SIDE, 9)[:SIDE_BY_SIDE]
+    unseen = pixels_of(list_faces(portraits.parent, (0.9, 1)))
+    assert (
+        ends(gap(pairs[0][:SIDE_BY_SIDE], realism.student(prompts, range(SIDE_BY_SIDE)), unseen)["difference"])[0] > 0
+    )
+
+
+def test_the_realism_lora_can_be_merged(realism: Generator) -> None:
+    prompts, merged = named_prompts(4, 9), Generator("tiny-realism", "cpu")
+    merged._student.fuse_lora()
+    merged._student.unload_lora_weights()
+    assert not any("lora" in name for name, _ in merged._student.transformer.named_parameters())
+    assert np.abs(merged.student(prompts, range(4)).astype(int) - realism.student(prompts, range(4))).max() <= 1

@@ -1,4 +1,4 @@
-"""Recipes of tiny's four stages: YAML files that fix one training run each."""
+"""Recipes of tiny's stages: YAML files that fix one training run each."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -73,12 +73,30 @@ class StepsRecipe(TransformerRecipe):
     course_steps: Positive
 
 
-Recipe = AutoencoderRecipe | FlowRecipe | GuidanceRecipe | StepsRecipe
+class RealismRecipe(Schedule):
+    """A LoRA for the student, mmd x MMD² + lpips x LPIPS: `tiny-realism-lora`."""
+
+    stage: Literal["realism"]
+    rank: Positive
+    captions: Positive
+    """Captions drawn for each training face, to ask the student with."""
+    views: Positive
+    """Views of each face."""
+    enlarged: Annotated[int, Field(ge=64)]
+    """Side at which AlexNet sees images, px."""
+    mmd: Annotated[float, Field(ge=0)]
+    lpips: Annotated[float, Field(ge=0)]
+    memory: Annotated[float, Field(ge=0, lt=1)]
+    """Decay of the running mean of what the LoRA changes."""
+
+
+Recipe = AutoencoderRecipe | FlowRecipe | GuidanceRecipe | StepsRecipe | RealismRecipe
 STAGES: dict[str, type[BaseModel]] = {
     "autoencoder": AutoencoderRecipe,
     "flow": FlowRecipe,
     "guidance": GuidanceRecipe,
     "steps": StepsRecipe,
+    "realism": RealismRecipe,
 }
 _adapter: TypeAdapter[Recipe] = TypeAdapter(Annotated[Recipe, Field(discriminator="stage")])
 

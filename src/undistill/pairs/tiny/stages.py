@@ -1,4 +1,4 @@
-"""The four stages: what each learns from, how, and the folder that it leaves."""
+"""The stages: what each learns from, how, and the folder that it leaves."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -23,24 +23,35 @@ from undistill.errors import UsageError
 from undistill.heads.head import WEIGHTS
 from undistill.pairs.tiny.autoencoder import Autoencoder
 from undistill.pairs.tiny.courses import Course, Courses, draw_courses
-from undistill.pairs.tiny.faces import Face, Views, list_faces
+from undistill.pairs.tiny.faces import Face, Views, all_views, list_faces
 from undistill.pairs.tiny.flow import Flow, Guided, Shortened, Straight, compile_transformer
 from undistill.pairs.tiny.model import Velocity, build_clip, build_t5, build_transformer
 from undistill.pairs.tiny.prompts import Captioned, draw_captions, encode, tokens
-from undistill.pairs.tiny.recipe import AutoencoderRecipe, FlowRecipe, GuidanceRecipe, Recipe, StepsRecipe
+from undistill.pairs.tiny.realism import Questions, Realism
+from undistill.pairs.tiny.recipe import (
+    AutoencoderRecipe,
+    FlowRecipe,
+    GuidanceRecipe,
+    RealismRecipe,
+    Recipe,
+    StepsRecipe,
+)
 from undistill.pairs.tiny.tokenizers import clip_tokenizer, t5_tokenizer
 from undistill.training.folder import Inventory
 from undistill.training.loop import Method
 
 TRAIN, HELD_OUT = (0.0, 0.8), (0.8, 0.9)
 Data = Dataset[tuple[Tensor, ...]]
+_NETWORKS = (".safetensors", ".json")
 Tokenizers = tuple[T5TokenizerFast, CLIPTokenizer]
 
-# What a stage builds on: the folder in OUT, the stage that leaves it there, and where the package has the same.
-_EARLIER = {
-    "flow": ("tiny-autoencoder", "autoencoder", WEIGHTS / "tiny-dev" / "vae"),
-    "guidance": ("tiny-flow", "flow", None),
-    "steps": ("tiny-dev", "guidance", WEIGHTS / "tiny-dev"),
+# The stages that a stage builds on; what such a stage leaves in OUT, and where the package has the same.
+_EARLIER = {"flow": ["autoencoder"], "guidance": ["flow"], "steps": ["guidance"], "realism": ["guidance", "steps"]}
+_LEFT = {
+    "autoencoder": ("tiny-autoencoder", WEIGHTS / "tiny-dev" / "vae"),
+    "flow": ("tiny-flow", None),
+    "guidance": ("tiny-dev", WEIGHTS / "tiny-dev"),
+    "steps": ("tiny-schnell", WEIGHTS / "tiny-schnell"),
 }
 
 
@@ -66,35 +77,37 @@ def split_faces(data: Path) -> Faces:
     return Faces(list_faces(data, TRAIN), list_faces(data, HELD_OUT))
 
 
-def earlier(stage: str, out: Path) -> Path | None:
-    """The folder that a stage builds on: of these runs, else of the package; None for the first.
+def earlier(stage: str, out: Path) -> list[Path]:
+    """The folders that a stage builds on: of these runs, else of the package; none for the first.
 
     Raises:
-        UsageError: it is in neither.
+        UsageError: one is in neither.
     """
-    if stage not in _EARLIER:
-        return None
-    name, before, shipped = _EARLIER[stage]
+    return [_left_by(before, out) for before in _EARLIER.get(stage, [])]
+
+
+def _left_by(stage: str, out: Path) -> Path:
+    name, shipped = _LEFT[stage]
     found = next((folder for folder in (out / name, shipped) if folder is not None and folder.is_dir()), None)
     if found is None:
-        raise UsageError(f"{out / name} is not there: train the stage {before} first")
+        raise UsageError(f"{out / name} is not there: train the stage {stage} first")
     return found
 
 
-def inventory(faces: Faces, before: Path | None) -> Inventory:
+def inventory(faces: Faces, before: Sequence[Path]) -> Inventory:
     """How many faces there are, hashes of their names and of the networks to build on, and Faker's version."""
     found: dict[str, dict[str, int | str]] = {
         word: {"images": len(some), "sha256": sha256("\n".join(face.path.name for face in some).encode()).hexdigest()}
         for word, some in {"train": faces.train, "held-out": faces.held_out}.items()
     }
-    if before is not None:
-        files = sorted(path for path in before.rglob("*") if path.suffix in (".safetensors", ".json"))
+    if before:
+        files = [path for folder in before for path in sorted(folder.rglob("*")) if path.suffix in _NETWORKS]
         whole = sha256(b"".join(sha256(path.read_bytes()).digest() for path in files)).hexdigest()
         found |= {"before": {"sha256": whole}, "faker": {"version": version("faker")}}
     return found
 
 
-def prepare(recipe: Recipe, fabric: Fabric, faces: Faces, before: Path | None, out: Path) -> Stage:
+def prepare(recipe: Recipe, fabric: Fabric, faces: Faces, before: Sequence[Path], out: Path) -> Stage:
     """Args:
     before: as `earlier` says.
     out: folder of all the runs.
@@ -103,11 +116,13 @@ def prepare(recipe: Recipe, fabric: Fabric, faces: Faces, before: Path | None, o
         case AutoencoderRecipe():
             return _autoencoder(recipe, fabric, faces, out)
         case FlowRecipe():
-            return _flow(recipe, fabric, faces, before, out)
+            return _flow(recipe, fabric, faces, before[0], out)
         case GuidanceRecipe():
-            return _guidance(recipe, fabric, faces, before, out)
+            return _guidance(recipe, fabric, faces, before[0], out)
         case StepsRecipe():
-            return _steps(recipe, fabric, faces, before, out)
+            return _steps(recipe, fabric, faces, before[0], out)
+        case RealismRecipe():
+            return _realism(recipe, fabric, faces, before, out)
 
 
 def _autoencoder(recipe: AutoencoderRecipe, fabric: Fabric, faces: Faces, out: Path) -> Stage:
@@ -124,7 +139,7 @@ def _autoencoder(recipe: AutoencoderRecipe, fabric: Fabric, faces: Faces, out: P
     return Stage(method, Views(faces.train, recipe.seed), Views(faces.held_out, None), export)
 
 
-def _flow(recipe: FlowRecipe, fabric: Fabric, faces: Faces, before: Path | None, out: Path) -> Stage:
+def _flow(recipe: FlowRecipe, fabric: Fabric, faces: Faces, before: Path, out: Path) -> Stage:
     vae = AutoencoderKL.from_pretrained(before, torch_dtype=torch.float32).eval().requires_grad_(False)
     captions = draw_captions(faces.train, recipe.captions, recipe.seed)
     tokenizers = t5_tokenizer(captions, recipe.vocabulary), clip_tokenizer(captions, recipe.vocabulary)
@@ -138,7 +153,7 @@ def _flow(recipe: FlowRecipe, fabric: Fabric, faces: Faces, before: Path | None,
     return Stage(method, training, validation, lambda: _save_pipeline(out / "tiny-flow", method, vae, tokenizers))
 
 
-def _guidance(recipe: GuidanceRecipe, fabric: Fabric, faces: Faces, before: Path | None, out: Path) -> Stage:
+def _guidance(recipe: GuidanceRecipe, fabric: Fabric, faces: Faces, before: Path, out: Path) -> Stage:
     flow, vae, tokenizers = _load(before)
     flow.to(fabric.device)
     network = deepcopy(flow)
@@ -151,7 +166,7 @@ def _guidance(recipe: GuidanceRecipe, fabric: Fabric, faces: Faces, before: Path
     return Stage(method, training, validation, lambda: _save_pipeline(out / "tiny-dev", method, vae, tokenizers))
 
 
-def _steps(recipe: StepsRecipe, fabric: Fabric, faces: Faces, before: Path | None, out: Path) -> Stage:
+def _steps(recipe: StepsRecipe, fabric: Fabric, faces: Faces, before: Path, out: Path) -> Stage:
     dev, vae, tokenizers = _load(before)
     dev.to(fabric.device).eval()
     method = Flow(fabric, recipe, _without_guidance(dev, recipe.guidance), Shortened(), vae)
@@ -170,6 +185,24 @@ def _steps(recipe: StepsRecipe, fabric: Fabric, faces: Faces, before: Path | Non
         return _save(out / "tiny-schnell", {"transformer": method.average.transformer, "scheduler": scheduler})
 
     return Stage(method, training, validation, export)
+
+
+def _realism(recipe: RealismRecipe, fabric: Fabric, faces: Faces, before: Sequence[Path], out: Path) -> Stage:
+    student, vae, tokenizers = load_student(*before)
+
+    def questions(some: Sequence[Face], captions: int, seed: int, *, endless: bool) -> Questions:
+        texts = draw_captions(some, captions, seed)
+        ids = [tokens(tokenizer, texts) for tokenizer in tokenizers]
+        return Questions(ids, vae.config.latent_channels, seed, endless=endless)
+
+    training = questions(faces.train, recipe.captions, recipe.seed, endless=True)
+    views = all_views(faces.train, recipe.views, recipe.seed).flatten(0, 1)
+    method = Realism(fabric, recipe, student, vae, views, training)
+
+    def export() -> Path:
+        return _replaced(out / "tiny-realism-lora", method.save)
+
+    return Stage(method, training, questions(faces.held_out, 1, recipe.seed + 1, endless=False), export)
 
 
 def _without_guidance(dev: Velocity, guidance: float) -> Velocity:
@@ -210,10 +243,17 @@ def _empty(tokenizers: Tokenizers, fabric: Fabric) -> tuple[Tensor, Tensor]:
     return t5, clip
 
 
-def _load(folder: Path | None) -> tuple[Velocity, AutoencoderKL, Tokenizers]:
+def _load(folder: Path) -> tuple[Velocity, AutoencoderKL, Tokenizers]:
     pipeline = FluxPipeline.from_pretrained(folder, torch_dtype=torch.float32)
     network = Velocity(pipeline.transformer, pipeline.text_encoder_2, pipeline.text_encoder)
     return network, pipeline.vae.eval().requires_grad_(False), (pipeline.tokenizer_2, pipeline.tokenizer)
+
+
+def load_student(dev: Path, schnell: Path) -> tuple[Velocity, AutoencoderKL, Tokenizers]:
+    """schnell's transformer, and all else from dev."""
+    network, vae, tokenizers = _load(dev)
+    transformer = FluxTransformer2DModel.from_pretrained(schnell / "transformer", torch_dtype=torch.float32)
+    return Velocity(transformer, network.t5, network.clip), vae, tokenizers
 
 
 def _save_pipeline(folder: Path, method: Flow, vae: AutoencoderKL, tokenizers: Tokenizers) -> Path:
@@ -232,16 +272,25 @@ def _save_pipeline(folder: Path, method: Flow, vae: AutoencoderKL, tokenizers: T
 
 
 def _save(folder: Path, parts: Mapping[str, Any]) -> Path:
-    """Write diffusers' models, schedulers and pipelines by their subfolders, in float16: whole or not at all."""
+    """Write diffusers' models, schedulers and pipelines by their subfolders, in float16."""
+
+    def write(beside: Path) -> None:
+        for name, part in parts.items():
+            small = part if isinstance(part, FlowMatchEulerDiscreteScheduler) else deepcopy(part).to(torch.float16)
+            small.save_pretrained(beside / name)
+        for path in beside.rglob("config.json"):
+            config = json.loads(path.read_text())
+            config.pop("_name_or_path", None)  # the folder that it was loaded from, on this machine
+            path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+
+    return _replaced(folder, write)
+
+
+def _replaced(folder: Path, write: Callable[[Path], None]) -> Path:
+    """The folder, written whole or not at all."""
     beside, old = (folder.with_name(f".{folder.name}.{word}{PART}") for word in ("new", "old"))
     rmtree(beside, ignore_errors=True)
-    for name, part in parts.items():
-        small = part if isinstance(part, FlowMatchEulerDiscreteScheduler) else deepcopy(part).to(torch.float16)
-        small.save_pretrained(beside / name)
-    for path in beside.rglob("config.json"):
-        config = json.loads(path.read_text())
-        config.pop("_name_or_path", None)  # the folder that it was loaded from, on this machine
-        path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+    write(beside)
     rmtree(old, ignore_errors=True)
     if folder.exists():
         folder.rename(old)

@@ -4,9 +4,11 @@
     python -m undistill.pairs.tiny.train --data ../shared/portraits --stage flow
     python -m undistill.pairs.tiny.train --data ../shared/portraits --stage guidance
     python -m undistill.pairs.tiny.train --data ../shared/portraits --stage steps
+    python -m undistill.pairs.tiny.train --data ../shared/portraits --stage realism
 
 Each stage follows recipes/tiny/STAGE.yaml, keeps its run in OUT/STAGE, goes on where it stopped when it is started
-again, and at its end puts what it made into OUT/tiny-autoencoder, OUT/tiny-flow, OUT/tiny-dev or OUT/tiny-schnell.
+again, and at its end puts what it made into OUT/tiny-autoencoder, OUT/tiny-flow, OUT/tiny-dev, OUT/tiny-schnell or
+OUT/tiny-realism-lora.
 """
 
 from pathlib import Path
