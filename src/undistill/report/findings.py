@@ -42,8 +42,8 @@ def learnable(found: Found) -> str:
     elif sometimes:
         counts = _listed([f"{name} in {times[name]}" for name in sometimes])
         says = (
-            f"Not settled. Of {len(quality)} comparisons (two extractors, two draws) heads close more of the gap than any "
-            f"filter and than nothing: {counts}; the others in none."
+            f"Not settled. Of {len(quality)} comparisons (two extractors, two draws) these close more of the gap than "
+            f"any filter and than nothing: {counts}; the other heads in none."
         )
     else:
         says = f"Not shown. No head closes more of the gap than any filter and than nothing, in none of {of[6:]}."
@@ -135,8 +135,8 @@ def blur(rows: Rows) -> str:
     by_ssim, by_psnr = (len(rows_above) for rows_above in above.values())
     says = (
         f"The blurred student has SSIM {_three(ssim)} and PSNR {psnr:.1f} dB to the student: better by SSIM than "
-        f"{by_ssim}, by PSNR than {by_psnr} of the {len(heads)} rows that were drawn or enhanced. Yet it is farther from "
-        f"the teacher (KID {decimals(4)(kid)}) than {len(farther)} of them."
+        f"{by_ssim}, by PSNR than {by_psnr} of the {len(heads)} rows that were drawn or enhanced. Yet it is farther "
+        f"from the teacher (KID {decimals(4)(kid)}) than {len(farther)} of them."
     )
     agrees = by_ssim > len(heads) - len(farther)
     return says + (
@@ -181,7 +181,8 @@ def fd_diff(rows: Rows, more: Rows) -> str:
     best = max(heads, key=lambda name: float(every[name]["fd_diff"]["value"]))
     closed = every[best]["gap_closed"]
     value = decimals(2)(every[best]["fd_diff"]["value"])
-    says = f"The best row by FD_diff is {best} ({value}); it closes {_gap(closed)} of the gap."
+    called = {"ablation-l1": "the U-Net with L1", "ablation-none": "the U-Net with LPIPS alone"}.get(best, best)
+    says = f"The best row by FD_diff is {called} ({value}); it closes {_gap(closed)} of the gap."
     if closed["value"] is not None and closed["high"] < 0:
         return says + " It went away from the student, and from the teacher: FD_diff alone misleads."
     return says

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.resources import files
-from math import isfinite
+from math import isfinite, nan
 from pathlib import Path
 from typing import Any
 
@@ -58,12 +58,12 @@ def gather(spec: PairSpec, out: Path, steps: Sequence[Step], quick: bool, train:
         "diversity": _json(out / "diversity" / "diversity.json"),
         "sweep": {"report": _json(out / "sweep" / "report.json"), "stored": None}
         if train and setup.sweep
-        else _stored(spec, "sweep"),
+        else stored(spec, "sweep"),
         "quality": quality,
         "ranking": ranking(quality),
         "ablation": {"report": {"rows": {row: first[row] for row in ("pairwise", *ABLATION)}}, "stored": None}
         if trained
-        else _stored(spec, "ablation"),
+        else stored(spec, "ablation"),
         "real": _json(real) if real.exists() else None,
         "bench": _json(out / "bench" / "bench.json"),
         "steps": [{"part": step.part, "command": as_line(step), **plan["done"][step.makes]} for step in steps],
@@ -94,7 +94,9 @@ def ranking(quality: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     for i, one in enumerate(quality):
         for j, other in enumerate(quality[:i]):
             both = [row for row in measured[i] if row in measured[j]]
-            tau: float = kendalltau([measured[j][row] for row in both], [measured[i][row] for row in both]).statistic
+            tau: float = nan
+            if len(both) > 1:
+                tau = kendalltau([measured[j][row] for row in both], [measured[i][row] for row in both]).statistic
             agreement.append(
                 {
                     "of": [other["features"], other["draw"]],
@@ -105,7 +107,7 @@ def ranking(quality: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {"orders": orders, "agreement": agreement}
 
 
-def _stored(spec: PairSpec, what: str) -> dict[str, Any] | None:
+def stored(spec: PairSpec, what: str) -> dict[str, Any] | None:
     """A figure that took hours, of an earlier run: with its command, commit, date and n."""
     file = STORED / f"{spec.name}-{what}.json"
     if not file.exists():

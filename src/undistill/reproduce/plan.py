@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from undistill.errors import UsageError
 from undistill.pairs.spec import PairSpec
 
 BUSINESS = "A professional business portrait"
@@ -131,8 +132,13 @@ def plan(spec: PairSpec, pair: str, size: Size, train: Path | None, portraits: P
         pair: as `read_spec` takes it, from any folder.
         train: a folder of recipes to train the heads, the ablation and the sweep by; None: shipped and stored ones.
         portraits: a folder with tiles/schnell, tiles/dev and tiles/pro: real images of FLUX.1.
+
+    Raises:
+        UsageError: the pair has no head.
     """
     setup = setup_of(spec)
+    if not rows_of(setup, train, DRAWS[0]):
+        raise UsageError(f"the pair {spec.name} has no head of its own: name one in its spec (head: ...)")
     steps = [*(_training(setup, pair, size, train) if train else ()), *_diversity(setup, pair, size)]
     for draw in DRAWS:
         steps += _quality(setup, pair, size, train, draw)

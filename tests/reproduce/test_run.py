@@ -1,0 +1,70 @@
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from undistill.errors import Failure, UsageError
+from undistill.reproduce.plan import Step
+from undistill.reproduce.run import PLAN, as_line, open_folder, run
+
+STEPS = [Step("a", name, ("draw", "-o", name)) for name in ("one", "two", "three")]
+
+
+class Commands:
+    """Notes what it is told to run, and makes the file that it names; stumbles once."""
+
+    def __init__(self, folder: Path, stumbles_at: str = "") -> None:
+        self.folder, self.stumbles_at = folder, stumbles_at
+        self.ran: list[str] = []
+
+    def __call__(self, command: Sequence[str]) -> None:
+        name = command[-1]
+        if name == self.stumbles_at:
+            self.stumbles_at = ""
+            raise Failure("the disk is full")
+        self.ran.append(name)
+        (self.folder / name).write_text(name)
+
+
+def test_it_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    out, said = tmp_path / "out", list[str]()
+    open_folder(out, STEPS)
+    commands = Commands(out, stumbles_at="two")
+    with pytest.raises(Failure, match="disk is full"):
+        run(out, STEPS, commands, said.append)
+    open_folder(out, STEPS)
+    run(out, STEPS, commands, said.append)
+    assert commands.ran == ["one", "two", "three"]
+    assert said[0] == "[1 of 3] undistill draw -o one"
+    done = json.loads((out / PLAN).read_text())["done"]
+    assert list(done) == ["one", "two", "three"]
+    assert all(step["seconds"] >= 0 and step["date"] for step in done.values())
+
+
+def test_what_was_lost_is_made_again(tmp_path: Path) -> None:
+    open_folder(tmp_path, STEPS)
+    commands = Commands(tmp_path)
+    run(tmp_path, STEPS, commands, lambda _: None)
+    (tmp_path / "two").unlink()
+    run(tmp_path, STEPS, commands, lambda _: None)
+    assert commands.ran == ["one", "two", "three", "two"]
+
+
+def test_it_never_mixes_two_plans_or_other_files(tmp_path: Path) -> None:
+    open_folder(tmp_path / "out", STEPS)
+    with pytest.raises(UsageError, match="begun with other options"):
+        open_folder(tmp_path / "out", STEPS[:2])
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "photo.png").write_text("")
+    with pytest.raises(UsageError, match="holds other files"):
+        open_folder(tmp_path / "mine", STEPS)
+    with pytest.raises(UsageError, match="is a file"):
+        open_folder(tmp_path / "mine" / "photo.png", STEPS)
+    (tmp_path / "out" / PLAN).write_text("{")
+    with pytest.raises(UsageError, match="can't be read"):
+        open_folder(tmp_path / "out", STEPS)
+
+
+def test_a_command_is_as_it_is_typed() -> None:
+    assert as_line(Step("a", "o", ("prompts", "--template", "A face"))) == "undistill prompts --template 'A face'"
