@@ -31,17 +31,25 @@ def normalisation(norm: Norm) -> nn.Module:
     return InstanceNorm() if norm == "instance" else PixelNorm()
 
 
+class ReflectionPad(nn.ReflectionPad2d):
+    """Reflection padding in the precision of its input: on a CPU, autocast would make it float32, and back again."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.autocast("cpu", enabled=False):
+            return super().forward(x)
+
+
 class ResidualBlock(nn.Module):
     """x + attention(conv(conv(x))), both convolutions 3x3 with reflection padding. Shape kept."""
 
     def __init__(self, channels: int, norm: Norm, attention: nn.Module | None = None) -> None:
         super().__init__()
         self.layers = nn.Sequential(
-            nn.ReflectionPad2d(1),
+            ReflectionPad(1),
             nn.Conv2d(channels, channels, 3),
             normalisation(norm),
             nn.ReLU(inplace=True),
-            nn.ReflectionPad2d(1),
+            ReflectionPad(1),
             nn.Conv2d(channels, channels, 3),
             normalisation(norm),
             attention or nn.Identity(),
@@ -66,7 +74,7 @@ def upsample(channels: int, norm: Norm, upsampling: Upsampling) -> list[nn.Modul
     else:
         grow = [
             nn.Upsample(scale_factor=2, mode="bilinear", align_corners=False),
-            nn.ReflectionPad2d(1),
+            ReflectionPad(1),
             nn.Conv2d(channels, channels // 2, 3),
         ]
     return [*grow, normalisation(norm), nn.ReLU(inplace=True)]
@@ -102,7 +110,7 @@ class ResnetGenerator(Head):
         super().__init__(residual)
         self.blocks = blocks
         self.layers = nn.Sequential(
-            nn.ReflectionPad2d(3),
+            ReflectionPad(3),
             nn.Conv2d(3, width, 7),
             normalisation(norm),
             nn.ReLU(inplace=True),
@@ -115,7 +123,7 @@ class ResnetGenerator(Head):
             *(self.block(4 * width, norm) for _ in range(blocks)),
             *upsample(4 * width, norm, upsampling),
             *upsample(2 * width, norm, upsampling),
-            nn.ReflectionPad2d(3),
+            ReflectionPad(3),
             nn.Conv2d(width, 3, 7),
             nn.Tanh(),
         )

@@ -158,6 +158,8 @@ class UnpairedRecipe(Adversarial):
     cycle: Annotated[float, Field(ge=0)] = 10.0
     """The paper's lambda."""
     identity: Annotated[float, Field(ge=0)] = 0.0
+    compile: bool = False
+    """Compile the networks: minutes at the start. On a CPU nothing is gained."""
 
 
 class ContrastiveRecipe(Adversarial):
