@@ -9,7 +9,7 @@ import typer
 from undistill.errors import UsageError
 
 PORTRAITS = Path("../shared/portraits")
-NEEDS = {"dlib": "faces", "openTSNE": "diversity", "matplotlib": "report", "peft": "lora", "skimage": "quality"}
+NEEDS = {"dlib": "diversity", "openTSNE": "diversity", "matplotlib": "diversity", "skimage": "quality"}
 
 
 def reproduce(

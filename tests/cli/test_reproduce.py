@@ -1,0 +1,44 @@
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Run
+from undistill.errors import Failure
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--pair", "nothing"], "no pair 'nothing'"),
+        (["--portraits", "."], "holds no tiles/schnell"),
+        (["--train", "nowhere"], "is no folder of recipes"),
+        (["--pair", "sdxl-turbo"], "has no head of its own"),
+    ],
+)
+def test_refuses_in_one_line(arguments: list[str], says: str, undistill: Run, tmp_path: Path) -> None:
+    code, _, error = undistill("reproduce", *arguments, "-o", tmp_path / "page")
+    assert code == 2
+    assert says in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "page").exists()
+
+
+def test_nobody_elses_folder_is_used(undistill: Run, tmp_path: Path) -> None:
+    (tmp_path / "photo.png").write_bytes(b"")
+    code, _, error = undistill("reproduce", "-o", tmp_path)
+    assert code == 2
+    assert "holds other files: choose another folder" in error
+
+
+def test_what_goes_wrong_in_a_command_is_its_own_line(
+    undistill: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(count: int, seed: int) -> list[str]:
+        raise Failure("names are out")
+
+    monkeypatch.setattr("undistill.prompts.draw_names", fails)
+    for begins_at in ("[1 of ", "[2 of "):  # the second time it goes on
+        code, _, error = undistill("reproduce", "--quick", "-o", tmp_path / "page")
+        assert code == 1
+        assert error.startswith(begins_at)
+        assert error.endswith("undistill: names are out\n")
