@@ -1,5 +1,6 @@
 """What several tests share: images to work on, and small heads."""
 
+import signal
 from collections.abc import Callable
 from hashlib import sha256
 from io import BytesIO
@@ -16,6 +17,10 @@ from undistill.dataset.write import write_description, write_shard
 from undistill.heads import Head
 
 SHARED = Path(__file__).parents[2] / "shared"
+
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    # In the background (nohup, &) it is ignored, and by what tests start and interrupt as well.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
