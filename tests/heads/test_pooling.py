@@ -32,3 +32,12 @@ def test_statistics_are_forgotten_afterwards() -> None:
         pass
     x = torch.randn(1, 2, 4, 4) * 100
     assert torch.allclose(norm(x), torch.nn.InstanceNorm2d(2)(x))
+
+
+def test_instance_norm_keeps_channels_last_in_training() -> None:
+    x = torch.rand(2, 3, 16, 20, generator=torch.Generator().manual_seed(0))
+    last = x.to(memory_format=torch.channels_last)
+    norm = InstanceNorm()
+    assert norm(last).is_contiguous(memory_format=torch.channels_last)
+    assert torch.allclose(norm(last), norm(x), atol=1e-5)
+    assert torch.equal(norm.eval()(last), norm(x))

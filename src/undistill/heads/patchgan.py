@@ -2,6 +2,8 @@
 
 from torch import Tensor, nn
 
+from undistill.heads.pooling import InstanceNorm
+
 
 class PatchGAN(nn.Module):
     """One logit for every 70x70 patch: (N, 3, H, W) in [-1, 1] to (N, 1, H/8 - 2, W/8 - 2), H and W from 32 up.
@@ -15,7 +17,7 @@ class PatchGAN(nn.Module):
         for channels, stride in ((width, 2), (2 * width, 2), (4 * width, 1)):
             layers += [
                 nn.Conv2d(channels, 2 * channels, 4, stride=stride, padding=1),
-                nn.InstanceNorm2d(2 * channels),
+                InstanceNorm(),
                 nn.LeakyReLU(0.2, inplace=True),
             ]
         self.layers = nn.Sequential(*layers, nn.Conv2d(8 * width, 1, 4, padding=1))

@@ -81,6 +81,11 @@ class InstanceNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if self.pool.tile is None:
+            if self.training and x.device.type == "cpu" and not x.is_contiguous():
+                # F.instance_norm would copy channels_last maps into the other layout and leave them there, in which
+                # pooling, padding and enlarging take many times as long. Only in training: batch norm's sums are less
+                # exact, by 1e-5 on maps of 128 px, and by 1e-3 on those of 1024.
+                return torch.cat([F.batch_norm(image, None, None, training=True) for image in x.chunk(len(x))])
             return F.instance_norm(x)
         mean, variance = self.pool(x)
         normalised: Tensor = (x - mean) * torch.rsqrt(variance + 1e-5)
