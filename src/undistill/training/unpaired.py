@@ -48,7 +48,9 @@ class Unpaired:
             "D_X": PatchGAN(recipe.discriminator_width),
         }
         for network in self.networks.values():
-            network.to(fabric.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+            # Compiled, the gradient of ESA's padding fails in channels_last, ours or Inductor's own (torch 2.13, CPU).
+            layout = torch.contiguous_format if recipe.compile else torch.channels_last
+            network.to(fabric.device, memory_format=layout)  # type: ignore[call-overload]
         self.averages = {name: Average(self.networks[name], recipe.ema) for name in ("G", "F")}
         self.pools = {"Y": ImagePool(recipe.pool), "X": ImagePool(recipe.pool)}
         generators = nn.ModuleList([self.networks["G"], self.networks["F"]])
@@ -57,7 +59,6 @@ class Unpaired:
             "generators": torch.optim.Adam(generators.parameters(), lr=recipe.lr, betas=(0.5, 0.999)),
             "discriminators": torch.optim.Adam(discriminators.parameters(), lr=recipe.lr, betas=(0.5, 0.999)),
         }
-        # Inductor's own layouts break the gradient of ESA's padding (torch 2.13).
         self.G, self.F, self.D_Y, self.D_X = (
             fabric.setup_module(torch.compile(network, options={"layout_optimization": False}))  # type: ignore[arg-type]
             if recipe.compile
