@@ -13,7 +13,7 @@ def found(*closed: dict[str, Any], head: str = "ours") -> dict[str, Any]:
     """Comparisons in which the head closes so much, and the best filter 10% (5% to 15%)."""
     filtered = value(0.10, 0.05, 0.15)
     return {
-        "settings": {"rows": {head: "a-head"}, "timed": "a-head", "size": 64},
+        "settings": {"heads": [head], "timed": "a-head", "size": 64},
         "paper": {"cost": {"saved": 0.82}},
         "quality": [
             {

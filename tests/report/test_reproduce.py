@@ -85,6 +85,7 @@ def results() -> dict[str, Any]:
             "quick": False,
             "trained": False,
             "rows": {"pairwise": "tiny-unet", "ours": "tiny-best"},
+            "heads": ["pairwise", "ours"],
             "timed": "tiny-best",
             "machine": machine,
             "date": "2026-11-25",

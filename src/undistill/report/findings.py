@@ -19,8 +19,8 @@ Found = Mapping[str, Any]
 """What results.json of a reproduction holds."""
 
 
-def heads_of(rows: Rows) -> list[str]:
-    """Rows that were trained for this."""
+def made_of(rows: Rows) -> list[str]:
+    """Rows that were drawn or enhanced for this."""
     return [name for name in rows if name not in ("student", "teacher", *BASELINES)]
 
 
@@ -31,7 +31,7 @@ def learnable(found: Found) -> str:
     does so each time.
     """
     quality: Sequence[Found] = found["quality"]
-    names = [name for name in heads_of(quality[0]["found"]["rows"]) if name in found["settings"]["rows"]]
+    names = found["settings"]["heads"]
     times = {name: sum(_beats_filters(one["found"]["rows"], name) for one in quality) for name in names}
     always = [name for name in names if times[name] == len(quality)]
     sometimes = [name for name in names if 0 < times[name] < len(quality)]
@@ -125,7 +125,7 @@ def _direction(change: Figure) -> str:
 
 def blur(rows: Rows) -> str:
     """The paper: SSIM and PSNR can't tell blurred from sharp."""
-    heads = heads_of(rows)
+    heads = made_of(rows)
     above = {
         metric: [name for name in heads if rows[name][metric]["value"] < rows["blur"][metric]["value"]]
         for metric in ("ssim_student", "psnr_student")

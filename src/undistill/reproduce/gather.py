@@ -49,6 +49,7 @@ def gather(spec: PairSpec, out: Path, steps: Sequence[Step], quick: bool, train:
             "quick": quick,
             "trained": train is not None,
             "rows": ({LORA: setup.lora} if setup.lora else {}) | made,
+            "heads": list(made),
             "timed": setup.heads.get("ours"),
             "machine": machine(pick_device()),
             "date": datetime.now(UTC).date().isoformat(),
