@@ -166,15 +166,15 @@ def ablation(rows: Rows) -> str:
     return says
 
 
-ABLATED = ("pairwise", "ablation-l1", "ablation-none")
-"""GRAD, L1, neither."""
+ABLATED = {"pairwise": "GRAD", "ablation-l1": "L1 in its place", "ablation-none": "neither"}
+"""Rows of the ablation, by what stands beside LPIPS."""
 
 
 def fd_diff(rows: Rows, more: Rows) -> str:
     """FD_diff alone misleads: it rewards distance from the student, whatever the direction.
 
     Args:
-        more: rows of the ablation, where they were measured on other images.
+        more: rows of the ablation; where a row is in both, `rows` counts.
     """
     every = {**{name: more[name] for name in more if name not in ("student", "teacher")}, **rows}
     heads = [name for name in every if name not in ("student", "teacher")]
@@ -213,8 +213,7 @@ def _gap(figure: Figure) -> str:
     return f"{percent(figure['value'])} ({between(figure, percent)})"
 
 
-def _three(value: float) -> str:
-    return decimals(3)(value)
+_three = decimals(3)
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -42,7 +42,6 @@ ABLATION = (
     Column("lpips_student", "LPIPS to student", decimals(4)),
     Column("blur_effect", "Blur effect", decimals(3), "less"),
 )
-ABLATED = {"pairwise": "GRAD", "ablation-l1": "L1 in its place", "ablation-none": "neither"}
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,6 @@ def write_page(results: dict[str, Any], persons: Sequence[Triple], folder: Path,
     quality, settings = results["quality"], results["settings"]
     first = quality[0]["found"]
     ablation = None if results["ablation"] is None else results["ablation"]["report"]["rows"]
-    ablated = () if ablation is None else findings.ABLATED
     real = results["real"]
     write_html(
         "reproduce.html",
@@ -81,7 +79,7 @@ def write_page(results: dict[str, Any], persons: Sequence[Triple], folder: Path,
         pictures={
             file.name: embedded(file)
             for file in (
-                *(folder / f"figure-{number}.png" for number in (1, 2, 7)),
+                *(folder / f"figure-{number}.png" for number in (2, 7)),
                 *(folder / "diversity" / name for name in results["diversity"]["figures"].values()),
                 folder / "bench" / "bench.png",
             )
@@ -95,7 +93,7 @@ def write_page(results: dict[str, Any], persons: Sequence[Triple], folder: Path,
         chart=make_chart(first["rows"]),
         measured=first["settings"],
         tables=[
-            make_table(first["rows"], first["settings"], columns, notes(settings)) for columns in (DISTANCES, LIKENESS)
+            make_table(first["rows"], first["settings"], columns, settings["rows"]) for columns in (DISTANCES, LIKENESS)
         ],
         closed=closed_everywhere(quality),
         agreement=findings.agreement(results),
@@ -103,9 +101,7 @@ def write_page(results: dict[str, Any], persons: Sequence[Triple], folder: Path,
         ablation=results["ablation"],
         ablated=None if ablation is None else ablation_grid(ablation),
         ablation_says=findings.ablation(ablation) if ablation is not None else None,
-        fd_diff=findings.fd_diff(
-            first["rows"], {name: ablation[name] for name in ablated if name not in first["rows"]} if ablation else {}
-        ),
+        fd_diff=findings.fd_diff(first["rows"], ablation or {}),
         real=real,
         real_table=None if real is None else make_table(real["rows"], real["settings"], REAL),
         real_says=None if real is None else words.gap(real["rows"], "flux1-lite"),
@@ -116,11 +112,6 @@ def write_page(results: dict[str, Any], persons: Sequence[Triple], folder: Path,
         commands=lambda *parts: [step for step in results["steps"] if step["part"] in parts],
         minutes=lambda seconds: f"{seconds / 60:.1f} min" if seconds >= 60 else f"{seconds:.0f} s",
     )
-
-
-def notes(settings: Mapping[str, Any]) -> dict[str, str]:
-    """What made the images of a row."""
-    return dict(settings["rows"])
 
 
 def entropies(diversity: Mapping[str, Any], paper: Mapping[str, Any]) -> Grid:
@@ -211,7 +202,7 @@ def ablation_grid(rows: Mapping[str, Any]) -> Grid:
         ("beside LPIPS", *(column.heading for column in ABLATION)),
         [
             [(word, ""), *(_cell(rows[name][column.metric], column.say) for column in ABLATION)]
-            for name, word in ABLATED.items()
+            for name, word in findings.ABLATED.items()
         ],
     )
 

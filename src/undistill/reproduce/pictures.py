@@ -1,4 +1,4 @@
-"""Figures 1, 2 and 7 of a reproduction, from the images that were drawn."""
+"""Figures 1, 2 and 7 of a reproduction, from the images that were drawn: persons, and two files."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +13,6 @@ from undistill.reproduce.plan import DRAWS, folder_of
 
 ACROSS = 8
 """Persons in a row."""
-FIGURES = {"figure 1": "figure-1.png", "figure 2": "figure-2.png", "figure 7": "figure-7.png"}
 
 
 def write_figures(results: dict[str, Any], out: Path) -> list[Triple]:
@@ -33,11 +32,7 @@ def write_figures(results: dict[str, Any], out: Path) -> list[Triple]:
         "teacher": _images(list_cells(pairs, "teacher", (0, 1)), chosen),
     }
     best = rows[-1] if rows else "student"
-    write_strip(
-        {"student": sides["student"][:ACROSS], best: sides[best][:ACROSS], "teacher": sides["teacher"][:ACROSS]},
-        out / FIGURES["figure 1"],
-    )
-    write_strip({row: images[ACROSS:] for row, images in sides.items()}, out / FIGURES["figure 7"])
+    write_strip({row: images[ACROSS:] for row, images in sides.items()}, out / "figure-7.png")
     write_strip(
         {
             f"{group}{' ' * line}": [
@@ -46,7 +41,7 @@ def write_figures(results: dict[str, Any], out: Path) -> list[Triple]:
             for group in ("business", "names")
             for line in range(2)
         },
-        out / FIGURES["figure 2"],
+        out / "figure-2.png",
     )
     names = {prompt.id: prompt.name or prompt.prompt for prompt in read_prompts(out / f"draw-{draw}" / "prompts.jsonl")}
     return [

@@ -46,8 +46,8 @@ def run(
         undistill: runs a command in the working folder; what goes wrong is raised.
         say: is told each command before it runs.
     """
+    plan = _read(out / PLAN)
     for number, step in enumerate(steps, start=1):
-        plan = _read(out / PLAN)
         if step.makes in plan["done"] and (out / step.makes).exists():
             continue
         say(f"[{number} of {len(steps)}] {as_line(step)}")
