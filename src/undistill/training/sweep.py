@@ -22,9 +22,9 @@ from filelock import FileLock, Timeout
 from optuna.trial import Trial, TrialState
 from pydantic import Field, ValidationError
 
-from undistill.atomic import replacing
 from undistill.dataset.shard import Pairs
 from undistill.errors import UsageError
+from undistill.metrics.results import write_json
 from undistill.settings import Strict, explain_all, read_yaml
 from undistill.training.recipe import Recipe, RecipeError, change_recipe, read_recipe
 from undistill.training.run import train, validate
@@ -109,9 +109,8 @@ def open_sweep(studies: list[Study], data: Pairs, out: Path, max_steps: int | No
         if not file.exists():
             if any(path.name != ".lock" for path in out.iterdir()):
                 raise UsageError(f"{out} holds something else than a sweep: choose a new folder for -o")
-            with replacing(file) as beside:
-                beside.write_text(json.dumps(begun, indent=2) + "\n")
-        before = json.loads(file.read_text())
+            write_json(begun, file)
+        before = json.loads(file.read_text(encoding="utf-8"))
         changed = [key for key, value in begun.items() if value != before.get(key)]
         if changed:
             raise UsageError(
@@ -215,7 +214,7 @@ def results(out: Path) -> dict[str, Any]:
     file = out / "sweep.json"
     if not file.exists() or not (out / "sweep.db").exists():
         raise UsageError(f"{out} holds no sweep: `undistill sweep run SWEEP --data PAIRS -o {out}` makes one")
-    begun = json.loads(file.read_text())
+    begun = json.loads(file.read_text(encoding="utf-8"))
     storage = _storage(out)
     studies = {}
     for name, study in begun["studies"].items():
@@ -260,5 +259,4 @@ def as_tables(found: Mapping[str, Any]) -> str:
 
 
 def write_report(found: Mapping[str, Any], out: Path) -> None:
-    with replacing(out / "report.json") as beside:
-        beside.write_text(json.dumps(found, indent=2) + "\n")
+    write_json(found, out / "report.json")
