@@ -17,7 +17,6 @@ DRAWS = (1, 2)
 """Two draws: other people, other seeds."""
 ABLATION = {"ablation-l1": "l1", "ablation-none": "none"}
 """Rows of the paper's section 5.1, by what stands in GRAD's place."""
-ROUNDS = 20
 
 
 @dataclass(frozen=True)
@@ -92,7 +91,7 @@ class Size:
         faces: in a group of table 1.
         max_steps: of each training; None: the recipe's.
         sizes: of figure 6, px; None: the setup's.
-        rounds: of timing.
+        rounds: of timing; None: as the command has it.
         real: real images a side; None: all.
     """
 
@@ -102,7 +101,7 @@ class Size:
     limit: int | None = None
     max_steps: int | None = None
     sizes: str | None = None
-    rounds: int = ROUNDS
+    rounds: int | None = None
     real: int | None = None
 
 
@@ -231,29 +230,17 @@ def _quality(setup: Setup, pair: str, size: Size, train: Path | None, draw: int)
 
 def _bench(setup: Setup, pair: str, size: Size) -> Iterator[Step]:
     sizes = size.sizes or setup.sizes
-    yield _step(
-        *("cost", "bench", "bench", "--pair", pair, "--sizes", sizes, "--heads", "all"),
-        *("--rounds", size.rounds, "-o", "bench"),
-    )
+    few = () if size.rounds is None else ("--rounds", size.rounds)
+    yield _step("cost", "bench", "bench", "--pair", pair, "--sizes", sizes, "--heads", "all", *few, "-o", "bench")
 
 
 def _real(portraits: Path, size: Size) -> Iterator[Step]:
     tiles, split = portraits / "tiles", "0.5:1"
     few = () if size.real is None else ("--limit", size.real)
-    yield _step(
-        "real",
-        "real/flux1-lite",
-        "enhance",
-        tiles / "schnell",
-        "--head",
-        "flux1-lite",
-        "--split",
-        split,
-        "-o",
-        "real/flux1-lite",
-    )
+    out = "real/flux1-lite"
+    yield _step("real", out, "enhance", tiles / "schnell", "--head", "flux1-lite", "--split", split, "-o", out)
     yield _step(
         *("real", "real/results.json", "evaluate", "--student", tiles / "schnell"),
-        *("--teacher", tiles / "dev", "--teacher", tiles / "pro", "--enhanced", "flux1-lite=real/flux1-lite"),
+        *("--teacher", tiles / "dev", "--teacher", tiles / "pro", "--enhanced", f"flux1-lite={out}"),
         *("--split", split, "--min-side", "400", *few, "-o", "real/results.json"),
     )
