@@ -57,6 +57,7 @@ def test_a_head_that_wins_sometimes_is_counted() -> None:
     [
         (value(0.9, 0.7, 1.1), "Similar: yes"),
         (value(0.2, 0.0, 0.4), "Similar: no"),
+        (value(0.9, -0.1, 1.9), "Similar: not settled"),
         (NOTHING, "Similar can't be said"),
     ],
 )

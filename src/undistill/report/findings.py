@@ -35,18 +35,18 @@ def learnable(found: Found) -> str:
     times = {name: sum(_beats_filters(one["found"]["rows"], name) for one in quality) for name in names}
     always = [name for name in names if times[name] == len(quality)]
     sometimes = [name for name in names if 0 < times[name] < len(quality)]
-    of = f"in all {len(quality)} comparisons (two extractors, two draws)"
+    of = f"{len(quality)} comparisons (two extractors, two draws)"
     if always:
-        closes = "closes" if len(always) == 1 else "close"
-        says = f"Yes, in part. {_listed(always)} {closes} more of the gap than any filter and than nothing, {of}."
+        close = "closes" if len(always) == 1 else "close"
+        says = f"Yes, in part. {_listed(always)} {close} more of the gap than any filter and than nothing, in all {of}."
     elif sometimes:
         counts = _listed([f"{name} in {times[name]}" for name in sometimes])
         says = (
-            f"Not settled. Of {len(quality)} comparisons (two extractors, two draws) these close more of the gap than "
-            f"any filter and than nothing: {counts}; the other heads in none."
+            f"Not settled. Of {of} these close more of the gap than any filter and than nothing: {counts}; "
+            "the other heads in none."
         )
     else:
-        says = f"Not shown. No head closes more of the gap than any filter and than nothing, in none of {of[6:]}."
+        says = f"Not shown. No head closes more of the gap than any filter and than nothing in any of {of}."
     rows = quality[0]["found"]["rows"]
     figures = [f"{name} {_gap(rows[name]['gap_closed'])}" for name in names]
     return f"{says} Gap closed, {quality[0]['features']}, first draw: {', '.join(figures)}."
@@ -70,7 +70,8 @@ def similar(found: Found) -> str:
     known = {name: figure for name, figure in closed.items() if figure["value"] is not None}
     if not known:
         return f"{cost} Similar can't be said: student and teacher can't be told apart here."
-    near = all(figure["low"] <= 1 <= figure["high"] for figure in known.values())
+    # that an interval is wide doesn't make the images alike: all of it has to lie nearer the teacher than the student
+    near = all(figure["low"] > 0.5 and figure["high"] >= 1 for figure in known.values())
     far = all(figure["high"] < 1 for figure in known.values())
     says = "Similar: yes" if near else "Similar: no" if far else "Similar: not settled"
     figures = ", ".join(f"{_gap(figure)} on {name}" for name, figure in reversed(known.items()))
