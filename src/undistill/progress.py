@@ -9,11 +9,14 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
+    Task,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
 
 Item = TypeVar("Item")
 
@@ -28,7 +31,14 @@ class Bar:
     def advance(self, words: str = "", by: int = 1) -> None:
         speed = self._progress.tasks[0].speed
         rate = "" if not speed else f"{speed:.1f}/s" if speed >= 1 else f"{1 / speed:.1f} s each"
-        self._progress.update(self._task, advance=by, words=f"{rate}  {words}")
+        self._progress.update(self._task, advance=by, rate=rate, words=words)
+
+
+class _Words(ProgressColumn):
+    """What is cut in a narrow terminal, where rich would squeeze all columns, the time left too."""
+
+    def render(self, task: Task) -> Text:
+        return Text(task.fields["words"], no_wrap=True, overflow="ellipsis")
 
 
 @contextmanager
@@ -41,10 +51,11 @@ def progress(what: str, total: int, done: int = 0, *, shown: bool = True) -> Ite
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[words]}"),
+        TextColumn("{task.fields[rate]}"),
+        _Words(),
     )
     with Progress(*columns, console=Console(stderr=True), disable=not shown) as display:
-        yield Bar(display, display.add_task(what, total=total, completed=done, words=""))
+        yield Bar(display, display.add_task(what, total=total, completed=done, rate="", words=""))
 
 
 def progressed(what: str, items: Iterable[Item], total: int | None = None, *, shown: bool = True) -> Iterator[Item]:
