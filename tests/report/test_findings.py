@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -9,18 +10,27 @@ MINUS = "\N{MINUS SIGN}"
 NOTHING = null("can't be told apart")
 
 
-def found(*closed: dict[str, Any], head: str = "ours") -> dict[str, Any]:
-    """Comparisons in which the head closes so much, and the best filter 10% (5% to 15%)."""
-    filtered = value(0.10, 0.05, 0.15)
+def found(
+    *closed: dict[str, Any], filtered: Sequence[dict[str, Any]] = (value(0.10, 0.05, 0.15),), others: int = 0
+) -> dict[str, Any]:
+    """Comparisons in which our head closes so much, the other heads nothing, and the best filter 10% (5% to 15%)."""
+    heads = ["ours", *(f"other-{number}" for number in range(others))]
+    baselines = {name: {"gap_closed": figure} for name, figure in zip(("blur", "sharpen"), filtered, strict=False)}
     return {
-        "settings": {"heads": [head], "timed": "a-head", "size": 64},
+        "settings": {"heads": heads, "timed": "a-head", "size": 64},
         "paper": {"cost": {"saved": 0.82}},
         "quality": [
             {
                 "features": f"net-{place % 2}",
                 "draw": place // 2 + 1,
                 "found": {
-                    "rows": {"student": {}, head: {"gap_closed": gap}, "blur": {"gap_closed": filtered}, "teacher": {}}
+                    "rows": {
+                        "student": {},
+                        **{name: {"gap_closed": value(0, -0.1, 0.1)} for name in heads[1:]},
+                        "ours": {"gap_closed": gap},
+                        **baselines,
+                        "teacher": {},
+                    }
                 },
             }
             for place, gap in enumerate(closed)
@@ -47,9 +57,16 @@ def test_what_can_be_learned_is_what_filters_cannot_do_each_time(closed: list[di
 
 
 def test_a_head_that_wins_sometimes_is_counted() -> None:
-    says = findings.learnable(found(value(0.5, 0.2, 0.8), *[value(0.2, 0.1, 0.3)] * 3))
-    assert "ours in 1; the other heads in none" in says
+    closed = value(0.5, 0.2, 0.8), *[value(0.2, 0.1, 0.3)] * 3
+    alone, says = (findings.learnable(found(*closed, others=others)) for others in (0, 2))
+    assert "ours in 1." in alone
+    assert "ours in 1; the other heads in none." in says
     assert "net-0, first draw: ours 50% (20% to 80%)" in says
+
+
+def test_a_head_has_to_beat_every_filter_the_uncertain_ones_too() -> None:
+    sure, unsure = value(0.10, 0.05, 0.15), value(0.0, -0.5, 0.5)
+    assert findings.learnable(found(*[value(0.5, 0.2, 0.8)] * 4, filtered=[sure, unsure])).startswith("Not shown.")
 
 
 @pytest.mark.parametrize(
@@ -106,6 +123,10 @@ def test_blur_shows_what_ssim_is_worth() -> None:
     )
     assert findings.blur({**heads, "blur": row(0.99, 40, 0.02)}).endswith("as the paper says.")
     assert findings.blur({**heads, "blur": row(0.9, 30, 0.02)}).endswith("That doesn't show the paper's claim.")
+    one_of_each = {"mine": row(0.97, 38, 0.002), "other": row(0.995, 41, 0.03)}
+    assert findings.blur({**one_of_each, "blur": row(0.99, 40, 0.02)}).endswith("as the paper says.")
+    nearer = {"mine": row(0.97, 38, 0.03), "other": row(0.995, 41, 0.002)}
+    assert findings.blur({**nearer, "blur": row(0.99, 40, 0.02)}).endswith("That doesn't show the paper's claim.")
 
 
 def ablated(grad: tuple[float, float], l1: tuple[float, float], none: float) -> dict[str, Any]:
@@ -120,8 +141,9 @@ def test_the_ablation_is_judged_by_its_intervals() -> None:
     assert "L1 does better than GRAD" in findings.ablation(ablated((-1, -0.5), (0, 0.2), 0.38))
     assert "L1 does worse than GRAD" in findings.ablation(ablated((0.3, 0.5), (0, 0.2), 0.38))
     same = findings.ablation(ablated((0.1, 0.5), (0, 0.2), 0.38))
-    assert "L1 does as well as GRAD" in same
-    assert "is not seen" in same
+    assert "L1 can't be told from GRAD" in same
+    assert same.endswith("is not seen: the intervals overlap.")
+    assert findings.ablation(ablated((0.1, 0.5), (0, 0.2), 0.3)).endswith("is not seen: it is sharper.")
     assert findings.ablation(ablated((0.1, 0.5), (0, 0.2), 0.5)).endswith("is seen.")
 
 

@@ -7,7 +7,7 @@ from undistill.report.words import (
     BASELINES,
     Figure,
     Rows,
-    best_baseline,
+    above_filters,
     between,
     decimals,
     percent,
@@ -41,10 +41,8 @@ def learnable(found: Found) -> str:
         says = f"Yes, in part. {_listed(always)} {close} more of the gap than any filter and than nothing, in all {of}."
     elif sometimes:
         counts = _listed([f"{name} in {times[name]}" for name in sometimes])
-        says = (
-            f"Not settled. Of {of} these close more of the gap than any filter and than nothing: {counts}; "
-            "the other heads in none."
-        )
+        others = "; the other heads in none" if len(sometimes) < len(names) else ""
+        says = f"Not settled. Of {of} these close more of the gap than any filter and than nothing: {counts}{others}."
     else:
         says = f"Not shown. No head closes more of the gap than any filter and than nothing in any of {of}."
     rows = quality[0]["found"]["rows"]
@@ -53,28 +51,26 @@ def learnable(found: Found) -> str:
 
 
 def _beats_filters(rows: Rows, name: str) -> bool:
-    closed, best = rows[name]["gap_closed"], best_baseline(rows)
-    if closed["value"] is None or closed["low"] <= 0:
-        return False
-    return best is None or bool(closed["low"] > rows[best]["gap_closed"]["high"])
+    closed = rows[name]["gap_closed"]
+    return closed["value"] is not None and closed["low"] > 0 and above_filters(closed, rows)
 
 
 def similar(found: Found) -> str:
     """The paper's second hypothesis: portraits like the teacher's, at a fraction of the cost."""
     cost = cheaper(found)
-    closed = {
-        one["features"]: one["found"]["rows"][OURS]["gap_closed"]
-        for one in reversed(found["quality"])
+    closed = [
+        (f"{one['features']}, draw {one['draw']}", one["found"]["rows"][OURS]["gap_closed"])
+        for one in found["quality"]
         if OURS in one["found"]["rows"]
-    }
-    known = {name: figure for name, figure in closed.items() if figure["value"] is not None}
+    ]
+    known = {name: figure for name, figure in closed if figure["value"] is not None}
     if not known:
         return f"{cost} Similar can't be said: student and teacher can't be told apart here."
     # that an interval is wide doesn't make the images alike: all of it has to lie nearer the teacher than the student
     near = all(figure["low"] > 0.5 and figure["high"] >= 1 for figure in known.values())
     far = all(figure["high"] < 1 for figure in known.values())
     says = "Similar: yes" if near else "Similar: no" if far else "Similar: not settled"
-    figures = ", ".join(f"{_gap(figure)} on {name}" for name, figure in reversed(known.items()))
+    figures = "; ".join(f"{_gap(figure)} on {name}" for name, figure in known.items())
     return f"{cost} {says}; as near as the teacher's own images would be 100%, and ours closes {figures}."
 
 
@@ -101,10 +97,11 @@ def diversity(found: Found) -> list[str]:
             sentences.append(f"Perceived {attribute}: not measured ({change['why']}).")
             continue
         before, after = (rows[group][f"{attribute}_entropy"] for group in ("business", "names"))
-        p = tests["names"][attribute]["p_entropy"]
+        p = f"p {tests['names'][attribute]['p_entropy']:.2g}"
+        span = f"difference {between(change, _three)}, {p}" if change["low"] is not None else f"no interval, {p}"
         sentences.append(
             f"Perceived {attribute}: entropy {_three(before['value'])} without names, {_three(after['value'])} with; "
-            f"{_direction(change)} (difference {between(change, _three)}, p {p:.2g})."
+            f"{_direction(change)} ({span})."
         )
     distance = differences["names"]["distance"]
     if distance["value"] is not None:
@@ -133,13 +130,13 @@ def blur(rows: Rows) -> str:
     }
     ssim, psnr, kid = (rows["blur"][metric]["value"] for metric in ("ssim_student", "psnr_student", "kid_teacher"))
     farther = [name for name in heads if rows[name]["kid_teacher"]["value"] < kid]
-    by_ssim, by_psnr = (len(rows_above) for rows_above in above.values())
+    by_ssim, by_psnr = (len(names) for names in above.values())
     says = (
         f"The blurred student has SSIM {_three(ssim)} and PSNR {psnr:.1f} dB to the student: better by SSIM than "
         f"{by_ssim}, by PSNR than {by_psnr} of the {len(heads)} rows that were drawn or enhanced. Yet it is farther "
         f"from the teacher (KID {decimals(4)(kid)}) than {len(farther)} of them."
     )
-    agrees = by_ssim > len(heads) - len(farther)
+    agrees = set(above["ssim_student"]) & set(farther)
     return says + (
         " So SSIM is no measure of this, as the paper says." if agrees else " That doesn't show the paper's claim."
     )
@@ -157,12 +154,12 @@ def ablation(rows: Rows) -> str:
         elif l1[gap]["high"] < grad[gap]["low"]:
             says += " L1 does worse than GRAD."
         else:
-            says += " L1 does as well as GRAD: the intervals overlap."
+            says += " L1 can't be told from GRAD: the intervals overlap."
     if soft in grad and grad[soft]["value"] is not None and none[soft]["value"] is not None:
-        softer = none[soft]["low"] > grad[soft]["high"]
+        softer, sharper = none[soft]["low"] > grad[soft]["high"], none[soft]["high"] < grad[soft]["low"]
         without, with_grad = (_three(row[soft]["value"]) for row in (none, grad))
         says += f" Softness without either (blur effect {without}, with GRAD {with_grad}) " + (
-            "is seen." if softer else "is not seen: the intervals overlap."
+            "is seen." if softer else f"is not seen: {'it is sharper' if sharper else 'the intervals overlap'}."
         )
     return says
 

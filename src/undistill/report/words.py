@@ -41,9 +41,18 @@ def with_interval(figure: Figure) -> str:
 
 def best_baseline(rows: Rows) -> str | None:
     """The trivial baseline that closes most of the gap; None where none has a figure."""
-    closed = {name: rows[name]["gap_closed"]["value"] for name in BASELINES if name in rows}
-    known = {name: value for name, value in closed.items() if value is not None}
-    return max(known, key=known.__getitem__) if known else None
+    closed = _filtered(rows)
+    return max(closed, key=lambda name: float(closed[name]["value"])) if closed else None
+
+
+def above_filters(closed: Figure, rows: Rows) -> bool:
+    """Whether the interval lies above that of every trivial baseline."""
+    return all(closed["low"] > filtered["high"] for filtered in _filtered(rows).values())
+
+
+def _filtered(rows: Rows) -> dict[str, Figure]:
+    closed = {name: rows[name]["gap_closed"] for name in BASELINES if name in rows}
+    return {name: figure for name, figure in closed.items() if figure["value"] is not None}
 
 
 def gap(rows: Rows, head: str) -> str:
@@ -64,7 +73,7 @@ def gap(rows: Rows, head: str) -> str:
         return f"{says}."
     filtered = rows[best]["gap_closed"]
     says += f"; the best filter that needs no training, {best}, closes {with_interval(filtered)}. "
-    if closed["low"] > filtered["high"]:
+    if above_filters(closed, rows):
         return says + "The intervals lie apart: it does what no such filter does."
     if closed["high"] < filtered["low"]:
         return says + "It is worse than a filter."
