@@ -1,5 +1,6 @@
 import json
 import random
+import resource
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,25 @@ def test_half_a_first_line_is_none(study: Study, tmp_path: Path) -> None:
         path.write_bytes(whole[:length])
         assert AnswerFile(path, study).choices == {}
         assert path.read_bytes() == whole
+
+
+@pytest.mark.parametrize("room", [0, 10])
+def test_a_full_disk_leaves_no_half_line(room: int, study: Study, tmp_path: Path) -> None:
+    path = tmp_path / "answers.jsonl"
+    file = AnswerFile(path, study)
+    file.answer(0, "left")
+    before = path.read_bytes()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + room, hard))
+    try:
+        with pytest.raises(OSError, match=r"too large|No space"):
+            file.answer(1, "right")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert path.read_bytes() == before
+    assert file.choices == {0: "left"}
+    file.answer(1, "right")
+    assert AnswerFile(path, study).choices == {0: "left", 1: "right"}
 
 
 def test_files_of_others_are_refused_and_left_alone(study: Study, folders: dict[str, Path], tmp_path: Path) -> None:
@@ -120,4 +140,4 @@ def test_of_several_people_a_pair_is_won_by_whom_more_chose() -> None:
     summary = summarise([Answers(HEADER, each, 0) for each in votes])
     assert (summary.wins, summary.losses, summary.ties) == (1, 1, 1)
     with pytest.raises(UsageError, match="different folders"):
-        summarise([answers(1, 0, 0), Answers({**HEADER, "names": ["mine", "others"]}, {}, 0)])
+        summarise([answers(1, 0, 0), Answers({**HEADER, "study": "y"}, {}, 0)])

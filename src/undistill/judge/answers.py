@@ -8,6 +8,7 @@ import json
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from errno import ENOSPC
 from pathlib import Path
 from typing import Any
 
@@ -131,8 +132,8 @@ def summarise(answers: Sequence[Answers]) -> Summary:
     UsageError: they are about different studies.
     """
     first = answers[0].header
-    if any((each.header["names"], each.header["pairs"]) != (first["names"], first["pairs"]) for each in answers):
-        raise UsageError("these are answers about different folders: summarise them one by one")
+    if any(each.header["study"] != first["study"] for each in answers):
+        raise UsageError("these are answers about different folders, pictures or seeds: summarise them one by one")
     one, other = first["names"]
     net: dict[str, int] = {}
     for each in answers:
@@ -167,10 +168,16 @@ def to_text(summary: Summary) -> str:
 
 
 def _append(path: Path, what: dict[str, Any]) -> None:
-    with path.open("ab") as file:
-        file.write(_line(what))
-        file.flush()
-        os.fsync(file.fileno())
+    """A line more, or, where the disk is full, none."""
+    with path.open("ab", buffering=0) as file:
+        size = file.tell()
+        try:
+            if file.write(_line(what)) < len(_line(what)):
+                raise OSError(ENOSPC, os.strerror(ENOSPC))
+            os.fsync(file.fileno())
+        except OSError:
+            file.truncate(size)
+            raise
 
 
 def _line(what: dict[str, Any]) -> bytes:
