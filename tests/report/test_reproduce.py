@@ -83,7 +83,8 @@ def results() -> dict[str, Any]:
             "pair": "tiny",
             "size": 64,
             "quick": False,
-            "trained": False,
+            "unseen": True,
+            "recipes": True,
             "rows": {"pairwise": "tiny-unet", "ours": "tiny-best"},
             "heads": ["pairwise", "ours"],
             "timed": "tiny-best",
@@ -153,6 +154,21 @@ def test_tables_and_figures_are_headed_as_the_papers(tmp_path: Path) -> None:
     assert "Real FLUX.1 images" not in headings
 
 
+def test_each_says_by_which_commands_it_was_made(tmp_path: Path) -> None:
+    made_up = results()
+    parts = ("diversity", "draw 1", "cost")
+    made_up["steps"] = [{"part": part, "command": f"make {part}", "seconds": 1.0, "date": ""} for part in parts]
+    page_of(made_up, tmp_path)
+    sections = re.split(r"<h2[^>]*>", (tmp_path / "index.html").read_text())
+    by = {section.partition("<")[0]: section for section in sections}
+    for heading, part in (
+        *((f"Figure {number}", "draw 1") for number in (1, 7)),
+        *((f"Figure {number}", "diversity") for number in (2, 3)),
+        *(("Table 1", "diversity"), ("Table 4", "draw 1"), ("Figure 6", "cost")),
+    ):
+        assert f"make {part}" in by[heading], heading
+
+
 def test_ours_stand_beside_the_papers(tmp_path: Path) -> None:
     text = page_of(results(), tmp_path).text
     ours = [
@@ -189,7 +205,12 @@ def test_a_quick_run_says_so_and_what_was_not_made_too(tmp_path: Path) -> None:
     quick["sweep"] = quick["ablation"] = None
     text = page_of(quick, tmp_path).text
     assert "too few images for any figure here to be quoted" in text
-    assert text.count("Not made: it takes training.") == 3
+    assert text.count("Not made: it takes training. undistill reproduce --pair tiny --train recipes does it.") == 3
+    quick["settings"] |= {"unseen": False, "recipes": False}
+    other = page_of(quick, tmp_path).text
+    assert other.count("Not made: it takes training, for which this pair has no recipes.") == 3
+    assert "that no training saw" in text
+    assert "that no training saw" not in other
 
 
 def test_real_images_stand_above(tmp_path: Path) -> None:

@@ -11,6 +11,8 @@ from undistill.pairs.spec import read_spec
 from undistill.reproduce.plan import ABLATION, FULL, LORA, QUICK, Size, Step, plan, setup_of
 
 SIZES = {"full": FULL, "quick": QUICK}
+ROOT = Path(__file__).parents[2]
+RECIPES = {"tiny": ROOT / "recipes" / "tiny", "flux1": ROOT / "recipes"}
 
 
 def parse(command: tuple[str, ...]) -> None:
@@ -32,7 +34,7 @@ def steps_of(pair: str, size: Size, train: Path | None = None, portraits: Path |
 @pytest.mark.parametrize("trained", [False, True])
 @pytest.mark.parametrize("pair", ["tiny", "flux1"])
 def test_every_command_exists_and_makes_something_of_its_own(pair: str, trained: bool, size: str) -> None:
-    steps = steps_of(pair, SIZES[size], Path("recipes/tiny") if trained else None, Path("portraits"))
+    steps = steps_of(pair, SIZES[size], RECIPES[pair] if trained else None, Path("portraits"))
     for step in steps:
         parse(step.command)
         assert step.makes in step.command or step.command[:2] == ("sweep", "report")
@@ -41,7 +43,7 @@ def test_every_command_exists_and_makes_something_of_its_own(pair: str, trained:
 
 def test_what_a_command_reads_was_made_before_it() -> None:
     made: set[str] = set()
-    for step in steps_of("tiny", FULL, Path("/recipes")):
+    for step in steps_of("tiny", FULL, RECIPES["tiny"]):
         before = {word.partition("=")[2] or word for word in step.command if step.makes not in word}
         for word in before:
             if word.startswith(("draw-", "runs/", "seen", "business", "names")) and word not in ("business", "names"):
@@ -49,9 +51,12 @@ def test_what_a_command_reads_was_made_before_it() -> None:
         made.add(step.makes)
 
 
-def test_what_is_measured_no_head_has_seen() -> None:
-    drawn: list[range] = [range(setup_of(read_spec("tiny")).seen)]
-    for step in steps_of("tiny", FULL):
+@pytest.mark.parametrize("trained", [False, True])
+@pytest.mark.parametrize("pair", ["tiny", "flux1"])
+def test_what_is_measured_no_head_has_seen(pair: str, trained: bool) -> None:
+    setup = setup_of(read_spec(pair))
+    drawn: list[range] = [range(setup.train_on if trained else setup.seen)]
+    for step in steps_of(pair, FULL, RECIPES[pair] if trained else None):
         if step.makes.endswith("prompts.jsonl"):
             skip, count = (int(step.command[step.command.index(option) + 1]) for option in ("--skip", "--count"))
             drawn.append(range(skip, skip + count))
@@ -65,10 +70,10 @@ def test_rows_are_the_papers() -> None:
     assert len(measures) == 4
     rows = [word.partition("=")[0] for word in measures[0] if "=" in word]
     assert rows == [LORA, "pairwise", "cyclegan", "esa-cyclegan", "ours"]
-    trained = next(step.command for step in steps_of("tiny", FULL, Path("/r")) if step.command[0] == "evaluate")
+    trained = next(step.command for step in steps_of("tiny", FULL, RECIPES["tiny"]) if step.command[0] == "evaluate")
     assert [word.partition("=")[0] for word in trained if "=" in word] == [*rows, *ABLATION]
     assert "ours=draw-1/ours" in trained
-    (head,) = (s.command for s in steps_of("tiny", FULL, Path("/r")) if s.makes == "draw-1/ours")
+    (head,) = (s.command for s in steps_of("tiny", FULL, RECIPES["tiny"]) if s.makes == "draw-1/ours")
     assert "runs/ours/head" in head
 
 
@@ -77,3 +82,11 @@ def test_a_pair_that_nobody_set_up_has_its_own_head_alone() -> None:
     assert dict(setup_of(spec).heads) == {"ours": "tiny-unet"}
     with pytest.raises(UsageError, match="has no head of its own"):
         plan(spec.model_copy(update={"head": None}), "another", FULL, None, None)
+
+
+def test_without_recipes_nothing_is_trained() -> None:
+    spec = read_spec("tiny")
+    with pytest.raises(UsageError, match=r"holds no unet\.yaml"):
+        plan(spec, "tiny", FULL, ROOT / "recipes", None)
+    with pytest.raises(UsageError, match="no recipes for the pair another"):
+        plan(spec.model_copy(update={"name": "another"}), "another", FULL, RECIPES["tiny"], None)

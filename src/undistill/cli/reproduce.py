@@ -37,7 +37,8 @@ def reproduce(
     """
     from importlib.util import find_spec
 
-    missing = [extra for module, extra in NEEDS.items() if find_spec(module) is None]
+    needs = NEEDS | ({"optuna": "sweep"} if train else {})
+    missing = [extra for module, extra in needs.items() if find_spec(module) is None]
     if missing:
         raise UsageError(
             f"this needs what it measures with: pip install -c constraints.txt -e '.[{','.join(missing)}]'"

@@ -13,8 +13,8 @@ from undistill.report.words import (
     percent,
     with_interval,
 )
+from undistill.reproduce.plan import OURS
 
-OURS = "ours"
 Found = Mapping[str, Any]
 """What results.json of a reproduction holds."""
 

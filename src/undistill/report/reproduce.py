@@ -10,6 +10,7 @@ from undistill.report.page import write_html
 from undistill.report.pictures import Triple, data_uri, embedded
 from undistill.report.table import Column, make_chart, make_table
 from undistill.report.words import Figure, between, decimals, milliseconds, percent
+from undistill.reproduce.plan import OURS
 
 DISTANCES = (
     Column("gap_closed", "Gap closed", percent, "more"),
@@ -71,7 +72,7 @@ def write_page(results: dict[str, Any], persons: Sequence[Triple], folder: Path,
         settings=settings,
         versions=results["versions"],
         paper=results["paper"],
-        best=list(settings["rows"])[-1] if settings["rows"] else "student",
+        best=OURS,
         learnable=findings.learnable(results),
         similar=findings.similar(results),
         persons=persons,

@@ -14,7 +14,7 @@ from undistill.bench.machine import machine
 from undistill.device import pick_device
 from undistill.metrics.results import versions
 from undistill.pairs.spec import PairSpec
-from undistill.reproduce.plan import ABLATION, DRAWS, FEATURES, LORA, Step, results_of, rows_of, setup_of
+from undistill.reproduce.plan import ABLATION, DRAWS, FEATURES, LORA, OURS, SETUPS, Step, results_of, rows_of, setup_of
 from undistill.reproduce.run import PLAN, as_line
 from undistill.settings import read_yaml
 
@@ -47,10 +47,11 @@ def gather(spec: PairSpec, out: Path, steps: Sequence[Step], quick: bool, train:
             "pair": spec.name,
             "size": spec.size,
             "quick": quick,
-            "trained": train is not None,
+            "unseen": spec.name in SETUPS,
+            "recipes": bool(setup.recipes),
             "rows": ({LORA: setup.lora} if setup.lora else {}) | made,
             "heads": list(made),
-            "timed": setup.heads.get("ours"),
+            "timed": setup.heads.get(OURS),
             "machine": machine(pick_device()),
             "date": datetime.now(UTC).date().isoformat(),
         },

@@ -9,7 +9,7 @@ from undistill.dataset.samples import Sample, list_cells, list_files
 from undistill.dataset.shard import DESCRIPTION, Pairs
 from undistill.prompts import read_prompts
 from undistill.report.pictures import Triple, write_strip
-from undistill.reproduce.plan import DRAWS, folder_of
+from undistill.reproduce.plan import DRAWS, OURS, folder_of
 
 ACROSS = 8
 """Persons in a row."""
@@ -31,7 +31,6 @@ def write_figures(results: dict[str, Any], out: Path) -> list[Triple]:
         **{row: _images(_samples(out / folder_of(row, draw)), chosen) for row in rows},
         "teacher": _images(list_cells(pairs, "teacher", (0, 1)), chosen),
     }
-    best = rows[-1] if rows else "student"
     write_strip({row: images[ACROSS:] for row, images in sides.items()}, out / "figure-7.png")
     write_strip(
         {
@@ -46,7 +45,7 @@ def write_figures(results: dict[str, Any], out: Path) -> list[Triple]:
     names = {prompt.id: prompt.name or prompt.prompt for prompt in read_prompts(out / f"draw-{draw}" / "prompts.jsonl")}
     return [
         Triple(names[id], student, enhanced, teacher)
-        for id, student, enhanced, teacher in zip(chosen, sides["student"], sides[best], sides["teacher"], strict=True)
+        for id, student, enhanced, teacher in zip(chosen, sides["student"], sides[OURS], sides["teacher"], strict=True)
     ][:ACROSS]
 
 

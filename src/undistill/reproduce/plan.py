@@ -9,6 +9,8 @@ from undistill.pairs.spec import PairSpec
 
 BUSINESS = "A professional business portrait"
 SEED = 1
+OURS = "ours"
+"""The row of every pair's own head."""
 LORA = "realism-lora"
 """The row of the student with a realism LoRA, the paper's baseline."""
 FEATURES = ("efficientnet-lite0", "alex-2")
@@ -50,13 +52,13 @@ SETUPS = {
             "pairwise": "tiny-unet",
             "cyclegan": "tiny-cyclegan",
             "esa-cyclegan": "tiny-esa",
-            "ours": "tiny-best",
+            OURS: "tiny-best",
         },
         recipes={
             "pairwise": "unet.yaml",
             "cyclegan": "cyclegan.yaml",
             "esa-cyclegan": "esa.yaml",
-            "ours": "best.yaml",
+            OURS: "best.yaml",
         },
         sweep="sweep.yaml",
         lora="tiny-realism",
@@ -66,7 +68,7 @@ SETUPS = {
         sizes="64,128,256,512",
     ),
     "flux1": Setup(
-        heads={"ours": "flux1-lite"},
+        heads={OURS: "flux1-lite"},
         recipes={
             "pairwise": "paper-unet.yaml",
             "cyclegan": "paper-cyclegan.yaml",
@@ -133,20 +135,39 @@ def plan(spec: PairSpec, pair: str, size: Size, train: Path | None, portraits: P
         portraits: a folder with tiles/schnell, tiles/dev and tiles/pro: real images of FLUX.1.
 
     Raises:
-        UsageError: the pair has no head.
+        UsageError: the pair has no head, or is to be trained without recipes.
     """
     setup = setup_of(spec)
+    if train:
+        _check_recipes(setup, spec.name, train)
     if not rows_of(setup, train, DRAWS[0]):
         raise UsageError(f"the pair {spec.name} has no head of its own: name one in its spec (head: ...)")
-    steps = [*(_training(setup, pair, size, train) if train else ()), *_diversity(setup, pair, size)]
+    steps = [*(_training(setup, pair, size, train) if train else ()), *_diversity(setup, pair, size, train)]
     for draw in DRAWS:
         steps += _quality(setup, pair, size, train, draw)
     steps += _bench(setup, pair, size)
     return [*steps, *(_real(portraits, size) if portraits else ())]
 
 
+def _check_recipes(setup: Setup, pair: str, train: Path) -> None:
+    if not setup.recipes:
+        raise UsageError(f"there are no recipes for the pair {pair}: leave --train out")
+    for recipe in (*setup.recipes.values(), *([setup.sweep] if setup.sweep else [])):
+        if not (train / recipe).is_file():
+            raise UsageError(f"{train} holds no {recipe}: --train takes the folder of the pair's recipes")
+
+
+def _trained_on(setup: Setup, size: Size) -> int:
+    return setup.train_on if size.max_steps is None else size.pairs
+
+
+def _seen(setup: Setup, size: Size, train: Path | None) -> int:
+    """How many prompts of seed SEED a head may have been trained on."""
+    return max(setup.seen, _trained_on(setup, size) if train else 0)
+
+
 def setup_of(spec: PairSpec) -> Setup:
-    return SETUPS.get(spec.name) or Setup(heads={"ours": spec.head} if spec.head else {})
+    return SETUPS.get(spec.name) or Setup(heads={OURS: spec.head} if spec.head else {})
 
 
 def rows_of(setup: Setup, train: Path | None, draw: int) -> dict[str, str]:
@@ -173,7 +194,7 @@ def _step(part: str, makes: str, *command: str | int | Path) -> Step:
 def _training(setup: Setup, pair: str, size: Size, train: Path) -> Iterator[Step]:
     part = "training"
     few = () if size.max_steps is None else ("--max-steps", size.max_steps)
-    count = setup.train_on if size.max_steps is None else size.pairs
+    count = _trained_on(setup, size)
     yield _step(part, "seen.jsonl", "prompts", "--count", count, "--seed", SEED, "-o", "seen.jsonl")
     yield _create(part, pair, setup.batch, "seen.jsonl", "seen")
     for row, recipe in setup.recipes.items():
@@ -192,11 +213,11 @@ def _create(part: str, pair: str, batch: int, prompts: str, out: str) -> Step:
     return _step(part, out, "pairs", "create", "--pair", pair, "--prompts", prompts, "--batch", batch, "-o", out)
 
 
-def _diversity(setup: Setup, pair: str, size: Size) -> Iterator[Step]:
+def _diversity(setup: Setup, pair: str, size: Size, train: Path | None) -> Iterator[Step]:
     part = "diversity"
     count = ("--count", size.faces, "--seed", SEED)
     yield _step(part, "business.jsonl", "prompts", *count, "--template", BUSINESS, "-o", "business.jsonl")
-    yield _step(part, "names.jsonl", "prompts", *count, "--skip", setup.seen, "-o", "names.jsonl")
+    yield _step(part, "names.jsonl", "prompts", *count, "--skip", _seen(setup, size, train), "-o", "names.jsonl")
     for group in ("business", "names"):
         yield _raw(part, pair, setup.batch, f"{group}.jsonl", group)
     yield _step(part, "diversity", "diversity", "business=business", "names=names", "-o", "diversity")
@@ -208,7 +229,7 @@ def _raw(part: str, pair: str, batch: int, prompts: str, out: str) -> Step:
 
 def _quality(setup: Setup, pair: str, size: Size, train: Path | None, draw: int) -> Iterator[Step]:
     part, prompts, pairs = f"draw {draw}", f"draw-{draw}/prompts.jsonl", folder_of("pairs", draw)
-    skip = setup.seen + (draw - 1) * size.pairs
+    skip = _seen(setup, size, train) + (draw - 1) * size.pairs
     yield _step(part, prompts, "prompts", "--count", size.pairs, "--skip", skip, "--seed", SEED, "-o", prompts)
     yield _create(part, pair, setup.batch, prompts, pairs)
     rows = list(rows_of(setup, train, draw))
