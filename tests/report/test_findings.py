@@ -153,7 +153,7 @@ def test_fd_diff_misleads_where_its_best_row_went_away() -> None:
     assert (
         findings.fd_diff(rows, {}) == "The best row by FD_diff is mine (0.50); it closes 20% (10% to 30%) of the gap."
     )
-    assert "LPIPS alone (0.60)" in findings.fd_diff(rows, away)
+    assert "LPIPS alone (0.60, stored: on other people)" in findings.fd_diff(rows, away)
     assert findings.fd_diff(rows, away).endswith("FD_diff alone misleads.")
 
 

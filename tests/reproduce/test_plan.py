@@ -80,6 +80,10 @@ def test_rows_are_the_papers() -> None:
 def test_a_pair_that_nobody_set_up_has_its_own_head_alone() -> None:
     spec = read_spec("tiny").model_copy(update={"name": "another", "head": "tiny-unet"})
     assert dict(setup_of(spec).heads) == {"ours": "tiny-unet"}
+    mine = spec.model_copy(update={"head": "/heads/mine"})
+    for one, timed in ((spec, ("--heads", "all")), (mine, ("--heads", "all", "--heads", "/heads/mine"))):
+        (bench,) = (step.command for step in plan(one, "another", QUICK, None, None) if step.command[0] == "bench")
+        assert tuple(bench[bench.index("--heads") : bench.index("--rounds")]) == timed
     with pytest.raises(UsageError, match="has no head of its own"):
         plan(spec.model_copy(update={"head": None}), "another", FULL, None, None)
 

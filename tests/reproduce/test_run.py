@@ -42,6 +42,18 @@ def test_it_goes_on_where_it_stopped(tmp_path: Path) -> None:
     assert all(step["seconds"] >= 0 and step["date"] for step in done.values())
 
 
+def test_the_time_of_a_step_is_that_of_all_attempts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([0.0, 100.0, 200.0, 203.0, 203.0, 204.0, 204.0, 206.0])
+    monkeypatch.setattr("undistill.reproduce.run.time.monotonic", lambda: next(clock))
+    open_folder(tmp_path, STEPS)
+    commands = Commands(tmp_path, stumbles_at="one")
+    with pytest.raises(Failure):
+        run(tmp_path, STEPS, commands, lambda _: None)
+    run(tmp_path, STEPS, commands, lambda _: None)
+    done = json.loads((tmp_path / PLAN).read_text())["done"]
+    assert [step["seconds"] for step in done.values()] == [103.0, 1.0, 2.0]
+
+
 def test_what_was_lost_is_made_again(tmp_path: Path) -> None:
     open_folder(tmp_path, STEPS)
     commands = Commands(tmp_path)

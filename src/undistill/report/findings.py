@@ -180,7 +180,8 @@ def fd_diff(rows: Rows, more: Rows) -> str:
     closed = every[best]["gap_closed"]
     value = decimals(2)(every[best]["fd_diff"]["value"])
     called = {"ablation-l1": "the U-Net with L1", "ablation-none": "the U-Net with LPIPS alone"}.get(best, best)
-    says = f"The best row by FD_diff is {called} ({value}); it closes {_gap(closed)} of the gap."
+    stored = "" if best in rows else ", stored: on other people"
+    says = f"The best row by FD_diff is {called} ({value}{stored}); it closes {_gap(closed)} of the gap."
     if closed["value"] is not None and closed["high"] < 0:
         return says + " It went away from the student, and from the teacher: FD_diff alone misleads."
     return says

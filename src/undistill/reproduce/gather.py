@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from importlib.resources import files
 from math import isfinite, nan
 from pathlib import Path
@@ -10,8 +9,6 @@ from typing import Any
 
 from scipy.stats import kendalltau
 
-from undistill.bench.machine import machine
-from undistill.device import pick_device
 from undistill.metrics.results import versions
 from undistill.pairs.spec import PairSpec
 from undistill.reproduce.plan import ABLATION, DRAWS, FEATURES, LORA, OURS, SETUPS, Step, results_of, rows_of, setup_of
@@ -42,6 +39,7 @@ def gather(spec: PairSpec, out: Path, steps: Sequence[Step], quick: bool, train:
     first = quality[0]["found"]["rows"]
     trained = all(row in first for row in ABLATION)
     real = out / "real" / "results.json"
+    bench = _json(out / "bench" / "bench.json")
     return {
         "settings": {
             "pair": spec.name,
@@ -51,9 +49,9 @@ def gather(spec: PairSpec, out: Path, steps: Sequence[Step], quick: bool, train:
             "recipes": bool(setup.recipes),
             "rows": ({LORA: setup.lora} if setup.lora else {}) | made,
             "heads": list(made),
-            "timed": setup.heads.get(OURS),
-            "machine": machine(pick_device()),
-            "date": datetime.now(UTC).date().isoformat(),
+            "timed": Path(setup.heads[OURS]).name,
+            "machine": bench["settings"]["machine"],
+            "date": max(done["date"] for done in plan["done"].values()),
         },
         "versions": versions(),
         "paper": read_yaml(HERE / "paper.yaml"),
@@ -67,7 +65,7 @@ def gather(spec: PairSpec, out: Path, steps: Sequence[Step], quick: bool, train:
         if trained
         else stored(spec, "ablation"),
         "real": _json(real) if real.exists() else None,
-        "bench": _json(out / "bench" / "bench.json"),
+        "bench": bench,
         "steps": [{"part": step.part, "command": as_line(step), **plan["done"][step.makes]} for step in steps],
     }
 

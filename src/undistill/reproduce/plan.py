@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from undistill.errors import UsageError
+from undistill.heads import shipped
 from undistill.pairs.spec import PairSpec
 
 BUSINESS = "A professional business portrait"
@@ -252,7 +253,9 @@ def _quality(setup: Setup, pair: str, size: Size, train: Path | None, draw: int)
 def _bench(setup: Setup, pair: str, size: Size) -> Iterator[Step]:
     sizes = size.sizes or setup.sizes
     few = () if size.rounds is None else ("--rounds", size.rounds)
-    yield _step("cost", "bench", "bench", "--pair", pair, "--sizes", sizes, "--heads", "all", *few, "-o", "bench")
+    own = setup.heads[OURS]
+    heads = ("--heads", "all", *(() if own in shipped() else ("--heads", own)))
+    yield _step("cost", "bench", "bench", "--pair", pair, "--sizes", sizes, *heads, *few, "-o", "bench")
 
 
 def _real(portraits: Path, size: Size) -> Iterator[Step]:

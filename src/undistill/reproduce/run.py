@@ -51,10 +51,14 @@ def run(
         if step.makes in plan["done"] and (out / step.makes).exists():
             continue
         say(f"[{number} of {len(steps)}] {as_line(step)}")
-        start = time.monotonic()
-        undistill(step.command)
+        start, before = time.monotonic(), plan.setdefault("spent", {}).get(step.makes, 0.0)
+        try:
+            undistill(step.command)
+        finally:  # a step that is cut off goes on later: its time is that of all attempts
+            plan["spent"][step.makes] = round(before + time.monotonic() - start, 1)
+            write_json(plan, out / PLAN)
         plan["done"][step.makes] = {
-            "seconds": round(time.monotonic() - start, 1),
+            "seconds": plan["spent"].pop(step.makes),
             "date": datetime.now(UTC).date().isoformat(),
         }
         write_json(plan, out / PLAN)
