@@ -4,6 +4,7 @@ import pytest
 
 from tests.cli.conftest import Run
 from undistill.errors import Failure
+from undistill.pairs.spec import read_spec
 
 
 @pytest.mark.parametrize(
@@ -20,6 +21,17 @@ def test_refuses_in_one_line(arguments: list[str], says: str, undistill: Run, tm
     assert code == 2
     assert says in error
     assert error.count("\n") == 1
+    assert not (tmp_path / "page").exists()
+
+
+def test_a_spec_of_ones_own_has_whole_paths(undistill: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine").mkdir()
+    spec = read_spec("tiny").model_copy(update={"head": "mine", "name": "another"})
+    (tmp_path / "pair.yaml").write_text(spec.model_dump_json())
+    code, _, error = undistill("reproduce", "--pair", "pair.yaml", "-o", "page")
+    assert code == 2
+    assert f"names mine, which is relative: write {tmp_path / 'mine'}" in error
     assert not (tmp_path / "page").exists()
 
 

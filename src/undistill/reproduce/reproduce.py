@@ -6,8 +6,9 @@ from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
+from undistill.errors import UsageError
 from undistill.metrics.results import write_json
-from undistill.pairs.spec import read_spec
+from undistill.pairs.spec import PairSpec, read_spec
 from undistill.report.reproduce import write_page
 from undistill.reproduce.gather import gather
 from undistill.reproduce.pictures import write_figures
@@ -40,9 +41,11 @@ def reproduce(
         What OUT/results.json holds; OUT/index.html shows it.
 
     Raises:
-        UsageError: no such pair, or `out` holds something else.
+        UsageError: no such pair, one with relative paths, or `out` holds something else.
     """
     spec = read_spec(pair)
+    if Path(pair).is_file():
+        _check_paths(spec)
     anywhere = str(Path(pair).resolve()) if Path(pair).is_file() else str(pair)
     train, portraits = (None if folder is None else folder.resolve() for folder in (train, portraits))
     steps = plan(spec, anywhere, QUICK if quick else FULL, train, portraits)
@@ -54,3 +57,11 @@ def reproduce(
         triples = write_figures(written, Path())
         write_page(written, triples, Path(), Path(PAGE))
     return written
+
+
+def _check_paths(spec: PairSpec) -> None:
+    """Commands run inside the output folder, from where a path relative to the caller's leads elsewhere."""
+    settings = spec.model_dump(exclude={"name"})
+    for value in (settings["head"], *settings["student"].values(), *settings["teacher"].values()):
+        if isinstance(value, str) and not Path(value).is_absolute() and Path(value).exists():
+            raise UsageError(f"the pair {spec.name} names {value}, which is relative: write {Path(value).resolve()}")
