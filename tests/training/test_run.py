@@ -17,6 +17,7 @@ from undistill.dataset.samples import DataError, ImageFolders
 from undistill.dataset.shard import Pairs
 from undistill.errors import Failure, UsageError
 from undistill.heads import Head
+from undistill.images import write_grid
 from undistill.training import checkpoint, loop
 from undistill.training.recipe import Recipe, RecipeError, make_recipe
 from undistill.training.run import train
@@ -157,6 +158,34 @@ def test_an_interrupt_saves_and_says_how_to_go_on(
         train(recipe("paired", save_every=100), ImageFolders([student], [teacher]), tmp_path / "run", device="cpu").step
         == 12
     )
+
+
+def test_an_interrupt_in_the_last_step_ends_what_comes_after_it_too(
+    student: Path, teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw, images = write_grid, ImageFolders([student], [teacher])
+
+    def interrupted(rows: Any, path: Path) -> None:
+        if path.stem == f"{12:07d}":
+            os.kill(os.getpid(), signal.SIGINT)
+        draw(rows, path)
+
+    monkeypatch.setattr(loop, "write_grid", interrupted)
+    result = train(recipe("paired"), images, tmp_path / "run", device="cpu")
+    assert (result.step, result.ended, result.head) == (12, "interrupted", None)
+    again = train(recipe("paired"), images, tmp_path / "run", device="cpu")
+    assert (again.step, again.ended, again.head) == (12, "done", tmp_path / "run" / "head")
+
+
+def test_too_little_memory_is_one_line(
+    student: Path, teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr("undistill.training.run.fit", full)
+    with pytest.raises(Failure, match="too little memory for batches of 2"):
+        train(recipe("paired"), ImageFolders([student], [teacher]), tmp_path / "run", device="cpu")
 
 
 def test_stops_early_on_the_validation_loss(student: Path, teacher: Path, tmp_path: Path) -> None:

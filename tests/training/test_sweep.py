@@ -17,7 +17,17 @@ from tests.training.test_run import command, settings
 from undistill.dataset.shard import Pairs
 from undistill.errors import Failure, UsageError
 from undistill.training import sweep
-from undistill.training.sweep import Study, _free_cell, _storage, as_tables, open_sweep, read_sweep, results, work
+from undistill.training.sweep import (
+    Study,
+    _free_cell,
+    _storage,
+    as_tables,
+    check_cells,
+    open_sweep,
+    read_sweep,
+    results,
+    work,
+)
 from undistill.training.workers import work_together
 
 Folders = Callable[..., Path]
@@ -48,6 +58,16 @@ def begin(file: Path, data: Path, out: Path, max_steps: int | None = 1) -> tuple
 
 def cells(out: Path) -> list[dict[str, Any]]:
     return [cell for study in results(out)["studies"].values() for cell in study["cells"]]
+
+
+def test_a_wrong_first_try_does_not_block_the_second(data: Path, tmp_path: Path) -> None:
+    studies, pairs = read_sweep(write(tmp_path)), Pairs(data)
+    check_cells(studies, pairs, "cpu")
+    with pytest.raises(UsageError, match="device cuda:99 can't be used here"):
+        check_cells(studies, pairs, "cuda:99")
+    narrow = read_sweep(write(tmp_path, data={"crop": 64, "train": "0:0.7", "val": "0.8:0.8001"}))
+    with pytest.raises(UsageError, match="no image"):
+        check_cells(narrow, pairs, "cpu")
 
 
 def test_the_papers_grids() -> None:

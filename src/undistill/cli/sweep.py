@@ -26,11 +26,12 @@ def run(
     _needs_optuna()
 
     from undistill.dataset.shard import Pairs
-    from undistill.training.sweep import open_sweep, read_sweep, results, work
+    from undistill.training.sweep import check_cells, open_sweep, read_sweep, results, work
     from undistill.training.workers import work_together
 
     studies = read_sweep(file)
     pairs = Pairs(data)
+    check_cells(studies, pairs, device)
     open_sweep(studies, pairs, out, max_steps)
     if workers == 1:
         whole = work(studies, pairs, out, max_steps, device, typer.echo)

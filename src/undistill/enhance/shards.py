@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from undistill.atomic import PART
 from undistill.dataset.enhanced import ENHANCED_SCHEMA, EnhancedRow, Enhancement, read_enhancement
@@ -139,6 +140,8 @@ def _explained(source: Path, out: Path) -> Iterator[None]:
         yield
     except ShardError as error:
         raise Failure(f"{error}; `undistill pairs verify {source} --repair` draws it again") from error
+    except torch.OutOfMemoryError as error:
+        raise Failure("too little memory to enhance images of this size: take --device cpu") from error
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else error  # pyarrow says more than is of use
         raise Failure(f"can't write to {out}: {reason}; with that put right, the same command goes on") from error

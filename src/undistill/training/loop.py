@@ -15,7 +15,7 @@ from lightning_fabric import Fabric
 from safetensors import SafetensorError
 from tensorboardX import SummaryWriter
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from undistill.atomic import replacing
 from undistill.dataset.read import Consecutive
@@ -96,11 +96,10 @@ def fit(
     log = Log(run if writes else None, ("step", "epoch", *method.columns, *method.validation_columns), start)
     here = (fabric.global_rank, fabric.world_size)
     order = Consecutive(start * per_step, last * per_step, batch, *here)
-    loading: dict[str, Any] = {"num_workers": workers, "worker_init_fn": _leave_interrupts_to_the_loop}
-    batches = iter(_loader(fabric, DataLoader(training, batch, sampler=order, **loading)))
+    batches = iter(load(fabric, training, batch, order, workers))
     rows = Consecutive(0, len(validation), recipe.batch, *here)  # type: ignore[arg-type]
-    held_out = _loader(fabric, DataLoader(validation, recipe.batch, sampler=rows))
-    samples = next(iter(_loader(fabric, DataLoader(validation, 6))))
+    held_out = load(fabric, validation, recipe.batch, rows, workers)
+    samples = next(iter(load(fabric, validation, 6)))
 
     with progress("training", last, start, shown=writes) as bar, _interruptible() as interrupted, closing(log):
         for step in range(start, last):
@@ -133,7 +132,7 @@ def fit(
                 save(method, state, run / "last.safetensors")
             if state["stopped"]:
                 return done, "early stop"
-            if stop and done < last:
+            if stop:  # in the last step, too: whoever asked means what comes after it as well
                 return done, "interrupted"
     return last, "done" if last == total else "max steps"
 
@@ -232,7 +231,16 @@ class Log:
             self.board.close()
 
 
-def _loader(fabric: Fabric, loader: DataLoader[Batch]) -> "Batches":
+def load(
+    fabric: Fabric, data: Dataset[Batch], batch: int, order: Sampler[int] | None = None, workers: int = 0
+) -> "Batches":
+    """Batches on the device, one after another, as often as they are iterated over.
+
+    Args:
+        order: None: as they are.
+        workers: processes; 0: this one.
+    """
+    loader = DataLoader(data, batch, sampler=order, num_workers=workers, worker_init_fn=_leave_interrupts_to_the_loop)
     return Batches(cast(Iterable[Batch], fabric.setup_dataloaders(loader, use_distributed_sampler=False)))
 
 

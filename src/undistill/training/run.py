@@ -1,7 +1,8 @@
 """One training run: images and a recipe in, a run folder with a head out."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -9,16 +10,16 @@ from shutil import rmtree
 
 import torch
 from lightning_fabric import Fabric
-from torch.utils.data import DataLoader
 
 from undistill.dataset.read import Cut, Training, Validation
 from undistill.dataset.samples import DataError, ImageFolders, Sample, Sides, Source, list_sides, match
 from undistill.dataset.split import parse_split
+from undistill.errors import Failure
 from undistill.metrics.similarity import ssim
 from undistill.training.card import card
 from undistill.training.contrastive import Contrastive
 from undistill.training.folder import Inventory, check_folder, open_folder
-from undistill.training.loop import begin_from, fit, restore, start
+from undistill.training.loop import begin_from, fit, load, restore, start
 from undistill.training.matched import Matched
 from undistill.training.paired import Paired
 from undistill.training.ranks import parting, share, together
@@ -67,7 +68,7 @@ def train(
         Failure: an image is broken, or another process ended.
     """
     fabric = start(recipe, device)
-    with parting(fabric):
+    with parting(fabric), _enough_memory(recipe):
         with together(fabric):
             share(fabric, recipe.batch)
             sides, held_out = sides_of(recipe, source)
@@ -109,15 +110,26 @@ def validate(recipe: Recipe, source: Source, run: Path, *, device: str = "auto")
     fabric = start(recipe, device)
     method = method_of(fabric, recipe, Training(*sides, cut, recipe.seed, isinstance(recipe, PAIRED)))
     restore(method, _kept(recipe, run))
-    loader = DataLoader(Validation(*held_out, cut), recipe.batch)
-    batches = [fabric.to_device(batch) for batch in loader]
-    figures = method.validate(batches)
+    batches = load(fabric, Validation(*held_out, cut), recipe.batch, workers=recipe.data.workers)
     likeness = torch.zeros(())
-    for x, _ in batches:
-        with fabric.autocast():
-            z = method.head()(x)
-        likeness += len(x) * ssim(x, z).cpu()
+    with _enough_memory(recipe):
+        figures = method.validate(batches)
+        for x, _ in batches:
+            with fabric.autocast():
+                z = method.head()(x)
+            likeness += len(x) * ssim(x, z).cpu()
     return {**figures, "val_ssim": float(likeness) / len(held_out[0])}
+
+
+@contextmanager
+def _enough_memory(recipe: Recipe) -> Iterator[None]:
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise Failure(
+            f"too little memory for batches of {recipe.batch} at {recipe.data.crop} px: take smaller ones, and "
+            "accumulate them (--set batch=... --set accumulate=...), in a new folder"
+        ) from error
 
 
 def method_of(fabric: Fabric, recipe: Recipe, training: Training) -> HeadMethod:

@@ -23,11 +23,12 @@ from optuna.trial import Trial, TrialState
 from pydantic import Field, ValidationError
 
 from undistill.dataset.shard import Pairs
+from undistill.device import pick_device
 from undistill.errors import UsageError
 from undistill.metrics.results import write_json
 from undistill.settings import Strict, explain_all, read_yaml
 from undistill.training.recipe import Recipe, RecipeError, change_recipe, read_recipe
-from undistill.training.run import train, validate
+from undistill.training.run import cut_of, sides_of, train, validate
 
 Value = bool | int | float | Annotated[str, Field(pattern=r"^[\w.:-]+$")]
 Values = dict[str, Value]
@@ -85,6 +86,24 @@ def read_sweep(path: Path) -> list[Study]:
             raise UsageError(f"sweep {path}: {name}: {error}") from error
         studies.append(study)
     return studies
+
+
+def check_cells(studies: list[Study], data: Pairs, device: str) -> None:
+    """Look at what every cell needs, before anything is written: a wrong first try must not block the second.
+
+    Raises:
+        UsageError: there is no such device, or a recipe and the images don't fit each other.
+    """
+    pick_device(device)
+    seen = set()
+    for study in studies:
+        for cell in study.cells():
+            recipe = change_recipe(study.recipe, cell)
+            needs = (type(recipe), recipe.data.model_dump_json(), recipe.head.model_dump_json())
+            if needs not in seen:
+                seen.add(needs)
+                cut_of(recipe)
+                sides_of(recipe, data)
 
 
 def open_sweep(studies: list[Study], data: Pairs, out: Path, max_steps: int | None) -> None:
