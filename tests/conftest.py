@@ -46,6 +46,15 @@ def portraits() -> Path:
     return folder
 
 
+@pytest.fixture
+def shared_faces() -> Path:
+    """Real faces of FLUX and SDXL portraits: ../shared/portraits/faces."""
+    folder = SHARED / "portraits" / "faces"
+    if not folder.is_dir():
+        pytest.skip("needs ../shared/portraits, which is not here")
+    return folder
+
+
 def hair(side: int = 256, seed: int = 0) -> Tensor:
     """(1, 3, side, side) in [-1, 1]: fine strands, most of them within 20 degrees of one direction."""
     random = np.random.default_rng(seed)

@@ -14,7 +14,6 @@ from undistill.images import (
     FORMATS,
     ImageError,
     Picture,
-    as_written,
     decode,
     decode_rgb,
     encode,
@@ -220,17 +219,6 @@ def test_a_broken_profile_is_said_and_ignored() -> None:
     decoded = decode(file(picture(), "PNG", icc_profile=b"nonsense"))
     assert np.array_equal(decoded.pixels, np.asarray(picture()))
     assert "profile" in decoded.notes[0]
-
-
-@pytest.mark.parametrize("format", ["PNG", "JPEG", "WEBP"])
-def test_as_written_is_what_the_file_gives_back(format: str, tmp_path: Path) -> None:
-    path = tmp_path / f"a.{format.lower()}"
-    path.write_bytes(file(picture((64, 64)), format).getvalue())
-    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
-    written = as_written(noise, path)
-    path.write_bytes(encode(decode(path), noise))
-    assert np.array_equal(written, read_rgb(path))
-    assert np.array_equal(written, noise) == (format == "PNG")
 
 
 def test_jpeg_is_written_fine() -> None:

@@ -129,12 +129,11 @@ def encode(picture: Picture, pixels: Pixels) -> bytes:
     return buffer.getvalue()
 
 
-def as_written(pixels: Pixels, file: Path | BytesIO) -> Pixels:
-    """What is left of (H, W, 3) uint8 after `encode` has written them in the format of the file."""
-    picture = decode(file)
-    if picture.format in ("PNG", "TIFF"):
-        return pixels
-    return decode(BytesIO(encode(picture, pixels))).pixels
+def png(pixels: Pixels) -> bytes:
+    """A PNG of (H, W, 3) uint8, soon rather than small: for files that are soon deleted."""
+    buffer = BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG", compress_level=1)
+    return buffer.getvalue()
 
 
 def decode_rgb(data: bytes) -> Pixels:

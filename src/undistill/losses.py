@@ -177,6 +177,11 @@ class LPIPS(nn.Module):
         """The mean over the batch, from the layers of both sides."""
         return torch.stack([lin((a - b).square()).mean() for lin, a, b in zip(self.lin, y, z, strict=True)]).sum()
 
+    def distances(self, y: Sequence[Tensor], z: Sequence[Tensor]) -> Tensor:
+        """(N,), of each image of the batch."""
+        layers = zip(self.lin, y, z, strict=True)
+        return torch.stack([lin((a - b).square()).mean((1, 2, 3)) for lin, a, b in layers]).sum(0)
+
     def forward(self, y: Tensor, z: Tensor) -> Tensor:
         """The mean over the batch."""
         return self.distance(self.layers(y), self.layers(z))

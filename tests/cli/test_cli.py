@@ -133,13 +133,17 @@ def test_trains_the_portraits_recipe(portraits: Path, tmp_path: Path) -> None:
 
 
 def test_evaluate_prints_tables_and_writes_results(image_folder: Folders, tmp_path: Path) -> None:
-    student, teacher = image_folder("student", 4, (90, 90)), image_folder("teacher", 4, (90, 90))
-    options = ("--student", student, "--teacher", teacher, "--features", "alex-1", "--limit", 3)
+    student, teacher = image_folder("student", 9, (70, 70)), image_folder("teacher", 9, (70, 70))
+    options = ("--student", student, "--teacher", teacher, "--features", "alex-1", "--limit", 8)
     out = tmp_path / "results.json"
     done = undistill("evaluate", *options, "--enhanced", f"same={student}", "-o", out)
     assert done.returncode == 0, done.stderr
     assert "gap_closed" in done.stdout
     assert {"student", "teacher", "same", "combined"} <= set(json.loads(out.read_text())["rows"])
+    assert "tuning baselines" in done.stderr
+    done = undistill("evaluate", *options, "--enhanced", f"same={student}", "--no-baselines", "-o", out)
+    assert done.returncode == 0, done.stderr
+    assert set(json.loads(out.read_text())["rows"]) == {"student", "teacher", "same"}
 
 
 @pytest.mark.parametrize(

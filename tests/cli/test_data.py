@@ -30,11 +30,11 @@ def test_trains_enhances_and_measures(
     assert undistill(*arguments)[1] == f"0 enhanced, 12 done before -> {out}\n"
     assert Enhanced(out).description.head == str(run / "head")
 
-    options = ("--features", "alex-1", "--device", "cpu", "--limit", 2, "--split", "0:0.5")
+    options = ("--features", "alex-1", "--device", "cpu", "--limit", 4, "--split", "0:0.5", "--no-baselines")
     results = tmp_path / "results.json"
     code, _, errors = undistill("evaluate", "--data", pairs, "--enhanced", f"mine={out}", *options, "-o", results)
     assert not code, errors
-    assert json.loads(results.read_text())["rows"]["mine"]["lpips_student"]["n"] == 2
+    assert json.loads(results.read_text())["rows"]["mine"]["lpips_student"]["n"] == 4
 
     def refuses(words: str, *arguments: object) -> None:
         code, _, errors = undistill(*arguments)

@@ -13,8 +13,9 @@ from tests.report.test_page import read
 from undistill.demo import COUNT, SEED, SEEN, TEMPLATE, demo, unseen_prompts
 from undistill.errors import Failure
 from undistill.heads import UNet
-from undistill.metrics import baselines
+from undistill.metrics import tuning
 from undistill.metrics.baselines import Filter
+from undistill.metrics.results import BASELINES
 from undistill.prompts import make_prompts
 
 MINUS = "\N{MINUS SIGN}"
@@ -32,20 +33,17 @@ def pair(miniature: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Six prompts after three others, two rounds of timing, one filter of each kind; noise holds no faces anyway."""
+    """Eight prompts after three others, two rounds of timing, no search for filters; noise holds no faces anyway."""
 
     def no_faces() -> None:
         raise Failure("faces need dlib")
 
-    monkeypatch.setattr("undistill.metrics.evaluate.load_faces", no_faces)
-    monkeypatch.setattr(undistill.demo, "demo", partial(demo, count=6))
+    monkeypatch.setattr("undistill.metrics.evaluate.face_workers", no_faces)
+    monkeypatch.setattr(undistill.demo, "demo", partial(demo, count=8))
     monkeypatch.setattr(undistill.demo, "SEEN", 3)
     monkeypatch.setattr(undistill.demo, "ROUNDS", 2)
     monkeypatch.setattr(undistill.demo, "MEASURED", (0.0, 1.0))
-    monkeypatch.setattr(baselines, "SHARPEN", [Filter(sharpen=0.5)])
-    monkeypatch.setattr(baselines, "GRAIN", [Filter(grain=3.0)])
-    monkeypatch.setattr(baselines, "COLOUR", [Filter(match=1.0)])
-    monkeypatch.setattr(baselines, "BLUR", [Filter(blur=1.0)])
+    monkeypatch.setattr(tuning, "search", lambda *_: dict.fromkeys(BASELINES, Filter(blur=0.5)))
 
 
 @pytest.mark.usefixtures("short")
@@ -63,7 +61,7 @@ def test_draws_measures_and_shows_and_goes_on_after_an_interrupt(
     images = sorted(out.rglob("*/*.png"))
     drawn = [image.stat().st_mtime_ns for image in images]
     assert [image.relative_to(out).as_posix() for image in images] == [
-        f"{side}/{number:06d}.png" for side in ("enhanced", "student", "teacher") for number in range(3, 9)
+        f"{side}/{number:06d}.png" for side in ("enhanced", "student", "teacher") for number in range(3, 11)
     ]
     assert not (out / "index.html").exists()
     (out / ".index.html.part").write_text("what a kill left")
@@ -74,9 +72,9 @@ def test_draws_measures_and_shows_and_goes_on_after_an_interrupt(
     assert [image.stat().st_mtime_ns for image in images] == drawn
 
     results = json.loads((out / "results.json").read_text())
-    assert results["settings"]["images"] == {"student": 6, "teacher": 6}
+    assert results["settings"]["images"] == {"student": 8, "teacher": 8}
     assert results["settings"]["pair"] == "miniature"
-    assert set(results["rows"]) == {"student", "teacher", "a-head", *("sharpen", "grain", "colour", "combined", "blur")}
+    assert set(results["rows"]) == {"student", "teacher", "a-head", *BASELINES}
     cost = results["cost"]
     assert list(cost) == ["student", "a-head", "teacher"]
     assert all(row["seconds"]["value"] > 0 and row["seconds"]["n"] == 2 for row in cost.values())

@@ -23,13 +23,13 @@ def test_what_is_not_known_is_in_no_class() -> None:
 def test_dlib_sees_a_woman_and_no_ethnicity_and_finds_faces_of_64_px() -> None:
     extractor = load_attributes("dlib")
     portrait = Image.fromarray(astronaut()[:300, 80:380])  # type: ignore[no-untyped-call]
-    (seen,) = extractor.look(np.asarray(portrait))
+    (seen,) = extractor(np.asarray(portrait))
     assert seen[GENDER] == 0
     assert 20 < seen[AGE] < 60
     assert np.isnan(seen[ETHNICITY])
-    small = extractor.look(np.asarray(portrait.resize((64, 64), Image.Resampling.LANCZOS)))
+    small = extractor(np.asarray(portrait.resize((64, 64), Image.Resampling.LANCZOS)))
     assert small.shape == (1, 3)  # the gender may be another: docs/diversity.md
-    assert extractor.look(np.zeros((80, 90, 3), np.uint8)).shape == (0, 3)
+    assert extractor(np.zeros((80, 90, 3), np.uint8)).shape == (0, 3)
 
 
 def test_an_unknown_backend() -> None:

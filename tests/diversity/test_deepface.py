@@ -76,11 +76,11 @@ def test_attributes_by_deepface(weights: Path) -> None:
     network(weights / "age_model_weights.onnx", tells(101, {RED: 25, GREEN: 40, BLUE: 70}))
     network(weights / "race_model_single_batch.onnx", tells(6, {RED: 1, GREEN: 3, BLUE: 5}))
     extractor = load_attributes("deepface")
-    red, green, blue = (extractor.look(tinted(channel))[0] for channel in range(3))
+    red, green, blue = (extractor(tinted(channel))[0] for channel in range(3))
     assert [seen[GENDER] for seen in (red, green, blue)] == [0, 1, 1]
     assert [seen[AGE] for seen in (red, green, blue)] == pytest.approx([25, 40, 70], abs=1)
     assert [ETHNICITIES[int(seen[ETHNICITY])] for seen in (red, green, blue)] == ["indian", "white", "latino hispanic"]
-    assert extractor.look(np.zeros((80, 90, 3), np.uint8)).shape == (0, 3)
+    assert extractor(np.zeros((80, 90, 3), np.uint8)).shape == (0, 3)
 
 
 def test_the_ethnicities_are_deepfaces() -> None:
@@ -94,11 +94,11 @@ def test_arcface(weights: Path) -> None:
     random = np.random.default_rng(0).standard_normal((3, 512)).astype(np.float32)
     network(weights / "arcface_weights.onnx", random, softmax=False)
     extractor = load_embedding("arcface")
-    red, blue = extractor.look(tinted(0)), extractor.look(tinted(2))
+    red, blue = extractor(tinted(0)), extractor(tinted(2))
     assert red.shape == (1, 512)
     assert np.linalg.norm(red) == pytest.approx(1)
     assert float((red @ blue.T)[0, 0]) < 0.99
-    assert extractor.look(np.zeros((80, 90, 3), np.uint8)).shape == (0, 512)
+    assert extractor(np.zeros((80, 90, 3), np.uint8)).shape == (0, 512)
 
 
 def test_without_weights_and_network_it_says_where_to_put_them(

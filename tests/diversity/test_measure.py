@@ -10,7 +10,7 @@ from undistill.diversity import measure as module
 from undistill.diversity.measure import measure
 from undistill.errors import UsageError
 from undistill.images import Pixels
-from undistill.metrics.features import Extractor, Features
+from undistill.metrics.extraction import Extractor, Features, one_by_one
 
 Folders = Callable[..., Path]
 
@@ -29,8 +29,10 @@ def embedding(pixels: Pixels) -> Features:
 @pytest.fixture
 def people(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Path]:
     """Makes a folder of pictures of (gender, age), seen by the two functions above."""
-    monkeypatch.setattr(module, "load_attributes", lambda name: Extractor(f"made-up-{name}", attributes))
-    monkeypatch.setattr(module, "load_embedding", lambda name: Extractor(f"made-up-faces-{name}", embedding))
+    monkeypatch.setattr(module, "load_attributes", lambda name: Extractor(f"made-up-{name}", one_by_one(attributes)))
+    monkeypatch.setattr(
+        module, "load_embedding", lambda name: Extractor(f"made-up-faces-{name}", one_by_one(embedding))
+    )
 
     def make(name: str, *seen: tuple[int, int]) -> Path:
         folder = tmp_path / name

@@ -59,7 +59,7 @@ def commands(page: Path) -> list[str]:
     lines = [line.replace("--count 500 ", "--count 20 ") for line in lines]
     shorter = {
         "undistill train": "--max-steps 3",
-        "undistill evaluate": "--limit 5",
+        "undistill evaluate": "--limit 8",
         "undistill pairs create": "--limit 8",
         "undistill diversity": "--split 0:0.5",
         "undistill bench": "--rounds 1 --sizes 64",

@@ -5,14 +5,14 @@ import numpy as np
 import pytest
 
 from undistill.dataset.samples import list_files
-from undistill.metrics.baselines import BLUR, COLOUR, GRAIN, SHARPEN, Filter, Look, look_of, tune
+from undistill.metrics.baselines import SEARCHES, ChannelStatistics, Filter, channel_statistics, search
 
 Folders = Callable[..., Path]
-FLAT = Look(np.full(3, 100.0), np.full(3, 20.0))
+FLAT = ChannelStatistics(np.full(3, 100.0), np.full(3, 20.0))
 PIXELS = np.random.default_rng(0).integers(30, 220, (40, 44, 3), dtype=np.uint8)
 
 
-def apply(filter: Filter, id: str = "a", teacher: Look = FLAT) -> np.ndarray:
+def apply(filter: Filter, id: str = "a", teacher: ChannelStatistics = FLAT) -> np.ndarray:
     return filter(PIXELS, id, FLAT, teacher)
 
 
@@ -41,8 +41,8 @@ def test_grain_is_the_images_own_and_of_the_size_asked() -> None:
 
 
 def test_colour_matches_mean_and_spread() -> None:
-    own = Look(PIXELS.reshape(-1, 3).mean(0), PIXELS.reshape(-1, 3).std(0))
-    wanted = Look(np.array([120.0, 110, 100]), np.array([30.0, 25, 20]))
+    own = ChannelStatistics(PIXELS.reshape(-1, 3).mean(0), PIXELS.reshape(-1, 3).std(0))
+    wanted = ChannelStatistics(np.array([120.0, 110, 100]), np.array([30.0, 25, 20]))
     matched = Filter(match=1)(PIXELS, "a", own, wanted).reshape(-1, 3)
     assert matched.mean(0) == pytest.approx(wanted.mean, abs=1)
     assert matched.std(0) == pytest.approx(wanted.spread, abs=1)
@@ -55,27 +55,38 @@ def test_the_look_of_a_folder(image_folder: Folders) -> None:
     from undistill.images import read_rgb
 
     pixels = np.concatenate([read_rgb(sample.path).reshape(-1, 3) for sample in samples]).astype(float)
-    look = look_of(samples)
+    look = channel_statistics(samples)
     assert look.mean == pytest.approx(pixels.mean(0))
     assert look.spread == pytest.approx(pixels.std(0))
 
 
-def test_tuning_finds_the_best_of_each_kind_and_asks_once() -> None:
+def test_the_search_finds_the_best_of_each_kind_and_asks_once() -> None:
     asked = []
+    searched = []
 
     def score(filter: Filter) -> float:
         asked.append(filter)
-        return -abs(filter.sharpen + 0.5) - abs(filter.saturation - 1.15) - abs(filter.grain - 3) / 10 - filter.blur
+        return (
+            abs(filter.sharpen + 0.41)
+            + abs(filter.saturation - 1.13)
+            + abs(filter.match - 0.6)
+            + abs(filter.grain - 3.3) / 10
+            + filter.blur
+        )
 
-    best = tune(score)
-    assert best["sharpen"] == Filter(sharpen=-0.5)
-    assert best["grain"] == Filter(grain=3)
-    assert best["colour"] == Filter(saturation=1.15)
-    assert best["blur"] == Filter(blur=0.5)
-    assert best["combined"] == Filter(sharpen=-0.5, saturation=1.15, grain=3)
-    assert len(asked) == len(set(asked))
+    best = search(score, lambda: searched.append(1))
+    assert len(asked) == len(set(asked)) > 30
+    assert len(searched) == SEARCHES
+    assert best["sharpen"].sharpen == pytest.approx(-0.41, abs=0.1)
+    assert best["grain"].grain == pytest.approx(3.3, abs=0.4)
+    assert best["colour"].saturation == pytest.approx(1.13, abs=0.1)
+    assert best["colour"].match == pytest.approx(0.6, abs=0.1)
+    assert best["blur"] == Filter()
+    assert score(best["combined"]) < min(score(best[kind]) for kind in ("sharpen", "grain", "colour"))
 
 
-def test_no_filter_of_the_grid_does_nothing() -> None:
-    for filter in (*BLUR, *SHARPEN, *GRAIN, *COLOUR):
-        assert not np.array_equal(apply(filter, teacher=Look(np.full(3, 130.0), np.full(3, 30.0))), PIXELS)
+def test_where_every_change_harms_nothing_is_changed() -> None:
+    def score(filter: Filter) -> float:
+        return float(filter != Filter())
+
+    assert set(search(score, lambda: None).values()) == {Filter()}

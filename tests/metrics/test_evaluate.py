@@ -1,5 +1,6 @@
 import json
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,11 @@ from rich.console import Console
 from undistill.dataset.samples import ImageFolders
 from undistill.dataset.shard import Pairs
 from undistill.errors import Failure, UsageError
-from undistill.metrics import baselines
+from undistill.metrics import tuning
 from undistill.metrics.baselines import Filter
 from undistill.metrics.evaluate import evaluate
+from undistill.metrics.extraction import _Part
+from undistill.metrics.faces import load_faces
 from undistill.metrics.jackknife import Value
 from undistill.metrics.results import Results
 
@@ -38,13 +41,18 @@ def save(folder: Path, numbers: range, picture: Picture) -> Path:
     return folder
 
 
+def found(score: Callable[[Filter], float], searched: Callable[[], None]) -> dict[str, Filter]:
+    """In the place of `search`, for time: filters that it might find."""
+    filters = {"sharpen": Filter(sharpen=0.5), "grain": Filter(grain=3.0), "colour": Filter(match=1.0)}
+    return {**filters, "combined": Filter(match=1.0, sharpen=0.5), "blur": Filter(blur=1.0)}
+
+
 @pytest.fixture
 def sets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]:
     """The teacher draws stripes, the student doesn't; `good` has learned them, `away` draws others."""
-    monkeypatch.setattr(baselines, "SHARPEN", [Filter(sharpen=0.5)])
-    monkeypatch.setattr(baselines, "GRAIN", [Filter(grain=3.0)])
-    monkeypatch.setattr(baselines, "COLOUR", [Filter(match=1.0)])
-    monkeypatch.setattr(baselines, "BLUR", [Filter(blur=1.0)])
+    monkeypatch.setattr(tuning, "search", found)
+    # In this process: others take seconds to start.
+    monkeypatch.setattr("undistill.metrics.evaluate.face_workers", lambda: nullcontext(load_faces()))
     student = range(20)
     return {
         "student": save(tmp_path / "student", student, blob),
@@ -96,7 +104,7 @@ def test_pairs_measure_what_their_images_in_folders_do(
             folder.mkdir(exist_ok=True)
             (folder / f"{row.id}.png").write_bytes(png)
     sources = (pairs, ImageFolders([x], [y]))
-    results = [evaluate(source, {"z": z}, (0.3, 1), features="alex-1", limit=6) for source in sources]
+    results = [evaluate(source, {"z": z}, (0.5, 1), features="alex-1", limit=6, baselines=False) for source in sources]
     assert results[0].rows == results[1].rows
     assert results[0].rows["z"]["psnr_student"].n == 6
     assert results[0].settings["data"] == str(pairs.folder)
@@ -104,12 +112,23 @@ def test_pairs_measure_what_their_images_in_folders_do(
     assert results[1].settings["student"] == [str(x)]
 
 
-def test_everything_as_the_split_fits_on_the_same(sets: dict[str, Path]) -> None:
-    for folder in ("student", "teacher"):
-        for number in range(6, 20):
-            (sets[folder] / f"{number + 100 * (folder == 'teacher'):03d}.png").unlink()
-    results = evaluate(both(sets), {"good": sets["good"]}, features="alex-1")
+def test_with_everything_as_the_split_nothing_is_measured_where_it_was_fitted(sets: dict[str, Path]) -> None:
+    results = evaluate(both(sets), {"good": sets["good"]}, features="alex-1", baselines=False)
     assert not results.settings["fitted on"]["apart"]
+    closed = results.rows["good"]["gap_closed"]
+    assert closed.low is not None
+    assert closed.high is not None
+    assert closed.low < 1 < closed.high
+    assert set(results.rows) == {"student", "teacher", "good"}
+
+
+def test_the_same_evaluation_twice_looks_at_nothing_the_second_time(
+    sets: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = evaluate(both(sets), {"good": sets["good"]}, features="alex-1")
+    monkeypatch.setattr(_Part, "_look", None)
+    monkeypatch.setattr(tuning, "search", None)
+    assert evaluate(both(sets), {"good": sets["good"]}, features="alex-1").rows == first.rows
 
 
 @pytest.mark.parametrize(
@@ -117,7 +136,7 @@ def test_everything_as_the_split_fits_on_the_same(sets: dict[str, Path]) -> None
     [
         ({"enhanced": "teacher"}, "lacks 20 of 20 student images"),
         ({"name": "blur"}, "row of its own"),
-        ({"split": (0.99999, 1.0)}, "split"),
+        ({"split": (0.99999, 1.0)}, "0 images of the student"),
         ({"features": "vgg"}, "take one of"),
     ],
 )
@@ -133,6 +152,23 @@ def test_another_size_is_named(sets: dict[str, Path]) -> None:
     Image.new("RGB", (240, 230)).save(sets["good"] / "003.png")
     with pytest.raises(Failure, match=r"003.png is 240 x 230 px"):
         evaluate(both(sets), {"good": sets["good"]}, features="alex-1")
+
+
+def test_two_enhanced_images_of_one_name_are_named(sets: dict[str, Path]) -> None:
+    (sets["good"] / "new").mkdir()
+    (sets["good"] / "new" / "007.png").write_bytes((sets["good"] / "007.png").read_bytes())
+    with pytest.raises(UsageError, match=r"good/007\.png and .*good/new/007\.png have one name"):
+        evaluate(both(sets), {"good": sets["good"]}, features="alex-1")
+
+
+@pytest.mark.parametrize(("left", "baselines", "fewest"), [(1, False, 4), (3, False, 4), (7, True, 8)])
+def test_too_few_images_a_side(left: int, baselines: bool, fewest: int, sets: dict[str, Path]) -> None:
+    for path in sorted(sets["teacher"].iterdir())[left:]:
+        path.unlink()
+    with pytest.raises(
+        UsageError, match=rf"^{left} images? of the teacher to measure: it takes at least {fewest} a side"
+    ):
+        evaluate(both(sets), {"good": sets["good"]}, features="alex-1", baselines=baselines)
 
 
 def test_too_small_an_image_is_named(sets: dict[str, Path]) -> None:

@@ -7,8 +7,8 @@ from skimage.data import astronaut
 
 from undistill.errors import Failure
 from undistill.images import Pixels
-from undistill.metrics.faces import identity, load_faces
-from undistill.metrics.features import Features
+from undistill.metrics.extraction import EvalImage, Features
+from undistill.metrics.faces import face_workers, identity, load_faces
 
 
 def face(*values: float) -> Features:
@@ -26,11 +26,21 @@ def small(side: int) -> Pixels:
 
 def test_a_face_is_itself_at_any_size_and_nothing_is_no_face() -> None:
     faces = load_faces()
-    large, tiny, nothing = (faces.look(pixels) for pixels in (small(300), small(64), np.zeros((80, 90, 3), np.uint8)))
+    large, tiny, nothing = (faces(pixels) for pixels in (small(300), small(64), np.zeros((80, 90, 3), np.uint8)))
     assert large.shape == tiny.shape == (1, 128)
     assert nothing.shape == (0, 128)
     assert np.linalg.norm(large) == pytest.approx(1)
     assert float((large @ tiny.T)[0, 0]) > 0.93
+
+
+def test_workers_see_the_same_faces_in_the_order_asked() -> None:
+    images = [small(300), np.zeros((80, 90, 3), np.uint8), small(64)]
+    alone = load_faces()
+    with face_workers() as together:
+        assert together.name == alone.name  # they share what is kept
+        seen = together.look([EvalImage(pixels) for pixels in images])
+    for features, pixels in zip(seen, images, strict=True):
+        assert np.array_equal(features, alone(pixels))
 
 
 def test_identity_by_hand() -> None:

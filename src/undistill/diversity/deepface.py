@@ -14,8 +14,8 @@ import numpy as np
 
 from undistill.errors import Failure, first_line
 from undistill.images import Pixels
+from undistill.metrics.extraction import Extractor, Features, one_by_one
 from undistill.metrics.faces import load_finder
-from undistill.metrics.features import Extractor, Features
 
 ETHNICITIES = ("asian", "indian", "black", "white", "middle eastern", "latino hispanic")
 """As deepface calls them."""
@@ -66,7 +66,7 @@ def _extractor(what: str, size: int, look_at: Callable[[Pixels], Features]) -> E
         chip = dlib.get_face_chip(face.pixels, face.landmarks, size=SIDE, padding=PADDING)
         return look_at(np.ascontiguousarray(chip[..., ::-1]))  # deepface takes BGR
 
-    return Extractor(f"deepface-{version('deepface')}-{what}", look)
+    return Extractor(f"deepface-{version('deepface')}-{what}", one_by_one(look))
 
 
 def _import(task: str, models: tuple[str, ...]) -> Any:

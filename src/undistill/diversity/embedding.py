@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from undistill.diversity.deepface import load_arcface
 from undistill.errors import Failure, UsageError
+from undistill.metrics.extraction import Extractor, Features
 from undistill.metrics.faces import load_faces
-from undistill.metrics.features import Extractor, Features
 from undistill.metrics.jackknife import Vector
 
 PERPLEXITY = 30

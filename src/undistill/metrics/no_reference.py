@@ -5,17 +5,18 @@ Neither knows what a teacher's portrait looks like: they are in the table becaus
 
 from collections.abc import Callable
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import torch
+from huggingface_hub import try_to_load_from_cache
 from PIL import Image
 from torch import Tensor, nn
-from torchmetrics.functional.multimodal import clip_image_quality_assessment
 
 from undistill.errors import Failure
 from undistill.images import Pixels
-from undistill.metrics.features import Extractor, Features
+from undistill.metrics.extraction import Extractor, Features, one_by_one
 
 CLIP = "openai/clip-vit-base-patch16"
 
@@ -26,6 +27,11 @@ def load_clip_iqa(device: torch.device) -> Extractor:
     Raises:
         Failure: CLIP's weights are not in the Hugging Face cache.
     """
+    missing = f"CLIP's weights are not in the cache: hf download {CLIP}"
+    if not Path(CLIP).is_dir() and not isinstance(try_to_load_from_cache(CLIP, "config.json"), str):
+        raise Failure(missing)  # before transformers, which takes seconds to import
+
+    from torchmetrics.functional.multimodal import clip_image_quality_assessment
     from transformers import CLIPImageProcessor, CLIPModel, CLIPTokenizer
 
     try:
@@ -33,7 +39,7 @@ def load_clip_iqa(device: torch.device) -> Extractor:
         tokenizer = CLIPTokenizer.from_pretrained(CLIP, local_files_only=True)
         processor = CLIPImageProcessor.from_pretrained(CLIP, local_files_only=True)
     except OSError as error:
-        raise Failure(f"CLIP's weights are not in the cache: hf download {CLIP}") from error
+        raise Failure(missing) from error
 
     def prepare(text: list[str] | None = None, images: list[Tensor] | None = None, **options: Any) -> Any:
         if text is not None:
@@ -51,7 +57,7 @@ def load_clip_iqa(device: torch.device) -> Extractor:
         score = clip_image_quality_assessment(image, cast(Any, lambda: parts))
         return np.asarray(cast(Tensor, score).float().cpu().numpy()).reshape(1, 1)
 
-    return Extractor(f"clip-iqa {CLIP}".replace("/", "-"), look)
+    return Extractor(f"clip-iqa {CLIP}".replace("/", "-"), one_by_one(look))
 
 
 class _Projections(nn.Module):
@@ -79,7 +85,8 @@ def load_blur_effect(device: torch.device) -> Extractor:
     from skimage.measure import blur_effect
 
     measure: Callable[..., float] = blur_effect
-    return Extractor("blur-effect", lambda pixels: np.array([[measure(pixels, channel_axis=2)]], np.float32))
+    look = one_by_one(lambda pixels: np.array([[measure(pixels, channel_axis=2)]], np.float32))
+    return Extractor("blur-effect", look)
 
 
 NO_REFERENCE: dict[str, Callable[[torch.device], Extractor]] = {

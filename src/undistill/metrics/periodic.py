@@ -1,7 +1,12 @@
 """Nets and chequerboards: energy at the frequencies of a network's strides."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
+
+from undistill.images import to_tensor
+from undistill.metrics.extraction import EvalImage, Extractor, Features
 
 SMALLEST = 64
 """Least side, px."""
@@ -36,6 +41,15 @@ def periodic(images: Tensor, strides: tuple[int, ...] = (2, 4, 8, 16, 32)) -> Te
         for stride in (stride for stride in strides if sides[stride] == side):
             worst = torch.maximum(worst, _excess(power, rounding, side // stride))
     return worst
+
+
+def load_periodic(device: torch.device) -> Extractor:
+    """An extractor of `periodic`: (1, 1), in dB."""
+
+    def look(images: Sequence[EvalImage]) -> list[Features]:
+        return [periodic(to_tensor(image.pixels)[None].to(device)).cpu().numpy()[None] for image in images]
+
+    return Extractor("periodic-1", look)
 
 
 def _spectrum(luminance: Tensor, side: int) -> tuple[Tensor, Tensor]:

@@ -27,6 +27,11 @@ PICTURES = (
     "periodic",
 )
 
+BASELINES = ("sharpen", "grain", "colour", "combined", "blur")
+"""Rows of tuned filters (baselines.py)."""
+OWN_ROWS = ("student", "teacher", *BASELINES)
+"""Names that no enhanced set may have."""
+
 Row = dict[str, Value]
 
 

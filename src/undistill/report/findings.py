@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from undistill.metrics.results import BASELINES
 from undistill.report.words import (
-    BASELINES,
     Figure,
     Rows,
     above_filters,

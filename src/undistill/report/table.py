@@ -6,7 +6,8 @@ from types import MappingProxyType
 from typing import Any
 
 from undistill.metrics.baselines import Filter
-from undistill.report.words import BASELINES, Figure, Rows, between, decimals, percent
+from undistill.metrics.results import BASELINES
+from undistill.report.words import Figure, Rows, between, decimals, percent
 
 Say = Callable[[float], str]
 ABSENT = "not measured for this row"
@@ -150,9 +151,14 @@ def kind_of(name: str) -> str:
 
 def tuned(name: str, settings: dict[str, Any]) -> str:
     """What a trivial baseline came to."""
-    filter = settings["baselines"].get(name)
-    if filter is None:
+    parts = settings["baselines"].get(name)
+    if parts is None:
         return ""
+    # One filter, or in files of before 2026-11-26 its strengths themselves; cross-fitted: one for each half.
+    return "; ".join(dict.fromkeys(map(_strengths, parts if isinstance(parts, list) else [parts])))
+
+
+def _strengths(filter: dict[str, float]) -> str:
     untouched = Filter()
     changed = {key: value for key, value in filter.items() if value != getattr(untouched, key)}
     return ", ".join(f"{key} {value:g}" for key, value in changed.items()) or "changes nothing"

@@ -4,13 +4,11 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from undistill.metrics.evaluate import NAMES
+from undistill.metrics.results import BASELINES
 
 Figure = Mapping[str, Any]
 """A value of results.json: value, low, high, n, why."""
 Rows = Mapping[str, Mapping[str, Figure]]
-
-BASELINES = tuple(name for name in NAMES if name not in ("student", "teacher"))
 
 
 def percent(value: float, places: int = 0) -> str:

@@ -11,12 +11,14 @@ from torch import Tensor
 from undistill.errors import Failure
 from undistill.images import Pixels, to_tensor
 from undistill.losses import LPIPS
-from undistill.metrics.distance import ENOUGH_FOR_FD, Gap, Points, Projection
-from undistill.metrics.features import Features, load_extractor
-from undistill.metrics.jackknife import Value, groups_of, interval, mean_value, share
+from undistill.metrics.distance import Gap, Points, fitted_on
+from undistill.metrics.features import load_extractor
+from undistill.metrics.jackknife import Value, interval, mean_value, share
 from undistill.progress import progressed
 from undistill.spread import spread
 
+ENOUGH_FOR_FD = 1000
+"""Images a side."""
 ENLARGED = 256
 """Side at which faces are looked for, px."""
 Distances = NDArray[np.float64]
@@ -68,23 +70,20 @@ def gap(student: Pixels, teacher: Pixels, reference: Pixels) -> dict[str, Value]
     """
     extractor = load_extractor("alex-2", torch.device("cpu"))
 
-    def seen(name: str, images: Pixels) -> list[Features]:
-        return list(progressed(f"alex-2, {name}", spread(extractor.look, images), len(images)))
+    def seen(name: str, images: Pixels) -> Points:
+        features = progressed(f"alex-2, {name}", spread(extractor, images), len(images))
+        return Points(
+            [f"{'b' if name == 'reference' else 'a'}{k}" for k in range(len(images))], np.stack(list(features))
+        )
 
     sets = {"student": student, "teacher": teacher, "reference": reference}
-    features = {name: seen(name, images) for name, images in sets.items()}
+    points = {name: seen(name, images) for name, images in sets.items()}
     # Fitted on all three: what it has not seen looks farther away, the more so the fewer images there are.
-    projection = Projection(crops for some in features.values() for crops in some)
-    points = {
-        name: projection([f"{'b' if name == 'reference' else 'a'}{k}" for k in range(len(some))], some)
-        for name, some in features.items()
-    }
-    groups = groups_of(id for some in points.values() for id in some.ids)
-    both = Gap(points["student"], points["reference"], groups, projection.spread)
+    both = Gap(points["student"], points["reference"], fitted_on(*points.values()))
     enough = min(len(some) for some in sets.values()) >= ENOUGH_FOR_FD
 
     def distance(x: Points) -> NDArray[np.float64]:
-        return both.fd(x, "teacher") if enough else both.kid(x, "teacher")
+        return both.fd(both.place(x), "teacher") if enough else both.kid(both.place(x), "teacher")
 
     far, near = distance(points["student"]), distance(points["teacher"])
     values = {"student": far, "teacher": near, "difference": far - near} | ({"ratio": far / near} if enough else {})

@@ -1,0 +1,151 @@
+"""One pass over a set of images: each is read once, and everything that is wanted is taken from it.
+
+What was taken is kept (cache.py), as one file of arrays for each 500 images of a set, by a hash of their bytes: the
+same set measured twice costs nothing the second time, and a killed run goes on.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from hashlib import sha256
+
+import numpy as np
+from numpy.typing import NDArray
+
+from undistill.dataset.samples import Sample, pixels_of
+from undistill.errors import Failure
+from undistill.images import Pixels
+from undistill.metrics.cache import key_of, read_arrays, write_arrays
+from undistill.progress import Bar, progress
+from undistill.spread import spread
+
+CHUNK = 500
+"""Images a file of arrays."""
+BATCH = 4
+"""Images at a time, in each thread."""
+
+Features = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class EvalImage:
+    """An image that is looked at.
+
+    Args:
+        pixels: (H, W, 3) uint8.
+        twin: those of the student's image that it was made of; None where nothing compares the two.
+    """
+
+    pixels: Pixels
+    twin: Pixels | None = None
+
+
+@dataclass(frozen=True)
+class Extractor:
+    """Takes features from images: (k, D) of each.
+
+    Args:
+        name: with the version of what it does; part of the cache's key.
+        look: images to their features, in this order. Called by several threads at once. It may raise a `Failure`,
+            whose text goes on from the name of an image.
+        compares: whether it looks at the twins.
+    """
+
+    name: str
+    look: Callable[[Sequence[EvalImage]], Sequence[Features]]
+    compares: bool = False
+
+    def __call__(self, pixels: Pixels, twin: Pixels | None = None) -> Features:
+        """Of one image."""
+        return self.look([EvalImage(pixels, twin)])[0]
+
+
+def one_by_one(look: Callable[[Pixels], Features]) -> Callable[[Sequence[EvalImage]], Sequence[Features]]:
+    """What looks at one image after another, from what looks at one."""
+    return lambda images: [look(image.pixels) for image in images]
+
+
+def extract(
+    words: str, samples: Sequence[Sample], extractors: Sequence[Extractor], twins: Sequence[Sample] | None = None
+) -> dict[str, list[Features]]:
+    """What the extractors take from each of the images, by their names.
+
+    Args:
+        words: what the bar calls the images.
+        twins: the student's images, in the same order; needed where an extractor compares.
+
+    Raises:
+        ImageError, ShardError: an image can't be read.
+        Failure: an extractor's, with the name of the image.
+    """
+    extractors = list(extractors)
+    compared = twins if any(extractor.compares for extractor in extractors) else None
+    taken: list[list[Features]] = [[] for _ in extractors]
+    with progress(words, len(samples)) as bar:
+        for start in range(0, len(samples), CHUNK):
+            span = slice(start, start + CHUNK)
+            part = _Part(samples[span], compared and compared[span])
+            for features, more in zip(taken, part.take(extractors, bar), strict=True):
+                features.extend(more)
+    return {extractor.name: features for extractor, features in zip(extractors, taken, strict=True)}
+
+
+def row_key(samples: Sequence[Sample]) -> str:
+    """A name for a set of images, by their bytes."""
+    return key_of(*spread(lambda sample: sha256(sample.read()).hexdigest(), samples))
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Up to CHUNK images of a set, whose features share a file."""
+
+    samples: Sequence[Sample]
+    twins: Sequence[Sample] | None
+
+    def take(self, extractors: Sequence[Extractor], bar: Bar) -> list[list[Features]]:
+        """From the cache where it is there; a list for each extractor."""
+        key = row_key(self.samples)
+        beside = "" if self.twins is None else row_key(self.twins)
+        names = [f"{extractor.name} {beside}" if extractor.compares else extractor.name for extractor in extractors]
+        known = read_arrays(key)
+        missing = [place for place, name in enumerate(names) if name not in known]
+        if missing:
+            found = self._look([extractors[place] for place in missing], bar)
+            for place, features in zip(missing, found, strict=True):
+                known[names[place]] = np.concatenate(features)
+                known[_counts(names[place])] = np.array([len(some) for some in features])
+            write_arrays(key, known)
+        else:
+            bar.advance(by=len(self.samples))
+        return [np.split(known[name], np.cumsum(known[_counts(name)])[:-1]) for name in names]
+
+    def _look(self, extractors: Sequence[Extractor], bar: Bar) -> list[list[Features]]:
+        seen: list[list[Features]] = [[] for _ in extractors]
+        starts = range(0, len(self.samples), BATCH)
+        for batch in spread(partial(self._look_at, extractors), starts):
+            for features, more in zip(seen, batch, strict=True):
+                features.extend(more)
+            bar.advance(by=len(batch[0]))
+        return seen
+
+    def _look_at(self, extractors: Sequence[Extractor], start: int) -> list[Sequence[Features]]:
+        samples = self.samples[start : start + BATCH]
+        twins = self.twins[start : start + BATCH] if self.twins else [None] * len(samples)
+        images = [
+            EvalImage(pixels_of(sample), pixels_of(twin) if twin else None)
+            for sample, twin in zip(samples, twins, strict=True)
+        ]
+        try:
+            return [extractor.look(images) for extractor in extractors]
+        except Failure:
+            for sample, image in zip(samples, images, strict=True):  # which of them is it?
+                try:
+                    for extractor in extractors:
+                        extractor.look([image])
+                except Failure as error:
+                    raise Failure(f"{sample} {error}") from error
+            raise
+
+
+def _counts(name: str) -> str:
+    return f"{name}, counts"

@@ -1,0 +1,159 @@
+"""Trivial baselines, tuned, and written as enhanced sets: from there on they are measured like a head's."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, astuple, dataclass
+from functools import partial
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+
+from undistill.atomic import replacing
+from undistill.dataset.samples import File, Sample, Sides
+from undistill.images import Picture, Pixels, decode, decode_rgb, encode, png
+from undistill.metrics.baselines import SEARCHES, Baseline, ChannelStatistics, Filter, channel_statistics, search
+from undistill.metrics.cache import key_of, read_arrays, write_arrays
+from undistill.metrics.distance import Gap, Points, cross_fitted, quarters
+from undistill.metrics.extraction import EvalImage, Extractor, Features, extract, row_key
+from undistill.progress import progress
+from undistill.spread import spread
+
+TUNED_ON = 200
+"""Student images, at most, that filters are tried on."""
+_BATCH = 4
+
+
+@dataclass(frozen=True)
+class Baselines:
+    """Tuned filters, and which of them an image gets.
+
+    Args:
+        parts: filters by name; of several parts each was tuned without the images of the others.
+        part: by id, whose filters it gets; None: those of the only part.
+    """
+
+    parts: Sequence[Mapping[str, Baseline]]
+    part: Mapping[str, int] | None = None
+
+    def __call__(self, id: str) -> Mapping[str, Baseline]:
+        """By name, those for an image."""
+        return self.parts[0 if self.part is None else self.part[id]]
+
+    @property
+    def described(self) -> dict[str, list[dict[str, float]]]:
+        """The strengths by name, those of each part."""
+        return {name: [asdict(part[name].filter) for part in self.parts] for name in self.parts[0]}
+
+
+def tune(measured: Sides, rest: Sides | None, extractor: Extractor) -> Baselines:
+    """The filters that bring student images nearest to the teacher's: tuned on images that are not measured.
+
+    Args:
+        rest: other images; None: there are none, so each half of those measured gets filters tuned on the other.
+        extractor: of the features that are reported.
+
+    Raises:
+        ValueError: fewer images a side than `cross_fitted` needs.
+        ImageError, ShardError: an image can't be read.
+    """
+    if rest is not None:
+        return Baselines([_known(*rest, extractor, TUNED_ON)])
+    quarter = quarters(*([sample.id for sample in side] for side in measured))
+    half = {id: number // 2 for id, number in quarter.items()}
+    parts = []
+    for part in (0, 1):
+        students, teachers = ([sample for sample in side if half[sample.id] != part] for side in measured)
+        parts.append(_known(students, teachers, extractor, TUNED_ON // 2))
+    return Baselines(parts, half)
+
+
+def _known(
+    students: Sequence[Sample], teachers: Sequence[Sample], extractor: Extractor, most: int
+) -> dict[str, Baseline]:
+    """Filters tuned on these images: from the cache, where they are there."""
+    ids = [sample.id for side in (students, teachers) for sample in side]
+    key = key_of("tuning 1", extractor.name, most, row_key(students), row_key(teachers), *ids)
+    known = read_arrays(key)
+    if not known:
+        known = _tune(students, teachers, extractor, most)
+        write_arrays(key, known)
+    student, teacher = (ChannelStatistics(*known.pop(side)) for side in ("student", "teacher"))
+    return {name: Baseline(Filter(*map(float, strengths)), student, teacher) for name, strengths in known.items()}
+
+
+def _tune(
+    students: Sequence[Sample], teachers: Sequence[Sample], extractor: Extractor, most: int
+) -> dict[str, Features]:
+    """Strengths by name, and the looks of both sides.
+
+    Strengths are searched for on a third of `most` student images, for time; what comes out must do better than no
+    change on all of them.
+    """
+    x, y = (
+        Points.of(side, extract(f"{extractor.name}, {word}s to fit on", side, [extractor])[extractor.name])
+        for word, side in (("student", students), ("teacher", teachers))
+    )
+    gap = Gap(x, y, cross_fitted(x, y))
+    statistics = channel_statistics(students), channel_statistics(teachers)
+
+    def score(samples: Sequence[Sample], filter: Filter) -> float:
+        baseline = Baseline(filter, *statistics)
+
+        def look(start: int) -> list[Features]:
+            batch = samples[start : start + _BATCH]
+            return list(extractor.look([EvalImage(filtered(sample, baseline)) for sample in batch]))
+
+        batches = spread(look, range(0, len(samples), _BATCH))
+        points = Points.of(samples, [features for batch in batches for features in batch])
+        return float(gap.kid(gap.place(points), "teacher")[0])
+
+    with progress("tuning baselines", SEARCHES + 1) as bar:
+        found = search(partial(score, students[: -(-most // 3)]), bar.advance)
+        scores = {filter: score(students[:most], filter) for filter in {Filter(), *found.values()}}
+        bar.advance()
+    best = {name: min(Filter(), filter, key=scores.__getitem__) for name, filter in found.items()}
+    best["combined"] = min((best[name] for name in ("combined", "colour", "sharpen", "grain")), key=scores.__getitem__)
+    sides = {
+        side: np.stack([looks.mean, looks.spread])
+        for side, looks in zip(("student", "teacher"), statistics, strict=True)
+    }
+    return {name: np.array(astuple(filter)) for name, filter in best.items()} | sides
+
+
+def filtered(sample: Sample, baseline: Baseline) -> Pixels:
+    """The pixels of an image after the filter, as they are read again from a file like its own."""
+    # Enhanced images were compressed once more, and baselines must not be spared what that costs.
+    picture = decode(BytesIO(sample.read()))
+    pixels = baseline(picture.pixels, sample.id)
+    return pixels if _lossless(picture) else decode_rgb(encode(picture, pixels))
+
+
+def write_baselines(students: Sequence[Sample], baselines: Baselines, folder: Path) -> dict[str, list[File]]:
+    """Enhanced sets, one a baseline, in the order of the student images; what is there is kept.
+
+    Args:
+        folder: gets NAME/PLACE.png, or the format of the student's image where that loses something.
+    """
+
+    def write(place: int) -> dict[str, File]:
+        sample = students[place]
+        picture = decode(BytesIO(sample.read()))
+        ending = "png" if _lossless(picture) else picture.format.lower()
+        files = {name: File(folder / name / f"{place:07d}.{ending}") for name in baselines(sample.id)}
+        for name, file in files.items():
+            if not file.path.exists():
+                pixels = baselines(sample.id)[name](picture.pixels, sample.id)
+                with replacing(file.path) as beside:
+                    beside.write_bytes(png(pixels) if _lossless(picture) else encode(picture, pixels))
+        return files
+
+    written = []
+    with progress("writing baselines", len(students)) as bar:
+        for files in spread(write, range(len(students))):
+            written.append(files)
+            bar.advance()
+    return {name: [files[name] for files in written] for name in written[0]}
+
+
+def _lossless(picture: Picture) -> bool:
+    return picture.format in ("PNG", "TIFF")

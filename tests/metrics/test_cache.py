@@ -1,0 +1,35 @@
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from undistill.metrics.cache import cache_folder, key_of, read_arrays, room, trim, write_arrays
+
+
+def test_arrays_come_back_and_what_was_not_used_for_longest_goes_first() -> None:
+    for number in range(4):
+        write_arrays(key_of(number), {"x": np.full((1000,), number, np.float32)})
+        os.utime(next((cache_folder() / "rows").glob(f"{key_of(number)}*")), (number, number))
+    assert read_arrays(key_of(0))["x"][0] == 0  # used: now the newest
+    trim(limit=9000)
+    assert {number for number in range(4) if read_arrays(key_of(number))} == {0, 3}
+    assert read_arrays("none") == {}
+
+
+def test_a_room_stays_and_is_trimmed_like_the_rest() -> None:
+    with room("a") as folder:
+        (folder / "image.png").write_bytes(b"x" * 5000)
+    with room("a") as again:
+        assert (again / "image.png").exists()
+    trim(limit=100)
+    assert not (folder / "image.png").exists()
+
+
+def test_where_the_cache_cannot_be_written_a_room_is_temporary(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setenv("UNDISTILL_CACHE", str(tmp_path / "file"))
+    write_arrays("a", {"x": np.ones(1)})
+    with room("a") as folder:
+        (folder / "image.png").write_bytes(b"x")
+    assert not folder.exists()
