@@ -63,9 +63,9 @@ def evaluate(
             raise UsageError(f"{name} is a row of its own: give the enhanced images another name")
     measured, rest = divide(list_sides(source, (0, 1), min_side=min_side), split, limit)
     students, teachers = measured
+    sets: dict[str, Sequence[Sample]] = {name: _match(students, folder, source) for name, folder in enhanced.items()}
     _refuse_few(measured, 2 if rest else 2 * FEWEST if baselines else FEWEST, baselines)
     _refuse_small(students)
-    sets: dict[str, Sequence[Sample]] = {name: _match(students, folder, source) for name, folder in enhanced.items()}
 
     rows: dict[str, Row] = {}
     with ExitStack() as stack:
