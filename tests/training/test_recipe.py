@@ -88,7 +88,7 @@ def test_refuses_what_the_head_does_not_take() -> None:
     with pytest.raises(RecipeError, match=r"head: unknown key widht; did you mean width\?"):
         make_recipe({**PLAIN, "head": {"architecture": "UNet", "widht": 4}})
     without = {key: value for key, value in PLAIN.items() if key != "mode"}
-    with pytest.raises(RecipeError, match="mode is missing: paired, matched, unpaired or contrastive; is mod meant"):
+    with pytest.raises(RecipeError, match="mode is missing: paired, mmd, unpaired or contrastive; is mod meant"):
         make_recipe({**without, "mod": "paired"})
 
 

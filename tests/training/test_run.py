@@ -25,6 +25,14 @@ from undistill.training.run import train
 Folders = Callable[..., Path]
 
 
+OF_MODE: dict[str, dict[str, Any]] = {
+    "paired": {},
+    "mmd": {"sides": [64]},
+    "unpaired": {"discriminator_width": 4, "pool": 4},
+    "contrastive": {"discriminator_width": 4, "pool": 4},
+}
+
+
 def settings(mode: str, **changes: Any) -> dict[str, Any]:
     return {
         "mode": mode,
@@ -38,7 +46,7 @@ def settings(mode: str, **changes: Any) -> dict[str, Any]:
         "save_every": 3,
         "sample_every": 6,
         "validate_every": 4,
-        **({"discriminator_width": 4, "pool": 4} if mode != "paired" else {}),
+        **OF_MODE[mode],
         **changes,
     }
 
@@ -57,7 +65,7 @@ def teacher(image_folder: Folders) -> Path:
     return image_folder("teacher", 12, seed=1)
 
 
-@pytest.mark.parametrize("mode", ["paired", "unpaired", "contrastive"])
+@pytest.mark.parametrize("mode", OF_MODE)
 def test_a_run_ends_with_its_files_and_a_head(mode: str, student: Path, teacher: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     result = train(recipe(mode), ImageFolders([student], [teacher]), run, device="cpu")
@@ -81,7 +89,7 @@ def test_a_run_ends_with_its_files_and_a_head(mode: str, student: Path, teacher:
     assert f"{count} student" in card
 
 
-@pytest.mark.parametrize("mode", ["paired", "unpaired", "contrastive"])
+@pytest.mark.parametrize("mode", OF_MODE)
 def test_stopped_and_gone_on_equals_straight_through(mode: str, student: Path, teacher: Path, tmp_path: Path) -> None:
     train(recipe(mode), ImageFolders([student], [teacher]), tmp_path / "straight", device="cpu")
     for steps in (1, 5, 8, None):
@@ -90,7 +98,7 @@ def test_stopped_and_gone_on_equals_straight_through(mode: str, student: Path, t
         assert (tmp_path / "straight" / name).read_bytes() == (tmp_path / "pieces" / name).read_bytes()
 
 
-@pytest.mark.parametrize("mode", ["paired", "unpaired", "contrastive"])
+@pytest.mark.parametrize("mode", OF_MODE)
 def test_pairs_stopped_and_gone_on_with_loader_processes(mode: str, pairs_folder: Folders, tmp_path: Path) -> None:
     source = Pairs(pairs_folder("pairs", 16))
     changes = {"steps": 5, "data": {"crop": 64, "train": "0:0.7", "val": "0.7:1", "workers": 1}}
@@ -259,7 +267,7 @@ def test_pairs_of_unequal_size_are_refused(image_folder: Folders, student: Path,
     assert train(resized, ImageFolders([student], [larger]), tmp_path / "run", max_steps=1, device="cpu").step == 1
 
 
-@pytest.mark.parametrize("mode", ["paired", "unpaired"])
+@pytest.mark.parametrize("mode", OF_MODE)
 def test_a_run_starts_from_anothers_best(mode: str, student: Path, teacher: Path, tmp_path: Path) -> None:
     source, first = ImageFolders([student], [teacher]), tmp_path / "first"
     train(recipe(mode, steps=4), source, first, device="cpu")

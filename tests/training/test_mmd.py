@@ -7,8 +7,10 @@ from torch.utils.data import TensorDataset
 
 from undistill.losses import LPIPS
 from undistill.metrics.distance import gaussian
-from undistill.training.matched import Embedding, Matched
-from undistill.training.recipe import MatchedRecipe, make_recipe
+from undistill.training.embedding import Embedding
+from undistill.training.method import train_step, validate
+from undistill.training.mmd import Mmd
+from undistill.training.recipe import MmdRecipe, make_recipe
 
 
 def sides(count: int = 32, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -18,11 +20,11 @@ def sides(count: int = 32, seed: int = 0) -> tuple[Tensor, Tensor]:
     return x, (x - torch.tensor([0.0, 0.5, 0.5]).view(3, 1, 1)).clamp(-1, 1)
 
 
-def matched(**changes: Any) -> Matched:
+def mmd(**changes: Any) -> Mmd:
     torch.manual_seed(0)
     recipe = make_recipe(
         {
-            "mode": "matched",
+            "mode": "mmd",
             "head": {"architecture": "ResnetGenerator", "width": 4, "blocks": 2, "residual": True},
             "data": {"crop": 64},
             "steps": 40,
@@ -33,8 +35,10 @@ def matched(**changes: Any) -> Matched:
             **changes,
         }
     )
-    assert isinstance(recipe, MatchedRecipe)
-    return Matched(Fabric(accelerator="cpu", devices=1, precision=recipe.precision), recipe, TensorDataset(*sides()))
+    assert isinstance(recipe, MmdRecipe)
+    method = Mmd(Fabric(accelerator="cpu", devices=1, precision=recipe.precision), recipe, TensorDataset(*sides()))
+    method.prepare()
+    return method
 
 
 @torch.no_grad()
@@ -44,42 +48,42 @@ def test_the_embedding_gives_the_squared_mmd() -> None:
     x, y = (Embedding.pooled(lpips.maps(side)) for side in sides(64))
     embedding.fit(x, y)
     difference = (embedding(x) - embedding(y)).mean(0).view(5, -1)
-    for layer, (mean, whiten, _, _) in enumerate(embedding.projections):
-        a, b = (((side[layer] - mean) @ whiten).numpy() for side in (x, y))
+    for layer, fitted in enumerate(embedding.projections):
+        a, b = (((side[layer] - fitted.mean) @ fitted.whiten).numpy() for side in (x, y))
         exact = gaussian(a, a).mean() + gaussian(b, b).mean() - 2 * gaussian(a, b).mean()
         assert abs(float(difference[layer].square().sum()) - exact) < 0.1 * exact
 
 
 @torch.no_grad()
 def test_at_the_start_the_loss_is_the_students_distance() -> None:
-    method = matched(lpips=0)
+    method = mmd(lpips=0)
     method.optimizers["generator"].param_groups[0]["lr"] = 0
     x, y = sides()
     with torch.enable_grad():
-        losses = method.step([(x[:8], y[:8])], 0)
-    assert torch.allclose(losses["loss_mmd"], method.gaps[0].square().sum(), rtol=1e-4)
+        losses = train_step(method, [(x[:8], y[:8])], 0)
+    assert torch.allclose(losses["loss_mmd"], method.mmds[0].gap.square().sum(), rtol=1e-4)
     assert losses["loss_lpips"] > 0
 
 
 def test_outputs_come_to_be_distributed_like_the_teachers() -> None:
-    method = matched(lpips=0)
+    method = mmd(lpips=0)
     x, y = sides()
-    before = method.validate([(x, y)])["val_loss"]
-    for step in range(16):
+    before = validate(method, [(x, y)])["val_loss"]
+    for step in range(32):
         some = torch.arange(8) + 8 * (step % 4)
-        method.step([(x[some], y[some])], step)
+        train_step(method, [(x[some], y[some])], step)
     with torch.no_grad():
         shift = (method.networks["G"](x) - x).mean((0, 2, 3))
     assert shift[1] < -0.02
     assert shift[2] < -0.02
-    assert method.validate([(x, y)])["val_loss"] < before
+    assert validate(method, [(x, y)])["val_loss"] < before
 
 
 def test_the_state_is_whole() -> None:
-    one, other = matched(memory=0.5, precision="bf16-mixed"), matched()
+    one, other = mmd(memory=0.5, precision="bf16-mixed"), mmd()
     x, y = sides(8)
     for step in range(2):  # in the first one the head changes nothing yet
-        one.step([(x, y)], step)
+        train_step(one, [(x, y)], step)
     other.load_extra_state(one.extra_state())
-    assert torch.equal(other.moved[0], one.moved[0])
-    assert bool(one.moved[0].any())
+    assert torch.equal(other.mmds[0].moved, one.mmds[0].moved)
+    assert bool(one.mmds[0].moved.any())
