@@ -14,7 +14,7 @@ ALIKE: dict[str, dict[str, Any]] = {
     "paired": {"accumulate": 2},
     "unpaired": {"pool": 0},
     "unpaired-pool": {"pool": 5, "augment": True, "accumulate": 2},
-    "contrastive": {"augment": True},
+    "contrastive": {"augment": True, "data": {"crop": 64, "train": "0:0.7", "val": "0.93:1"}},
     "mmd": {"sides": [64], "accumulate": 2},
 }
 """What two processes must do as one does."""

@@ -61,16 +61,3 @@ def test_the_learning_rate_rises_if_asked() -> None:
     assert [paired().schedule(progress) for progress in (0.0, 0.5)] == [1.0, 1.0]
     rates = [paired(warmup=0.5).schedule(progress) for progress in (0.0, 0.25, 0.5, 0.9)]
     assert rates == pytest.approx([0, 0.5, 1, 1], abs=3e-3)
-
-
-def test_accumulated_batches_are_one_batch() -> None:
-    # Not a residual head: at its first step only the last layer has a gradient.
-    head = {"architecture": "ResnetGenerator", "width": 4, "blocks": 1, "norm": "pixel"}
-    together, apart = paired(head=head), paired(head=head)
-    x, y = batch()
-    train_step(together, [(x, y)], 0)
-    train_step(apart, [(x[:1], y[:1]), (x[1:], y[1:])], 0)
-    for a, b in zip(together.networks["G"].parameters(), apart.networks["G"].parameters(), strict=True):
-        assert a.grad is not None
-        assert b.grad is not None
-        assert torch.allclose(a.grad, b.grad, rtol=1e-3, atol=1e-5 * float(a.grad.abs().max()) + 1e-7)

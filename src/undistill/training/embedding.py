@@ -46,7 +46,8 @@ class Projection:
         whitening = Whitening(Moments.of(rows @ basis))
         kept = len(whitening.spread)
         parts = (basis @ whitening.mean, basis @ (whitening.directions / whitening.spread))
-        mean, whiten = (torch.from_numpy(part.astype(np.float32)).to(x.device) for part in parts)
+        # Contiguous, as a checkpoint gives them back: products of other layouts are rounded otherwise.
+        mean, whiten = (torch.from_numpy(part.astype(np.float32, order="C")).to(x.device) for part in parts)
         frequencies = torch.randn(kept, FREQUENCIES, generator=random) / (2 * kept) ** 0.5
         phases = torch.rand(FREQUENCIES, generator=random) * 2 * torch.pi
         return cls(mean, whiten, frequencies.to(x.device), phases.to(x.device))

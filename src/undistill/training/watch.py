@@ -1,5 +1,6 @@
 """Losses and weights that are not finite end a run before they are saved."""
 
+from operator import itemgetter
 from pathlib import Path
 
 import torch
@@ -38,7 +39,7 @@ class Watch:
             Diverged: a loss was not finite up to this step, or a weight isn't; it says which.
         """
         with ranks.together(self.method.fabric):
-            first, name = min(zip(self.first.tolist(), self.method.columns, strict=True))
+            first, name = min(zip(self.first.tolist(), self.method.columns, strict=True), key=itemgetter(0))
             bad = f"step {first:.0f}: {name} is" if first <= step else self._weights(step)
             if bad is not None:
                 kept = f"is that of step {self.saved}" if self.saved else "was not written yet"
