@@ -32,7 +32,7 @@ def make(mode: str, **changes: Any) -> Method:
 
 
 def parts(x: Tensor, y: Tensor, size: int) -> list[tuple[Tensor, Tensor]]:
-    return list(zip(x.split(size), y.split(size), strict=True))
+    return list(zip(torch.split(x, size), torch.split(y, size), strict=True))
 
 
 def gradient(network: torch.nn.Module) -> Tensor:

@@ -18,7 +18,7 @@ from undistill.dataset.shard import Pairs
 from undistill.errors import Failure, UsageError
 from undistill.heads import Head
 from undistill.images import write_grid
-from undistill.training import checkpoint, loop, mmd
+from undistill.training import checkpoint, embedding, loop, mmd
 from undistill.training.method import Method, train_step
 from undistill.training.recipe import Recipe, RecipeError, dump_recipe, make_recipe, read_recipe
 from undistill.training.run import train, validate
@@ -249,9 +249,13 @@ def test_what_is_not_a_number_is_never_the_best(
 def test_embeddings_are_fitted_once(
     student: Path, teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    source, run, fits = ImageFolders([student], [teacher]), tmp_path / "run", []
-    fit = mmd.fit
-    monkeypatch.setattr(mmd, "fit", lambda *given: (fits.append(1), fit(*given)))
+    source, run, fits = ImageFolders([student], [teacher]), tmp_path / "run", list[int]()
+
+    def counted(*given: Any) -> None:
+        fits.append(1)
+        embedding.fit(*given)
+
+    monkeypatch.setattr(mmd, "fit", counted)
     train(recipe("mmd"), source, run, max_steps=6, device="cpu")
     train(recipe("mmd"), source, run, max_steps=8, device="cpu")
     validate(recipe("mmd"), source, run, device="cpu")

@@ -230,7 +230,7 @@ def test_the_report_is_written(data: Path, tmp_path: Path) -> None:
 
 
 def test_a_cell_whose_loss_is_not_finite_does_not_end_the_sweep(data: Path, tmp_path: Path) -> None:
-    file, said = tmp_path / "sweep.yaml", []
+    file, said = tmp_path / "sweep.yaml", list[str]()
     (tmp_path / "a.yaml").write_text(yaml.safe_dump(settings("paired", steps=2, validate_every=2)))
     file.write_text(yaml.safe_dump({"study": {"recipe": "a.yaml", "grid": {"lr": ["inf", 1e-3]}}}))
     assert work(*begin(file, data, tmp_path / "out", None), "cpu", said.append)

@@ -10,6 +10,7 @@ from shutil import rmtree
 
 import torch
 from lightning_fabric import Fabric
+from torch.utils.data import Dataset
 
 from undistill.dataset.read import Cut, Training, Validation
 from undistill.dataset.samples import DataError, ImageFolders, Sample, Sides, Source, list_sides, match
@@ -21,7 +22,7 @@ from undistill.training.card import card
 from undistill.training.contrastive import Contrastive
 from undistill.training.folder import Inventory, check_folder, open_folder
 from undistill.training.loop import begin_from, fit, load, restore, start
-from undistill.training.method import Method
+from undistill.training.method import Batch, Method
 from undistill.training.method import validate as figures_of
 from undistill.training.mmd import Mmd
 from undistill.training.paired import Paired
@@ -134,7 +135,7 @@ def _enough_memory(recipe: Recipe) -> Iterator[None]:
         ) from error
 
 
-def method_of(fabric: Fabric, recipe: Recipe, training: Training) -> Method:
+def method_of(fabric: Fabric, recipe: Recipe, training: Dataset[Batch]) -> Method:
     """The recipe's way of training, with a new head."""
     torch.manual_seed(recipe.seed)  # the same weights, whatever was drawn before
     if isinstance(recipe, PairedRecipe):
