@@ -14,8 +14,8 @@ ALIKE: dict[str, dict[str, Any]] = {
     "paired": {"accumulate": 2},
     "unpaired": {"pool": 0},
     "unpaired-pool": {"pool": 5, "augment": True, "accumulate": 2},
-    "contrastive": {"augment": True},
-    "matched": {"sides": [64], "discriminator_width": None, "pool": None},
+    "contrastive": {"augment": True, "data": {"crop": 64, "train": "0:0.7", "val": "0.93:1"}},
+    "mmd": {"sides": [64], "accumulate": 2},
 }
 """What two processes must do as one does."""
 
@@ -31,8 +31,7 @@ def recipe(name: str) -> Recipe:
         "validate_every": 5,
         **ALIKE[name],
     }
-    made = settings(name.partition("-")[0], **changes)
-    return make_recipe({key: value for key, value in made.items() if value is not None})
+    return make_recipe(settings(name.partition("-")[0], **changes))
 
 
 if __name__ == "__main__":

@@ -2,8 +2,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from torch import nn
 
 from undistill.heads import EsaGenerator, ResnetGenerator, UNet
+from undistill.training.adversarial import build_networks
 from undistill.training.recipe import (
     PairedRecipe,
     RecipeError,
@@ -62,6 +64,37 @@ def test_paper_recipes_are_the_papers() -> None:
 
 
 @pytest.mark.parametrize(
+    "pair", [("paper-cyclegan", "paper-esa-cyclegan"), ("tiny/cyclegan", "tiny/esa")], ids=lambda pair: pair[0]
+)
+def test_cyclegan_and_esa_differ_in_the_attention_alone(pair: tuple[str, str]) -> None:
+    plain, esa = (read_recipe(RECIPES / f"{name}.yaml").model_dump() for name in pair)
+    assert plain["head"].pop("architecture") == "ResnetGenerator"
+    assert esa["head"].pop("architecture") == "EsaGenerator"
+    assert plain == esa
+
+
+def test_published_cyclegan_starts_as_published() -> None:
+    recipe = read_recipe(RECIPES / "published-cyclegan.yaml")
+    assert isinstance(recipe, UnpairedRecipe)
+    assert (recipe.batch, recipe.ema, recipe.cycle, recipe.lr, recipe.epochs, recipe.pool) == (1, 0, 10, 2e-4, 200, 50)
+    networks = build_networks(recipe, ["G"], ["D_Y"])
+    assert any(isinstance(module, nn.ConvTranspose2d) for module in networks["G"].modules())
+    for network in networks.values():
+        for module in network.modules():
+            if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+                assert float(module.weight.detach().std()) == pytest.approx(0.02, rel=0.1)
+                assert module.bias is not None
+                assert not module.bias.any()
+    ours = build_networks(change_recipe(recipe, {"init": "default"}), ["G"], ["D_Y"])  # type: ignore[arg-type]
+    assert float(next(ours["D_Y"].parameters()).detach().std()) > 0.05
+
+
+def test_the_old_name_of_mmd_is_known() -> None:
+    assert make_recipe({**PLAIN, "mode": "matched"}) == make_recipe({**PLAIN, "mode": "mmd"})
+    assert yaml.safe_load(dump_recipe(make_recipe({**PLAIN, "mode": "matched"})))["mode"] == "mmd"
+
+
+@pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"bach": 4}, "unknown key bach; did you mean batch?"),
@@ -88,7 +121,7 @@ def test_refuses_what_the_head_does_not_take() -> None:
     with pytest.raises(RecipeError, match=r"head: unknown key widht; did you mean width\?"):
         make_recipe({**PLAIN, "head": {"architecture": "UNet", "widht": 4}})
     without = {key: value for key, value in PLAIN.items() if key != "mode"}
-    with pytest.raises(RecipeError, match="mode is missing: paired, matched, unpaired or contrastive; is mod meant"):
+    with pytest.raises(RecipeError, match="mode is missing: paired, mmd, unpaired or contrastive; is mod meant"):
         make_recipe({**without, "mod": "paired"})
 
 

@@ -18,11 +18,21 @@ from undistill.dataset.shard import Pairs
 from undistill.errors import Failure, UsageError
 from undistill.heads import Head
 from undistill.images import write_grid
-from undistill.training import checkpoint, loop
-from undistill.training.recipe import Recipe, RecipeError, make_recipe
-from undistill.training.run import train
+from undistill.training import checkpoint, embedding, loop, mmd
+from undistill.training.method import Method, train_step
+from undistill.training.recipe import Recipe, RecipeError, dump_recipe, make_recipe, read_recipe
+from undistill.training.run import train, validate
 
 Folders = Callable[..., Path]
+
+
+OF_MODE: dict[str, dict[str, Any]] = {
+    "paired": {},
+    "mmd": {"sides": [64]},
+    "unpaired": {"discriminator_width": 4, "pool": 4},
+    "contrastive": {"discriminator_width": 4, "pool": 4},
+}
+OLD_NAMES = {"matched": "mmd"}
 
 
 def settings(mode: str, **changes: Any) -> dict[str, Any]:
@@ -38,7 +48,7 @@ def settings(mode: str, **changes: Any) -> dict[str, Any]:
         "save_every": 3,
         "sample_every": 6,
         "validate_every": 4,
-        **({"discriminator_width": 4, "pool": 4} if mode != "paired" else {}),
+        **OF_MODE[OLD_NAMES.get(mode, mode)],
         **changes,
     }
 
@@ -57,7 +67,7 @@ def teacher(image_folder: Folders) -> Path:
     return image_folder("teacher", 12, seed=1)
 
 
-@pytest.mark.parametrize("mode", ["paired", "unpaired", "contrastive"])
+@pytest.mark.parametrize("mode", OF_MODE)
 def test_a_run_ends_with_its_files_and_a_head(mode: str, student: Path, teacher: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     result = train(recipe(mode), ImageFolders([student], [teacher]), run, device="cpu")
@@ -81,16 +91,38 @@ def test_a_run_ends_with_its_files_and_a_head(mode: str, student: Path, teacher:
     assert f"{count} student" in card
 
 
-@pytest.mark.parametrize("mode", ["paired", "unpaired", "contrastive"])
-def test_stopped_and_gone_on_equals_straight_through(mode: str, student: Path, teacher: Path, tmp_path: Path) -> None:
-    train(recipe(mode), ImageFolders([student], [teacher]), tmp_path / "straight", device="cpu")
+@pytest.mark.parametrize("mode", OF_MODE)
+def test_stopped_or_killed_and_gone_on_equals_straight_through(
+    mode: str, student: Path, teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, changes = ImageFolders([student], [teacher]), {"accumulate": 2, "batch": 1}
+    train(recipe(mode, **changes), source, tmp_path / "straight", device="cpu")
     for steps in (1, 5, 8, None):
-        train(recipe(mode), ImageFolders([student], [teacher]), tmp_path / "pieces", max_steps=steps, device="cpu")
+        train(recipe(mode, **changes), source, tmp_path / "pieces", max_steps=steps, device="cpu")
+
+    def killed_at_8(method: Method, batches: Any, step: int) -> Any:
+        if step == 8:  # logged and validated, but last saved at 6
+            raise KilledError
+        return train_step(method, batches, step)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(loop, "train_step", killed_at_8)
+        with pytest.raises(KilledError):
+            train(recipe(mode, **changes), source, tmp_path / "killed", device="cpu")
+    assert checkpoint.load(tmp_path / "killed" / "last.safetensors")["progress"]["step"] == 6
+    train(recipe(mode, **changes), source, tmp_path / "killed", device="cpu")
+
     for name in ("last.safetensors", "best.safetensors", "head/model.safetensors", "head/metrics.json"):
-        assert (tmp_path / "straight" / name).read_bytes() == (tmp_path / "pieces" / name).read_bytes()
+        for run in ("pieces", "killed"):
+            assert (tmp_path / "straight" / name).read_bytes() == (tmp_path / run / name).read_bytes()
+    assert (tmp_path / "straight" / "metrics.csv").read_text() == (tmp_path / "killed" / "metrics.csv").read_text()
 
 
-@pytest.mark.parametrize("mode", ["paired", "unpaired", "contrastive"])
+class KilledError(BaseException):
+    """As sudden as a kill, for what is on the disk."""
+
+
+@pytest.mark.parametrize("mode", OF_MODE)
 def test_pairs_stopped_and_gone_on_with_loader_processes(mode: str, pairs_folder: Folders, tmp_path: Path) -> None:
     source = Pairs(pairs_folder("pairs", 16))
     changes = {"steps": 5, "data": {"crop": 64, "train": "0:0.7", "val": "0.7:1", "workers": 1}}
@@ -177,6 +209,84 @@ def test_an_interrupt_in_the_last_step_ends_what_comes_after_it_too(
     assert (again.step, again.ended, again.head) == (12, "done", tmp_path / "run" / "head")
 
 
+@pytest.mark.parametrize(("steps", "kept", "message"), [
+    (1, 0, "step 1: weights of G are not finite; .* was not written yet"),
+    (4, 0, "step 2: loss_structure is not finite; .* was not written yet"),
+    (6, 3, "step 5: loss_structure is not finite; .* is that of step 3"),
+])  # fmt: skip
+def test_a_run_that_diverges_ends_before_it_saves(
+    steps: int, kept: int, message: str, student: Path, teacher: Path, tmp_path: Path
+) -> None:
+    source, run = ImageFolders([student], [teacher]), tmp_path / "run"
+    made = recipe("paired", lr="inf", log_every=100, save_every=100, validate_every=100)
+    if kept:
+        finite = made.model_copy(update={"lr": 1e-3})
+        train(finite, source, run, max_steps=kept, device="cpu")
+        (run / "recipe.yaml").write_text(dump_recipe(made))
+        before = (run / "last.safetensors").read_bytes()
+    with pytest.raises(Failure, match=message) as error:
+        train(made, source, run, max_steps=steps, device="cpu")
+    assert "\n" not in str(error.value)
+    assert (run / "last.safetensors").exists() == bool(kept)
+    if kept:
+        assert (run / "last.safetensors").read_bytes() == before
+    assert not (run / "best.safetensors").exists()
+    assert (run / "head").exists() == bool(kept)  # that of the step before
+
+
+def test_what_is_not_a_number_is_never_the_best(
+    student: Path, teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = iter([float("nan"), 3.0, 2.0])
+    monkeypatch.setattr(loop, "validate", lambda *_: {"val_loss": next(found)})
+    source, run = ImageFolders([student], [teacher]), tmp_path / "run"
+    train(recipe("paired"), source, run, max_steps=4, device="cpu")
+    assert not (run / "best.safetensors").exists()
+    train(recipe("paired"), source, run, device="cpu")
+    assert json.loads((run / "head" / "metrics.json").read_text())["val_loss"] == 2.0
+
+
+def test_embeddings_are_fitted_once(
+    student: Path, teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, run, fits = ImageFolders([student], [teacher]), tmp_path / "run", list[int]()
+
+    def counted(*given: Any) -> None:
+        fits.append(1)
+        embedding.fit(*given)
+
+    monkeypatch.setattr(mmd, "fit", counted)
+    train(recipe("mmd"), source, run, max_steps=6, device="cpu")
+    train(recipe("mmd"), source, run, max_steps=8, device="cpu")
+    validate(recipe("mmd"), source, run, device="cpu")
+    assert len(fits) == 1
+    # As a run was left by the version that called it matched: without what its moving means are made of.
+    state = checkpoint.load(run / "last.safetensors")
+    state["extra"] = {"moved": [saved["moved"] for saved in state["extra"]["mmd"]]}
+    checkpoint.save(run / "last.safetensors", state)
+    (run / "recipe.yaml").write_text((run / "recipe.yaml").read_text().replace("mode: mmd", "mode: matched"))
+    assert train(recipe("matched"), source, run, device="cpu").ended == "done"
+    assert len(fits) == 2
+    assert read_recipe(run / "recipe.yaml").mode == "mmd"
+
+
+@pytest.mark.parametrize("mode", OF_MODE)
+def test_checkpoints_keep_their_layout(mode: str, student: Path, teacher: Path, tmp_path: Path) -> None:
+    """That of the first version: its runs go on."""
+    networks, averages, optimizers, extra = {
+        "paired": ("G", "G", "generator", ""),
+        "mmd": ("G", "G", "generator", "mmd"),
+        "unpaired": ("G F D_Y D_X", "G F", "generators discriminators", "pools"),
+        "contrastive": ("G D P", "G", "generator discriminator", "pool"),
+    }[mode]
+    train(recipe(mode), ImageFolders([student], [teacher]), tmp_path / "run", max_steps=1, device="cpu")
+    state = checkpoint.load(tmp_path / "run" / "last.safetensors")
+    assert list(state) == ["progress", "networks", "averages", "optimizers", "extra"]
+    assert state["progress"] == {"step": 1, "best": None, "best_step": 0, "stopped": False}
+    for part, names in (("networks", networks), ("averages", averages), ("optimizers", optimizers), ("extra", extra)):
+        assert list(state[part]) == names.split(), part
+
+
 def test_too_little_memory_is_one_line(
     student: Path, teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -259,7 +369,7 @@ def test_pairs_of_unequal_size_are_refused(image_folder: Folders, student: Path,
     assert train(resized, ImageFolders([student], [larger]), tmp_path / "run", max_steps=1, device="cpu").step == 1
 
 
-@pytest.mark.parametrize("mode", ["paired", "unpaired"])
+@pytest.mark.parametrize("mode", OF_MODE)
 def test_a_run_starts_from_anothers_best(mode: str, student: Path, teacher: Path, tmp_path: Path) -> None:
     source, first = ImageFolders([student], [teacher]), tmp_path / "first"
     train(recipe(mode, steps=4), source, first, device="cpu")

@@ -227,3 +227,21 @@ def test_the_report_is_written(data: Path, tmp_path: Path) -> None:
     found = results(tmp_path / "out")
     sweep.write_report(found, tmp_path / "out")
     assert json.loads((tmp_path / "out" / "report.json").read_text()) == found
+
+
+def test_a_cell_whose_loss_is_not_finite_does_not_end_the_sweep(data: Path, tmp_path: Path) -> None:
+    file, said = tmp_path / "sweep.yaml", list[str]()
+    (tmp_path / "a.yaml").write_text(yaml.safe_dump(settings("paired", steps=2, validate_every=2)))
+    file.write_text(yaml.safe_dump({"study": {"recipe": "a.yaml", "grid": {"lr": ["inf", 1e-3]}}}))
+    assert work(*begin(file, data, tmp_path / "out", None), "cpu", said.append)
+    assert sorted(cell["state"] for cell in cells(tmp_path / "out")) == ["diverged", "done"]
+    assert any("step 2: loss_structure is not finite" in line for line in said)
+
+
+def test_a_sweep_of_an_older_version_goes_on(data: Path, tmp_path: Path) -> None:
+    begin(write(tmp_path), data, tmp_path / "out")
+    begun = json.loads((tmp_path / "out" / "sweep.json").read_text())
+    for study in begun["studies"].values():
+        del study["recipe"]["init"]
+    (tmp_path / "out" / "sweep.json").write_text(json.dumps(begun))
+    begin(write(tmp_path), data, tmp_path / "out")

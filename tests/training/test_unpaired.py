@@ -4,6 +4,7 @@ import pytest
 import torch
 from lightning_fabric import Fabric
 
+from undistill.training.method import train_step, validate
 from undistill.training.recipe import UnpairedRecipe, make_recipe
 from undistill.training.unpaired import Unpaired
 
@@ -37,7 +38,7 @@ def batch(seed: int) -> tuple[torch.Tensor, torch.Tensor]:
 def test_it_learns_what_tells_teachers_from_students(changes: dict[str, Any]) -> None:
     method = unpaired(cycle=1, lr=2e-3, **changes)
     for step in range(60):
-        method.step([batch(step)], step)
+        train_step(method, [batch(step)], step)
     x, y = batch(99)
     with torch.no_grad():
         shift = (method.networks["G"](x) - x).mean((0, 2, 3))
@@ -48,27 +49,27 @@ def test_it_learns_what_tells_teachers_from_students(changes: dict[str, Any]) ->
 
 
 def test_identity_heads_pass_the_full_cycle() -> None:
-    values = unpaired().validate([batch(0)])
+    values = validate(unpaired(), [batch(0)])
     assert values["val_ssim_cycle"] == pytest.approx(1.0, abs=1e-4)
 
 
 def test_discriminators_learn_only_from_their_own_step() -> None:
     method = unpaired()
-    method.step([batch(0)], 0)
-    judge = method.networks["D_Y"]
-    assert all(parameter.requires_grad for parameter in judge.parameters())
-    assert len(method.pools["Y"].images) == 2
+    train_step(method, [batch(0)], 0)
+    discriminator = method.networks["D_Y"]
+    assert all(parameter.requires_grad for parameter in discriminator.parameters())
+    assert len(method.gan["Y"].pool.images) == 2
 
 
 def test_decays_in_the_second_half() -> None:
-    method = unpaired(lr=1.0)
-    rates = [method.learning_rate(progress) for progress in (0.0, 0.25, 0.5, 0.75, 0.99)]
+    method = unpaired()
+    rates = [method.schedule(progress) for progress in (0.0, 0.25, 0.5, 0.75, 0.99)]
     assert rates == pytest.approx([1, 1, 1, 0.5, 0.02])
 
 
 def test_any_head_can_be_the_generator() -> None:
     method = unpaired(head={"architecture": "UNet", "width": 4, "depth": 3})
-    losses = method.step([batch(0), batch(1)], 0)
+    losses = train_step(method, [batch(0), batch(1)], 0)
     assert all(bool(loss.isfinite()) for loss in losses.values())
 
 
@@ -76,7 +77,7 @@ def test_the_average_follows_slowly() -> None:
     method = unpaired(ema=0.5)
     start = method.averages["G"].module.state_dict()["layers.1.weight"].clone()
     for step in range(8):
-        method.step([batch(step)], step)
+        train_step(method, [batch(step)], step)
     now = method.networks["G"].state_dict()["layers.1.weight"]
     average = method.averages["G"].module.state_dict()["layers.1.weight"]
     assert 0 < (average - start).norm() < (now - start).norm()

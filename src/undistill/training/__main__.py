@@ -19,6 +19,7 @@ from undistill.dataset.read import Consecutive, Training
 from undistill.dataset.shard import Pairs
 from undistill.progress import progressed
 from undistill.training.loop import start
+from undistill.training.method import train_step
 from undistill.training.recipe import PAIRED, read_recipe
 from undistill.training.run import cut_of, method_of, sides_of
 
@@ -38,6 +39,7 @@ def main(
     training = Training(*sides, cut_of(followed), followed.seed, isinstance(followed, PAIRED))
     fabric = start(followed, device)
     method = method_of(fabric, followed, training)
+    method.prepare()
     per_step = followed.batch * followed.accumulate
     order = Consecutive(0, (WARM + steps) * per_step)
     batches = iter(DataLoader(training, followed.batch, sampler=order))
@@ -46,7 +48,7 @@ def main(
         begin = time.perf_counter()
         some = list(islice(batches, followed.accumulate))
         middle = time.perf_counter()
-        losses = method.step([fabric.to_device(batch) for batch in some], step)
+        losses = train_step(method, [fabric.to_device(batch) for batch in some], step)
         sum(map(float, losses.values()))  # waits for a GPU
         end = time.perf_counter()
         if step >= WARM:

@@ -1,35 +1,62 @@
 """What training against discriminators shares: `Unpaired` and `Contrastive` are made of it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
 import torch
 from lightning_fabric import Fabric
-from numpy.random import Generator
 from torch import Tensor, nn
 
-from undistill.losses import ImagePool, adversarial, chroma, tone
+from undistill.heads import PatchGAN
+from undistill.losses import ImagePool, adversarial, chroma, pool_random, tone
 from undistill.training.augment import augment
+from undistill.training.method import Losses
 from undistill.training.ranks import gathered, own
-from undistill.training.recipe import Adversarial
+from undistill.training.recipe import Adversarial, build_head
 
 
-def decayed(lr: float, progress: float) -> float:
-    """Constant in the first half, then falling linearly to 0 (Zhu et al. 2017). `progress` in [0, 1)."""
-    return lr * min(1.0, 2 * (1 - progress))
+class AdversarialLoss:
+    """LSGAN's two losses for one discriminator, which sees fakes by way of an image pool, augmented if so asked.
+
+    The pool is the whole job's: every rank keeps the same one.
+
+    Args:
+        side: tells the random numbers of several apart.
+    """
+
+    def __init__(self, fabric: Fabric, recipe: Adversarial, side: int = 0) -> None:
+        self.fabric = fabric
+        self.recipe = recipe
+        self.side = side
+        self.pool = ImagePool(recipe.pool)
+
+    def begin(self, step: int) -> None:
+        """Draw the random numbers of a step: a function of its place in the run alone."""
+        self.random = pool_random(self.recipe.seed, step, self.side)
+        self.shifts = [np.random.default_rng([self.recipe.seed, step, self.side, kind]) for kind in (70, 71, 72)]
+
+    def generator(self, discriminator: Any, fake: Tensor) -> Tensor:
+        """L_GAN(G, D): 0 where fakes are taken for real."""
+        return adversarial(discriminator(self._shown(fake, 0)), real=True)
+
+    def discriminator(self, discriminator: Any, real: Tensor, fake: Tensor) -> Tensor:
+        """The discriminator's loss, halved as in Zhu et al. 2017, section 4: it learns half as fast."""
+        if self.pool.size:
+            fake = own(self.fabric, self.pool.exchange(gathered(self.fabric, fake), self.random))
+        judged_real = discriminator(self._shown(real, 1))
+        judged_fake = discriminator(self._shown(fake, 2))
+        return 0.5 * (adversarial(judged_real, real=True) + adversarial(judged_fake, real=False))
+
+    def _shown(self, images: Tensor, kind: int) -> Tensor:
+        # Validation, which has no gradients, shows images as they are: its figures hang on no place in a batch.
+        if not self.recipe.augment or not torch.is_grad_enabled():
+            return images
+        return augment(images, self.shifts[kind], self.fabric.global_rank, self.fabric.world_size)
 
 
-def risen(progress: float, warmup: float) -> float:
-    """Rising linearly to 1 in the first `warmup` of the run: Adam's first steps would throw a head far off."""
-    return min(1.0, (progress + 1e-3) / warmup) if warmup else 1.0
-
-
-def weighted(losses: Mapping[str, Tensor], recipe: Adversarial) -> Tensor:
-    """The sum of the losses, by their columns, each with the weight of that name in the recipe; L_GAN counts once."""
-    return torch.stack([getattr(recipe, name.removeprefix("loss_"), 1.0) * loss for name, loss in losses.items()]).sum()
-
-
-def held(recipe: Adversarial, sides: Sequence[tuple[Tensor, Tensor]]) -> dict[str, Tensor]:
-    """What holds outputs to their inputs, as far as the recipe gives it a weight, by the losses' columns."""
+def fidelity_losses(recipe: Adversarial, sides: Sequence[tuple[Tensor, Tensor]]) -> Losses:
+    """What holds outputs z to their inputs x, `sides` being (x, z), as far as the recipe gives it a weight."""
     losses = {}
     if recipe.tone:
         losses["loss_tone"] = torch.stack([tone(x, z, recipe.slack) for x, z in sides]).sum()
@@ -38,33 +65,23 @@ def held(recipe: Adversarial, sides: Sequence[tuple[Tensor, Tensor]]) -> dict[st
     return losses
 
 
-def fooled(
-    recipe: Adversarial, discriminator: nn.Module, fake: Tensor, random: Generator, rank: int = 0, ranks: int = 1
-) -> Tensor:
-    """The generator's L_GAN; see `augment` for `rank`."""
-    return adversarial(discriminator(augment(fake, random, rank, ranks) if recipe.augment else fake), real=True)
+def build_networks(
+    recipe: Adversarial, generators: Sequence[str], discriminators: Sequence[str]
+) -> dict[str, nn.Module]:
+    """New generators and discriminators by their names, with the recipe's initialisation."""
+    networks: dict[str, nn.Module] = {name: build_head(recipe.head) for name in generators}
+    networks |= {name: PatchGAN(recipe.discriminator_width) for name in discriminators}
+    if recipe.init == "normal":
+        for network in networks.values():
+            initialise_normal(network)
+    return networks
 
 
-def judge(
-    fabric: Fabric,
-    recipe: Adversarial,
-    discriminator: nn.Module,
-    pool: ImagePool,
-    sides: Sequence[tuple[Tensor, Tensor]],
-    random: Generator,
-) -> Tensor:
-    """Gradients for a discriminator from batches of real images and fakes, these by way of the pool; its mean loss.
-
-    The pool is the whole job's: every rank keeps the same one.
-    """
-    share = 1 / len(sides)
-    total = torch.zeros((), device=fabric.device)
-    for real, fake in sides:
-        shown = [real, own(fabric, pool.exchange(gathered(fabric, fake), random))]
-        if recipe.augment:
-            shown = [augment(images, random, fabric.global_rank, fabric.world_size) for images in shown]
-        judged = [discriminator(images) for images in shown]
-        loss = 0.5 * (adversarial(judged[0], real=True) + adversarial(judged[1], real=False))
-        fabric.backward(loss * share)
-        total = total + loss.detach() * share
-    return total
+@torch.no_grad()
+def initialise_normal(network: nn.Module) -> None:
+    """CycleGAN's initialisation: weights of convolutions from N(0, 0.02), biases 0 (Zhu et al. 2017, appendix 7.1)."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+            nn.init.normal_(module.weight, 0.0, 0.02)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)

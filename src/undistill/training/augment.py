@@ -18,15 +18,16 @@ def augment(images: Tensor, random: Generator, rank: int = 0, ranks: int = 1) ->
     """
     height, width = images.shape[-2:]
     far = height // 8, width // 8
-    places = range(ranks * len(images))
-    mine = slice(rank * len(images), (rank + 1) * len(images))
-    shifts = [[int(random.integers(2 * most + 1)) for most in far] for _ in places][mine]
-    squares = [[int(random.integers(-side // 4, side * 3 // 4)) for side in (height, width)] for _ in places][mine]
+    drawn = [
+        [int(random.integers(2 * most + 1)) for most in far]
+        + [int(random.integers(-side // 4, side * 3 // 4)) for side in (height, width)]
+        for _ in range(ranks * len(images))  # image by image: two halves of a batch draw what the whole would
+    ][rank * len(images) : (rank + 1) * len(images)]
     wide = F.pad(images, (far[1], far[1], far[0], far[0]))
     shown = []
-    for image, (top, left) in zip(wide, shifts, strict=True):
+    for image, (top, left, _, _) in zip(wide, drawn, strict=True):
         shown.append(image[:, top : top + height, left : left + width])
     kept = torch.ones(len(images), 1, height, width, device=images.device, dtype=images.dtype)
-    for mask, (top, left) in zip(kept, squares, strict=True):
+    for mask, (_, _, top, left) in zip(kept, drawn, strict=True):
         mask[:, max(0, top) : top + height // 2, max(0, left) : left + width // 2] = 0
     return torch.stack(shown) * kept

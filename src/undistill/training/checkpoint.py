@@ -41,7 +41,8 @@ def load(path: Path) -> dict[str, Any]:
         def restore(node: dict[str, Any]) -> Any:
             match node:
                 case {"tensor": name}:
-                    return file.get_tensor(name)
+                    # A copy: the file's own memory is not aligned, and products of such are rounded otherwise.
+                    return file.get_tensor(name).clone()
                 case {"dict": items}:
                     return {key: restore(item) for key, item in items}
                 case {"list": items}:

@@ -1,20 +1,20 @@
-"""The loop that both ways of training share: order, checkpoints, resume, logs, samples, early stop."""
+"""The loop that all ways of training share: order, checkpoints, resume, logs, samples, early stop."""
 
 import csv
 import logging
 import signal
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from itertools import islice
+from math import isfinite
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import torch
 from lightning_fabric import Fabric
 from safetensors import SafetensorError
 from tensorboardX import SummaryWriter
-from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from undistill.atomic import replacing
@@ -23,27 +23,13 @@ from undistill.errors import Failure, UsageError, first_line
 from undistill.images import write_grid
 from undistill.progress import progress
 from undistill.training import checkpoint, ranks
-from undistill.training.average import Average
+from undistill.training.method import Batch, Losses, Method, train_step, validate
 from undistill.training.recipe import Schedule
+from undistill.training.schedule import Plan
+from undistill.training.watch import Watch
 
-Batch = tuple[Tensor, ...]
-
-
-class Method(Protocol):
-    """A way of training: `Paired`, `Unpaired`, `Contrastive`, or a stage of pairs/tiny."""
-
-    columns: tuple[str, ...]
-    validation_columns: tuple[str, ...]
-    networks: dict[str, nn.Module]
-    averages: dict[str, Average]
-    optimizers: dict[str, torch.optim.Optimizer]
-
-    def learning_rate(self, progress: float) -> float: ...
-    def step(self, batches: Sequence[Batch], step: int) -> dict[str, Tensor]: ...
-    def validate(self, batches: Iterable[Batch]) -> dict[str, float]: ...
-    def sample(self, batch: Batch) -> list[Tensor]: ...
-    def extra_state(self) -> dict[str, Any]: ...
-    def load_extra_state(self, state: dict[str, Any]) -> None: ...
+INTERRUPTS_EVERY = 8
+"""Steps after which several ranks ask each other whether one was interrupted; one process asks after each."""
 
 
 def start(recipe: Schedule, device: str) -> Fabric:
@@ -75,66 +61,102 @@ def fit(
         patience: stop after so many epochs without a lower `val_loss`; None: never.
 
     Returns: the step it stopped at, and why: "done", "early stop", "max steps" or "interrupted".
-    """
-    batch = ranks.share(fabric, recipe.batch)
-    per_step = recipe.batch * recipe.accumulate
-    per_epoch = -(-len(training) // per_step)  # type: ignore[arg-type]  # torch leaves __len__ out of Dataset
-    total = recipe.steps or (recipe.epochs or 0) * per_epoch
-    last = min(total, max_steps or total)
-    validate_every = recipe.validate_every or per_epoch
 
+    Raises:
+        Diverged: a loss or a weight is not finite. What was saved before stays as it is.
+    """
+    plan = Plan.of(recipe, len(training), max_steps)  # type: ignore[arg-type]  # torch leaves __len__ out of Dataset
     state: dict[str, Any] = {"step": 0, "best": None, "best_step": 0, "stopped": False}
     if (run / "last.safetensors").exists():
         state = restore(method, run / "last.safetensors")
     start: int = state["step"]
     if state["stopped"]:
         return start, "early stop"
-    if start >= last:
-        return start, "done" if start == total else "max steps"
+    if start >= plan.last:
+        return start, "done" if start == plan.total else "max steps"
+    method.prepare()
 
     writes = fabric.is_global_zero
-    log = Log(run if writes else None, ("step", "epoch", *method.columns, *method.validation_columns), start)
-    here = (fabric.global_rank, fabric.world_size)
-    order = Consecutive(start * per_step, last * per_step, batch, *here)
-    batches = iter(load(fabric, training, batch, order, workers))
-    rows = Consecutive(0, len(validation), recipe.batch, *here)  # type: ignore[arg-type]
-    held_out = load(fabric, validation, recipe.batch, rows, workers)
-    samples = next(iter(load(fabric, validation, 6)))
+    log = Log(run if writes else None, ("step", "epoch", "lr", *method.columns, *method.validation_columns), start)
+    batches, held_out, samples = _loaders(fabric, recipe, plan, start, (training, validation), workers)
+    watch = Watch(method, run, start)
+    words = ""
 
-    with progress("training", last, start, shown=writes) as bar, _interruptible() as interrupted, closing(log):
-        for step in range(start, last):
-            rate = method.learning_rate(step / total)
-            for optimizer in method.optimizers.values():
-                for group in optimizer.param_groups:
-                    group["lr"] = rate
-            terms = method.step(list(islice(batches, recipe.accumulate)), step)
-            losses = dict(zip(terms, ranks.mean(fabric, torch.stack(list(terms.values()))).tolist(), strict=True))
+    with progress("training", plan.last, start, shown=writes) as bar, _interruptible() as interrupted, closing(log):
+        for step in range(start, plan.last):
+            rate = _set_rate(method, recipe.lr * method.schedule(step / plan.total))
+            losses = train_step(method, list(islice(batches, recipe.accumulate)), step)
             done = state["step"] = step + 1
-            bar.advance(" ".join(f"{name.removeprefix('loss_')} {loss:.3f}" for name, loss in losses.items()))
+            watch.see(done, losses)
+            if plan.looks(done):
+                watch.check(done)
             values: dict[str, float] = {}
-            if done % recipe.log_every == 0 or done == last:
-                values = {"lr": rate, **losses}
-            # Not at a `max_steps` in between: a validation there could make another head the best.
-            if done % validate_every == 0 or done == total:
-                held = fabric.broadcast(method.validate(held_out))
-                values.update(held)
-                if state["best"] is None or held["val_loss"] < state["best"]:
-                    state.update(best=held["val_loss"], best_step=done)
+            if plan.logs(done) or step == start:  # only here does the step wait for the device
+                means = _means(fabric, losses)
+                words = " ".join(f"{name.removeprefix('loss_')} {loss:.3f}" for name, loss in means.items())
+                values = {"lr": rate, **means} if plan.logs(done) else {}
+            bar.advance(words)
+            if plan.validates(done):
+                figures = fabric.broadcast(validate(method, held_out))
+                values.update(figures)
+                if _better(figures["val_loss"], state["best"]):
+                    state.update(best=figures["val_loss"], best_step=done)
                     if writes:
                         save(method, state, run / "best.safetensors")
-                state["stopped"] = patience is not None and done - state["best_step"] >= patience * per_epoch
+                state["stopped"] = patience is not None and done - state["best_step"] >= patience * plan.per_epoch
             if values:
-                log.write(done, {"epoch": done / per_epoch, **values})
-            if writes and (done % recipe.sample_every == 0 or done == last):
+                log.write(done, {"epoch": done / plan.per_epoch, **values})
+            if writes and plan.samples(done):
                 write_grid(method.sample(samples), run / "samples" / f"{done:07d}.png")
-            stop = ranks.anywhere(fabric, interrupted.is_set())
-            if writes and (done % recipe.save_every == 0 or done == last or state["stopped"] or stop):
-                save(method, state, run / "last.safetensors")
+            stop = interrupted.is_set()
+            if fabric.world_size > 1:
+                asks = plan.looks(done) or done % INTERRUPTS_EVERY == 0
+                stop = asks and ranks.anywhere(fabric, stop)
+            if plan.saves(done) or state["stopped"] or stop:
+                watch.check(done)
+                if writes:
+                    save(method, state, run / "last.safetensors")
+                watch.saved = done
             if state["stopped"]:
                 return done, "early stop"
             if stop:  # in the last step, too: whoever asked means what comes after it as well
                 return done, "interrupted"
-    return last, "done" if last == total else "max steps"
+    return plan.last, "done" if plan.last == plan.total else "max steps"
+
+
+def _loaders(
+    fabric: Fabric,
+    recipe: Schedule,
+    plan: Plan,
+    start: int,
+    data: tuple[Dataset[Batch], Dataset[Batch]],
+    workers: int,
+) -> tuple[Iterator[Batch], "Batches", Batch]:
+    """This rank's share of what is left to train on and of what is validated on, and the images of sample grids."""
+    training, validation = data
+    per_step = recipe.batch * recipe.accumulate
+    here = (fabric.global_rank, fabric.world_size)
+    order = Consecutive(start * per_step, plan.last * per_step, ranks.share(fabric, recipe.batch), *here)
+    rows = Consecutive(0, len(validation), recipe.batch, *here)  # type: ignore[arg-type]
+    batches = load(fabric, training, ranks.share(fabric, recipe.batch), order, workers)
+    held_out = load(fabric, validation, recipe.batch, rows, workers)
+    return iter(batches), held_out, next(iter(load(fabric, validation, 6)))
+
+
+def _means(fabric: Fabric, losses: Losses) -> dict[str, float]:
+    values = ranks.mean(fabric, torch.stack(list(losses.values())))
+    return dict(zip(losses, values.tolist(), strict=True))
+
+
+def _set_rate(method: Method, rate: float) -> float:
+    for optimizer in method.optimizers.values():
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+    return rate
+
+
+def _better(loss: float, best: float | None) -> bool:
+    return isfinite(loss) and (best is None or not isfinite(best) or loss < best)
 
 
 def save(method: Method, state: dict[str, Any], path: Path) -> None:
@@ -240,7 +262,15 @@ def load(
         order: None: as they are.
         workers: processes; 0: this one.
     """
-    loader = DataLoader(data, batch, sampler=order, num_workers=workers, worker_init_fn=_leave_interrupts_to_the_loop)
+    loader = DataLoader(
+        data,
+        batch,
+        sampler=order,
+        num_workers=workers,
+        pin_memory=fabric.device.type == "cuda",
+        persistent_workers=workers > 0,
+        worker_init_fn=_leave_interrupts_to_the_loop,
+    )
     return Batches(cast(Iterable[Batch], fabric.setup_dataloaders(loader, use_distributed_sampler=False)))
 
 

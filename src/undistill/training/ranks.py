@@ -6,10 +6,10 @@ pools hold what all ranks made, and losses are means over the batch, so one proc
 
 import atexit
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from lightning_fabric import Fabric
@@ -146,7 +146,12 @@ def total(fabric: Fabric, values: Tensor) -> Tensor:
     return whole
 
 
-def averaged(fabric: Fabric, sums: Mapping[str, float], count: float) -> dict[str, float]:
-    """Means of what all ranks have summed up, each over a count of its own."""
-    *values, count = total(fabric, torch.tensor([*sums.values(), count], dtype=torch.float64)).tolist()
-    return {name: value / count for name, value in zip(sums, values, strict=True)}
+def summed(fabric: Fabric, sums: dict[str, Tensor], count: int) -> tuple[dict[str, Tensor], int]:
+    """Sums by name, and counts, over the ranks, some of which may have none."""
+    if fabric.world_size == 1:
+        return sums, count
+    everyones: list[Any] = [None] * fabric.world_size
+    dist.all_gather_object(everyones, ({name: value.cpu() for name, value in sums.items()}, count))
+    names = dict.fromkeys(name for some, _ in everyones for name in some)
+    whole = {name: torch.stack([some[name] for some, _ in everyones if name in some]).sum(0) for name in names}
+    return {name: value.to(fabric.device) for name, value in whole.items()}, sum(number for _, number in everyones)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 import yaml
-from pydantic import BaseModel, Field, TypeAdapter, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, Field, TypeAdapter, ValidationError, field_validator, model_validator
 
 from undistill.dataset.split import parse_split
 from undistill.errors import UsageError
@@ -124,10 +124,11 @@ class PairedRecipe(Common):
     """Share of the run in which the learning rate rises: without norms, Adam's first steps would throw a head off."""
 
 
-class MatchedRecipe(Common):
+class MmdRecipe(Common):
     """mmd x MMD^2(z, y) + lpips x LPIPS(y, z): pairs and distributions at once; linear decay in the second half."""
 
-    mode: Literal["matched"]
+    mode: Annotated[Literal["mmd", "matched"], AfterValidator(lambda _: "mmd")]
+    """`matched` is its name in older recipes, runs and cards."""
     mmd: Annotated[float, Field(ge=0)] = 20.0
     lpips: Annotated[float, Field(ge=0)] = 1.0
     sides: Annotated[tuple[Annotated[int, Field(ge=64)], ...], Field(min_length=1)] = (96, 192)
@@ -149,6 +150,8 @@ class Adversarial(Common):
     """Show discriminators shifted images with a square cut out: for few images."""
     discriminator_width: Positive = 64
     pool: Annotated[int, Field(ge=0)] = 50
+    init: Literal["default", "normal"] = "default"
+    """What generators and discriminators start with: ours, or CycleGAN's N(0, 0.02), as published."""
 
 
 class UnpairedRecipe(Adversarial):
@@ -170,12 +173,12 @@ class ContrastiveRecipe(Adversarial):
     identity: Annotated[float, Field(ge=0)] = 1.0
 
 
-Recipe = PairedRecipe | MatchedRecipe | UnpairedRecipe | ContrastiveRecipe
-PAIRED = (PairedRecipe, MatchedRecipe)
+Recipe = PairedRecipe | MmdRecipe | UnpairedRecipe | ContrastiveRecipe
+PAIRED = (PairedRecipe, MmdRecipe)
 """Those that take the two images of a pair together."""
 MODES: dict[str, type[Common]] = {
     "paired": PairedRecipe,
-    "matched": MatchedRecipe,
+    "mmd": MmdRecipe,
     "unpaired": UnpairedRecipe,
     "contrastive": ContrastiveRecipe,
 }

@@ -10,31 +10,33 @@ from shutil import rmtree
 
 import torch
 from lightning_fabric import Fabric
+from torch.utils.data import Dataset
 
 from undistill.dataset.read import Cut, Training, Validation
 from undistill.dataset.samples import DataError, ImageFolders, Sample, Sides, Source, list_sides, match
 from undistill.dataset.split import parse_split
 from undistill.errors import Failure
+from undistill.heads import Head
 from undistill.metrics.similarity import ssim
 from undistill.training.card import card
 from undistill.training.contrastive import Contrastive
 from undistill.training.folder import Inventory, check_folder, open_folder
 from undistill.training.loop import begin_from, fit, load, restore, start
-from undistill.training.matched import Matched
+from undistill.training.method import Batch, Method
+from undistill.training.method import validate as figures_of
+from undistill.training.mmd import Mmd
 from undistill.training.paired import Paired
 from undistill.training.ranks import parting, share, together
 from undistill.training.recipe import (
     PAIRED,
     ContrastiveRecipe,
-    MatchedRecipe,
+    MmdRecipe,
     PairedRecipe,
     Recipe,
     RecipeError,
     build_head,
 )
 from undistill.training.unpaired import Unpaired
-
-HeadMethod = Paired | Matched | Unpaired | Contrastive
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ def train(
 
     Raises:
         UsageError: the recipe, the images, the run folder or the number of processes don't fit each other.
-        Failure: an image is broken, or another process ended.
+        Failure: an image is broken, a loss is not finite, or another process ended.
     """
     fabric = start(recipe, device)
     with parting(fabric), _enough_memory(recipe):
@@ -110,13 +112,14 @@ def validate(recipe: Recipe, source: Source, run: Path, *, device: str = "auto")
     fabric = start(recipe, device)
     method = method_of(fabric, recipe, Training(*sides, cut, recipe.seed, isinstance(recipe, PAIRED)))
     restore(method, _kept(recipe, run))
+    method.prepare()
     batches = load(fabric, Validation(*held_out, cut), recipe.batch, workers=recipe.data.workers)
     likeness = torch.zeros(())
     with _enough_memory(recipe):
-        figures = method.validate(batches)
+        figures = figures_of(method, batches)
         for x, _ in batches:
             with fabric.autocast():
-                z = method.head()(x)
+                z = head_of(method)(x)
             likeness += len(x) * ssim(x, z).cpu()
     return {**figures, "val_ssim": float(likeness) / len(held_out[0])}
 
@@ -132,16 +135,23 @@ def _enough_memory(recipe: Recipe) -> Iterator[None]:
         ) from error
 
 
-def method_of(fabric: Fabric, recipe: Recipe, training: Training) -> HeadMethod:
+def method_of(fabric: Fabric, recipe: Recipe, training: Dataset[Batch]) -> Method:
     """The recipe's way of training, with a new head."""
     torch.manual_seed(recipe.seed)  # the same weights, whatever was drawn before
     if isinstance(recipe, PairedRecipe):
         return Paired(fabric, recipe)
-    if isinstance(recipe, MatchedRecipe):
-        return Matched(fabric, recipe, training)
+    if isinstance(recipe, MmdRecipe):
+        return Mmd(fabric, recipe, training)
     if isinstance(recipe, ContrastiveRecipe):
         return Contrastive(fabric, recipe)
     return Unpaired(fabric, recipe)
+
+
+def head_of(method: Method) -> Head:
+    """The moving average of the generator."""
+    head = method.averages["G"].module
+    assert isinstance(head, Head)
+    return head
 
 
 def cut_of(recipe: Recipe) -> Cut:
@@ -210,7 +220,7 @@ def _inventory(source: Source, sides: Sides, held_out: Sides) -> Inventory:
     return images
 
 
-def _export(method: HeadMethod, recipe: Recipe, run: Path, step: int) -> None:
+def _export(method: Method, recipe: Recipe, run: Path, step: int) -> None:
     """The run's head: the average of the weights at the best validation or at the end, as the recipe says."""
     best = restore(method, _kept(recipe, run))
     metrics = {"step": best["step"], "trained_steps": step, "val_loss": best["best"], "keep": recipe.keep}
@@ -219,7 +229,7 @@ def _export(method: HeadMethod, recipe: Recipe, run: Path, step: int) -> None:
     beside.mkdir()
     (beside / "README.md").write_text(card(recipe, json.loads((run / "data.json").read_text()), metrics))
     (beside / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
-    method.head().save_pretrained(beside)
+    head_of(method).save_pretrained(beside)
     rmtree(run / "head", ignore_errors=True)
     beside.rename(run / "head")
 

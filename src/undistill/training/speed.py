@@ -26,6 +26,7 @@ from undistill.device import pick_device
 from undistill.losses import ImagePool, adversarial, l1
 from undistill.progress import progressed
 from undistill.training.loop import start
+from undistill.training.method import train_step
 from undistill.training.recipe import UnpairedRecipe, make_recipe
 from undistill.training.unpaired import Unpaired
 
@@ -127,8 +128,8 @@ def main(
             old(x[number : number + 1], y[number : number + 1])
 
     def together(method: Unpaired) -> None:
-        losses = method.step([(x, y)], 0)
-        torch.stack(list(losses.values())).tolist()  # as the loop does; waits for a GPU
+        losses = train_step(method, [(x, y)], 0)
+        torch.stack(list(losses.values())).tolist()  # waits for a GPU, as the published loop does
 
     loops: dict[str, Callable[[], None]] = {"published: eager, float32, batch 1": one_by_one}
     for precision in ("32-true", "bf16-mixed"):

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import product
-from math import isfinite
+from math import isfinite, nan
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,8 +27,9 @@ from undistill.device import pick_device
 from undistill.errors import UsageError
 from undistill.metrics.results import write_json
 from undistill.settings import Strict, explain_all, read_yaml
-from undistill.training.recipe import Recipe, RecipeError, change_recipe, read_recipe
+from undistill.training.recipe import Recipe, RecipeError, change_recipe, make_recipe, read_recipe
 from undistill.training.run import cut_of, sides_of, train, validate
+from undistill.training.watch import Diverged
 
 Value = bool | int | float | Annotated[str, Field(pattern=r"^[\w.:-]+$")]
 Values = dict[str, Value]
@@ -130,6 +131,8 @@ def open_sweep(studies: list[Study], data: Pairs, out: Path, max_steps: int | No
                 raise UsageError(f"{out} holds something else than a sweep: choose a new folder for -o")
             write_json(begun, file)
         before = json.loads(file.read_text(encoding="utf-8"))
+        for study in before.get("studies", {}).values():  # one begun by an older version knows fewer keys
+            study["recipe"] = make_recipe(study["recipe"]).model_dump(mode="json")
         changed = [key for key, value in begun.items() if value != before.get(key)]
         if changed:
             raise UsageError(
@@ -165,7 +168,12 @@ def work(
                 cell = {key: trial.suggest_categorical(key, values) for key, values in study.grid.items()}
                 run = out / study.name / cell_name(cell)
                 recipe = change_recipe(study.recipe, cell)
-                result = train(recipe, data, run, max_steps=max_steps, device=device)
+                try:
+                    result = train(recipe, data, run, max_steps=max_steps, device=device)
+                except Diverged as error:
+                    _tell(trials, trial, {"val_loss": nan, "val_ssim": nan})
+                    say(f"{study.name} {cell_name(cell)}: {error}")
+                    continue
                 if result.head is None:
                     return False
                 scores = validate(recipe, data, run, device=device)

@@ -1,171 +1,107 @@
 """CycleGAN's training (Zhu et al. 2017), for any head as generator."""
 
-from collections.abc import Iterable, Sequence
+from itertools import chain
 from typing import Any
 
-import numpy as np
 import torch
 from lightning_fabric import Fabric
-from numpy.random import Generator
 from torch import Tensor, nn
 
-from undistill.heads import Head, PatchGAN
-from undistill.losses import ImagePool, l1, pool_random
+from undistill.losses import l1
 from undistill.metrics.similarity import ssim
-from undistill.training.adversarial import decayed, fooled, held, judge, weighted
-from undistill.training.average import Average
-from undistill.training.ranks import averaged
-from undistill.training.recipe import UnpairedRecipe, build_head
-
-Batch = tuple[Tensor, ...]
+from undistill.training.adversarial import AdversarialLoss, build_networks, fidelity_losses
+from undistill.training.method import Batch, Losses, Method, Networks, Outputs, Phase
+from undistill.training.recipe import UnpairedRecipe
+from undistill.training.schedule import linear_decay
 
 
-class Unpaired:
+class Unpaired(Method):
     """G: student to teacher, F: teacher to student; D_Y tells teacher images from G's, D_X student images from F's.
 
     L = L_GAN(G, D_Y) + L_GAN(F, D_X) + cycle x L_cycle(G, F) + identity x L_identity(G, F)  (Zhu et al. 2017, eq. 3,
     with least squares for L_GAN) + tone x L_tone(G, F) + chroma x L_chroma(G, F), ours.
     """
 
-    columns: tuple[str, ...] = (
-        "lr",
-        "loss_gan",
-        "loss_cycle",
-        "loss_identity",
-        "loss_tone",
-        "loss_chroma",
-        "loss_discriminator",
-    )
-    validation_columns: tuple[str, ...] = ("val_loss", "val_ssim_cycle")
+    columns = ("loss_gan", "loss_cycle", "loss_identity", "loss_tone", "loss_chroma", "loss_discriminator")
+    validation_columns = ("val_loss", "val_ssim_cycle")
 
     def __init__(self, fabric: Fabric, recipe: UnpairedRecipe) -> None:
-        self.fabric = fabric
         self.recipe = recipe
-        self.networks: dict[str, nn.Module] = {
-            "G": build_head(recipe.head),
-            "F": build_head(recipe.head),
-            "D_Y": PatchGAN(recipe.discriminator_width),
-            "D_X": PatchGAN(recipe.discriminator_width),
-        }
-        for network in self.networks.values():
+        networks = build_networks(recipe, ("G", "F"), ("D_Y", "D_X"))
+        for network in networks.values():
             # Compiled, the gradient of ESA's padding fails in channels_last, ours or Inductor's own (torch 2.13, CPU).
             layout = torch.contiguous_format if recipe.compile else torch.channels_last
             network.to(fabric.device, memory_format=layout)  # type: ignore[call-overload]
-        self.averages = {name: Average(self.networks[name], recipe.ema) for name in ("G", "F")}
-        self.pools = {"Y": ImagePool(recipe.pool), "X": ImagePool(recipe.pool)}
-        generators = nn.ModuleList([self.networks["G"], self.networks["F"]])
-        discriminators = nn.ModuleList([self.networks["D_Y"], self.networks["D_X"]])
-        self.optimizers: dict[str, torch.optim.Optimizer] = {
-            "generators": torch.optim.Adam(generators.parameters(), lr=recipe.lr, betas=(0.5, 0.999)),
-            "discriminators": torch.optim.Adam(discriminators.parameters(), lr=recipe.lr, betas=(0.5, 0.999)),
+        super().__init__(fabric, recipe, networks, averaged=("G", "F"))
+        self.weights = {f"loss_{name}": getattr(recipe, name) for name in ("cycle", "identity", "tone", "chroma")}
+        self.gan = {"Y": AdversarialLoss(fabric, recipe, 0), "X": AdversarialLoss(fabric, recipe, 1)}
+        phases = {"generators": ("G", "F"), "discriminators": ("D_Y", "D_X")}
+        self.optimizers = {
+            phase: torch.optim.Adam(
+                chain(*(networks[name].parameters() for name in names)), lr=recipe.lr, betas=(0.5, 0.999)
+            )
+            for phase, names in phases.items()
         }
-        self.G, self.F, self.D_Y, self.D_X = (
-            fabric.setup_module(torch.compile(network, options={"layout_optimization": False}))  # type: ignore[arg-type]
-            if recipe.compile
-            else fabric.setup_module(network)
-            for network in self.networks.values()
+        self.phases = (
+            Phase("generators", phases["generators"], self.backward_G),
+            Phase("discriminators", phases["discriminators"], self.backward_D),
         )
 
-    def learning_rate(self, progress: float) -> float:
-        return decayed(self.recipe.lr, progress)
+    def wrap(self, network: nn.Module) -> Any:
+        if self.recipe.compile:
+            return self.fabric.setup_module(torch.compile(network, options={"layout_optimization": False}))  # type: ignore[arg-type]
+        return self.fabric.setup_module(network)
 
-    def step(self, batches: Sequence[Batch], step: int) -> dict[str, Tensor]:
-        """One step of the generators, then one of the discriminators, each over all the batches."""
-        recipe = self.recipe
-        share = 1 / len(batches)
-        totals = dict.fromkeys(self.columns[1:], torch.zeros((), device=self.fabric.device))
-        fakes: list[Batch] = []
-        shifts = np.random.default_rng([recipe.seed, step, 70])
+    def schedule(self, progress: float) -> float:
+        return linear_decay(progress)
 
-        self._learn(discriminators=False)
-        self.optimizers["generators"].zero_grad()
-        here = (self.fabric.global_rank, self.fabric.world_size)
-        for x, y in batches:
-            with self.fabric.no_backward_sync(self.D_Y), self.fabric.no_backward_sync(self.D_X):
-                fake_y, fake_x = self.G(x), self.F(y)
-                losses = self._generator_losses(self.G, self.F, (x, y), (fake_y, fake_x), shifts, *here)
-            self.fabric.backward(weighted(losses, self.recipe) * share)
-            fakes.append((fake_y.detach(), fake_x.detach()))
-            for name, loss in losses.items():
-                totals[name] = totals[name] + loss.detach() * share
-        self.optimizers["generators"].step()
-        for name, average in self.averages.items():
-            average.update(self.networks[name], step)
+    def begin(self, step: int, batches: object) -> None:
+        for gan in self.gan.values():
+            gan.begin(step)
 
-        self._learn(discriminators=True)
-        self.optimizers["discriminators"].zero_grad()
-        for side, pool in enumerate(self.pools.values()):
-            discriminator = (self.D_Y, self.D_X)[side]
-            both = [(batch[1 - side], fake[side]) for batch, fake in zip(batches, fakes, strict=True)]
-            random = pool_random(recipe.seed, step, side)
-            loss = judge(self.fabric, recipe, discriminator, pool, both, random)
-            totals["loss_discriminator"] = totals["loss_discriminator"] + loss
-        self.optimizers["discriminators"].step()
-        return totals
+    def forward(self, networks: Networks, batch: Batch) -> Outputs:
+        """The fakes: G(x), (N, 3, H, W) in [-1, 1], and F(y)."""
+        x, y = batch
+        return networks["G"](x), networks["F"](y)
 
-    def _generator_losses(
-        self,
-        forward: nn.Module,
-        back: nn.Module,
-        sides: Batch,
-        fakes: Batch,
-        random: Generator,
-        rank: int = 0,
-        ranks: int = 1,
-    ) -> dict[str, Tensor]:
-        """The terms of the generators' loss that the recipe gives a weight, by their columns."""
-        (x, y), (fake_y, fake_x) = sides, fakes
-        slack = self.recipe.slack
+    def backward_G(self, networks: Networks, batch: Batch, fakes: Outputs) -> Losses:  # noqa: N802  # CycleGAN's name
+        """The losses from which the generators' gradients are taken, as far as the recipe gives them a weight."""
+        (x, y), (fake_y, fake_x) = batch, fakes
+        G, F, slack = networks["G"], networks["F"], self.recipe.slack  # noqa: N806
         losses = {
-            "loss_gan": fooled(self.recipe, self.D_Y, fake_y, random, rank, ranks)
-            + fooled(self.recipe, self.D_X, fake_x, random, rank, ranks),
-            "loss_cycle": l1(x, back(fake_y), slack) + l1(y, forward(fake_x), slack),
+            "loss_gan": self.gan["Y"].generator(networks["D_Y"], fake_y)
+            + self.gan["X"].generator(networks["D_X"], fake_x),
+            "loss_cycle": l1(x, F(fake_y), slack) + l1(y, G(fake_x), slack),
         }
         if self.recipe.identity:
-            losses["loss_identity"] = l1(y, forward(y), slack) + l1(x, back(x), slack)
-        return losses | held(self.recipe, [(x, fake_y), (y, fake_x)])
+            losses["loss_identity"] = l1(y, G(y), slack) + l1(x, F(x), slack)
+        return losses | fidelity_losses(self.recipe, [(x, fake_y), (y, fake_x)])
 
-    @torch.no_grad()
-    def validate(self, batches: Iterable[Batch]) -> dict[str, float]:
+    def backward_D(self, networks: Networks, batch: Batch, fakes: Outputs) -> Losses:  # noqa: N802  # CycleGAN's name
+        """The loss from which the discriminators' gradients are taken, on fakes by way of the pools."""
+        (x, y), (fake_y, fake_x) = batch, fakes
+        loss = self.gan["Y"].discriminator(networks["D_Y"], y, fake_y)
+        return {"loss_discriminator": loss + self.gan["X"].discriminator(networks["D_X"], x, fake_x)}
+
+    def validation(self, batch: Batch) -> dict[str, Tensor]:
         """`val_loss`: the generators' loss; `val_ssim_cycle`: SSIM(x, F(G(x))). The paper selects by these two."""
-        losses: list[float] = []
-        likeness: list[float] = []
-        forward, back = self.averages["G"].module, self.averages["F"].module
-        for x, y in batches:
-            shifts = np.random.default_rng(self.recipe.seed)
-            with self.fabric.autocast():
-                fake_y, fake_x = forward(x), back(y)
-                losses.append(
-                    float(
-                        weighted(self._generator_losses(forward, back, (x, y), (fake_y, fake_x), shifts), self.recipe)
-                    )
-                )
-                cycled = back(fake_y)
-            likeness.append(float(ssim(x, cycled)))
-        return averaged(self.fabric, {"val_loss": sum(losses), "val_ssim_cycle": sum(likeness)}, len(losses))
+        with self.fabric.autocast():
+            fakes = self.forward(self.averaged, batch)
+            loss = self.total(self.backward_G(self.averaged, batch, fakes))
+            cycled = self.averaged["F"](fakes[0])
+        return {"val_loss": loss, "val_ssim_cycle": ssim(batch[0], cycled)}
 
     @torch.no_grad()
     def sample(self, batch: Batch) -> list[Tensor]:
         """Rows of a sample grid: student, enhanced, and back again."""
         x = batch[0]
         with self.fabric.autocast():
-            enhanced = self.averages["G"].module(x)
-            return [x, enhanced, self.averages["F"].module(enhanced)]
-
-    def head(self) -> Head:
-        """The moving average of the generator."""
-        head = self.averages["G"].module
-        assert isinstance(head, Head)
-        return head
+            enhanced = self.averaged["G"](x)
+            return [x, enhanced, self.averaged["F"](enhanced)]
 
     def extra_state(self) -> dict[str, Any]:
-        return {"pools": {name: pool.images for name, pool in self.pools.items()}}
+        return {"pools": {name: gan.pool.images for name, gan in self.gan.items()}}
 
     def load_extra_state(self, state: dict[str, Any]) -> None:
         for name, images in state["pools"].items():
-            self.pools[name].images = [image.to(self.fabric.device) for image in images]
-
-    def _learn(self, *, discriminators: bool) -> None:
-        # The generators' step needs no gradient of the discriminators' weights: leaving it out saves a third of it.
-        for name in ("D_Y", "D_X"):
-            self.networks[name].requires_grad_(discriminators)
+            self.gan[name].pool.images = [image.to(self.fabric.device) for image in images]

@@ -12,6 +12,7 @@ from undistill.pairs.tiny.recipe import RealismRecipe
 from undistill.pairs.tiny.stages import load_student
 from undistill.pairs.tiny.tokenizers import LENGTH
 from undistill.training.loop import start
+from undistill.training.method import train_step, validate
 
 RECIPE = Path(__file__).parents[3] / "recipes" / "tiny" / "realism.yaml"
 
@@ -41,14 +42,15 @@ def test_a_lora_begins_with_no_change_and_moves_towards_the_faces() -> None:
     faces = torch.randint(0, 256, (24, 3, 8, 8), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     training = questions(24, endless=True)
     method = Realism(fabric, recipe, student, vae, faces.repeat_interleave(8, 2).repeat_interleave(8, 3), training)
+    method.prepare()
     batches = list(DataLoader(questions(8, endless=False), 8))
     plain, lora = method.sample(batches[0])
     assert torch.equal(plain, lora)
-    before = method.validate(batches)
+    before = validate(method, batches)
     assert before["val_lpips"] == 0
     for step in range(6):
-        method.step(batches, step)
-    after = method.validate(batches)
+        train_step(method, batches, step)
+    after = validate(method, batches)
     assert after["val_mmd"] < 0.95 * before["val_mmd"]
     assert after["val_loss"] == pytest.approx(after["val_mmd"])
     assert torch.equal(method.sample(batches[0])[0], plain)

@@ -1,7 +1,6 @@
 """Training tiny's transformers: the flow, guidance built into it, and the same in four steps."""
 
 import math
-from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -13,9 +12,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from undistill.pairs.tiny.model import Velocity, follow, schedule
 from undistill.pairs.tiny.recipe import TransformerRecipe
-from undistill.training.average import Average
+from undistill.training.method import Batch, Losses, Method, Networks, Outputs, Phase
+from undistill.training.schedule import linear_decay
 
-Batch = tuple[Tensor, ...]
 DEV_SHIFT = math.exp(0.5 + (16 - 256) * (1.15 - 0.5) / (4096 - 256))
 """What FluxPipeline's `calculate_shift` comes to for the 16 tokens of an image of 64 px."""
 SHOWN_AT = 3.0
@@ -33,63 +32,54 @@ class Lesson(Protocol):
         """Latents that the network makes of noise and the batch's captions."""
 
 
-class Flow:
+class Flow(Method):
     """Mean squared error of velocities, AdamW, an average of the weights. What is right says the lesson."""
 
-    columns: tuple[str, ...] = ("lr", "loss_velocity")
-    validation_columns: tuple[str, ...] = ("val_loss",)
+    columns = ("loss_velocity",)
 
     def __init__(
         self, fabric: Fabric, recipe: TransformerRecipe, network: Velocity, lesson: Lesson, vae: AutoencoderKL
     ) -> None:
-        self.fabric = fabric
         self.recipe = recipe
         self.lesson = lesson
         self.vae = vae.to(fabric.device)
         network.to(fabric.device)
-        self.networks: dict[str, nn.Module] = {"flow": network}
-        self.averages = {"flow": Average(network, recipe.ema)}
+        super().__init__(fabric, recipe, {"flow": network}, averaged=("flow",))
+        self.wrapped["flow"].mark_forward_method("encode")
         learned = [parameter for parameter in network.parameters() if parameter.requires_grad]
-        self.optimizers: dict[str, torch.optim.Optimizer] = {
-            "flow": torch.optim.AdamW(learned, lr=recipe.lr, betas=(0.9, 0.99), weight_decay=0.01)
-        }
-        if recipe.compiled:
+        self.optimizers = {"flow": torch.optim.AdamW(learned, lr=recipe.lr, betas=(0.9, 0.99), weight_decay=0.01)}
+        self.phases = (Phase("flow", ("flow",), self.losses, max_norm=1.0),)
+
+    def wrap(self, network: nn.Module) -> Any:
+        if self.recipe.compiled:
+            assert isinstance(network, Velocity)
             compile_transformer(network)
-        self.flow = fabric.setup_module(network)
-        self.flow.mark_forward_method("encode")
+        return self.fabric.setup_module(network)
 
-    def learning_rate(self, progress: float) -> float:
+    def schedule(self, progress: float) -> float:
         """Warm-up, constant, and over the last 40% of the run a fall to 3%."""
-        warm = min(1.0, (progress * (self.recipe.steps or 0) + 1) / max(1, self.recipe.warmup))
-        return self.recipe.lr * warm * min(1.0, 1 - 0.97 * (progress - 0.6) / 0.4)
+        warm = min(1.0, (progress * self.recipe.steps + 1) / max(1, self.recipe.warmup))
+        return warm * linear_decay(progress, start=0.6, end=0.03)
 
-    def step(self, batches: Sequence[Batch], step: int) -> dict[str, Tensor]:
-        total = torch.zeros((), device=self.fabric.device)
-        random = torch.Generator(self.fabric.device).manual_seed(self.recipe.seed * 1_000_003 + step)
-        self.optimizers["flow"].zero_grad()
-        for batch in batches:
-            # Attention over so few tokens is a seventh faster without the fused kernel, on a CPU.
-            with self.fabric.autocast(), sdpa_kernel(SDPBackend.MATH):
-                said, right = self.lesson(self.flow, batch, random)
-            loss = F.mse_loss(said.float(), right)
-            self.fabric.backward(loss / len(batches))
-            total = total + loss.detach() / len(batches)
-        self.fabric.clip_gradients(self.flow, self.optimizers["flow"], max_norm=1.0)
-        self.optimizers["flow"].step()
-        self.averages["flow"].update(self.networks["flow"], step)
-        return {"loss_velocity": total}
+    def begin(self, step: int, batches: object) -> None:
+        self.random = torch.Generator(self.fabric.device).manual_seed(self.recipe.seed * 1_000_003 + step)
 
-    @torch.no_grad()
-    def validate(self, batches: Iterable[Batch]) -> dict[str, float]:
+    def forward(self, networks: Networks, batch: Batch) -> Outputs:
+        """The network's velocity and the right one."""
+        # Attention over so few tokens is a seventh faster without the fused kernel, on a CPU.
+        with self.fabric.autocast(), sdpa_kernel(SDPBackend.MATH):
+            return self.lesson(networks["flow"], batch, self.random)
+
+    def losses(self, networks: Networks, batch: Batch, outputs: Outputs) -> Losses:
+        said, right = outputs
+        return {"loss_velocity": F.mse_loss(said.float(), right)}
+
+    def validation(self, batch: Batch) -> dict[str, Tensor]:
         """`val_loss`: the average's loss on held-out faces, at points that are the same every time."""
         random = torch.Generator(self.fabric.device).manual_seed(self.recipe.seed)
-        losses, count = 0.0, 0
-        for batch in batches:
-            with self.fabric.autocast():
-                said, right = self.lesson(self.average, batch, random)
-            losses += float(F.mse_loss(said.float(), right)) * len(batch[0])
-            count += len(batch[0])
-        return {"val_loss": losses / count}
+        with self.fabric.autocast():
+            said, right = self.lesson(self.average, batch, random)
+        return {"val_loss": F.mse_loss(said.float(), right)}
 
     @torch.no_grad()
     def sample(self, batch: Batch) -> list[Tensor]:
@@ -108,12 +98,6 @@ class Flow:
         network = self.averages["flow"].module
         assert isinstance(network, Velocity)
         return network
-
-    def extra_state(self) -> dict[str, Any]:
-        return {}
-
-    def load_extra_state(self, state: dict[str, Any]) -> None:
-        pass
 
 
 def compile_transformer(network: Velocity) -> None:

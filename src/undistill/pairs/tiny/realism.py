@@ -1,6 +1,6 @@
 """A realism LoRA: a small addition to the student's transformer that moves its images towards real faces."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ import torch
 from diffusers import AutoencoderKL, FluxPipeline
 from lightning_fabric import Fabric
 from peft import LoraConfig, get_peft_model_state_dict
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from undistill.dataset.read import shuffled
@@ -20,15 +20,13 @@ from undistill.pairs.tiny.model import Velocity
 from undistill.pairs.tiny.prompts import Tokens
 from undistill.pairs.tiny.recipe import RealismRecipe
 from undistill.progress import progressed
-from undistill.training.adversarial import decayed, risen
-from undistill.training.average import Average
-from undistill.training.matched import Embedding
+from undistill.training.embedding import Embedding, RunningMMD, fit
+from undistill.training.method import Batch, Losses, Method, Networks, Outputs, Phase
+from undistill.training.mmd import WARM_UP
+from undistill.training.schedule import linear_decay, warmup
 
-Batch = tuple[Tensor, ...]
 LAYERS = r".*_blocks\..*\.(to_[qkv]|to_out\.0|add_[qkv]_proj|to_add_out|proj_mlp|proj_out|net\.0\.proj|net\.2)"
 """The transformer's products with a LoRA: those of attention and of the feed-forward layers."""
-_WARM_UP = 0.05
-"""Share of the run in which the learning rate rises."""
 
 
 class Questions(Dataset[Batch]):
@@ -57,20 +55,21 @@ class Questions(Dataset[Batch]):
         return t5, clip, noise_of(k, self.channels, 8, self.seed)
 
 
-class Realism:
+class Realism(Method):
     """L = mmd x MMD^2(z, y) + lpips x LPIPS(x, z).
 
     z is what the student draws with the LoRA, in one step from noise, x what it draws without, y real faces as the
-    autoencoder gives them back: what the transformer could draw at best. MMD^2 (training/matched.py, with x as control
-    variate) moves all images towards all faces, without telling which is to become which; LPIPS holds the person.
+    autoencoder gives them back: what the transformer could draw at best. MMD^2 (training/embedding.py, with x as
+    control variate) moves all images towards all faces, without telling which is to become which; LPIPS holds the
+    person.
 
     Args:
         faces: (N, 3, SIDE, SIDE) uint8.
         training: the first N of its questions are embedded for the faces to be compared with.
     """
 
-    columns: tuple[str, ...] = ("lr", "loss_mmd", "loss_lpips")
-    validation_columns: tuple[str, ...] = ("val_loss", "val_mmd", "val_lpips")
+    columns = ("loss_mmd", "loss_lpips")
+    validation_columns = ("val_loss", "val_mmd", "val_lpips")
 
     def __init__(
         self,
@@ -81,43 +80,34 @@ class Realism:
         faces: Tensor,
         training: Dataset[Batch],
     ) -> None:
-        self.fabric = fabric
-        self.recipe = recipe
+        self.faces = faces
+        self.training = training
         self.student = student.to(fabric.device).eval().requires_grad_(False)
         self.vae = vae.to(fabric.device)
         network = deepcopy(self.student)
         network.transformer.add_adapter(LoraConfig(r=recipe.rank, lora_alpha=recipe.rank, target_modules=LAYERS))
-        self.networks: dict[str, nn.Module] = {"lora": network}
-        self.averages = {"lora": Average(network, recipe.ema)}
+        super().__init__(fabric, recipe, {"lora": network}, averaged=("lora",))
+        self.wrapped["lora"].mark_forward_method("encode")
+        self.weights = {"loss_mmd": recipe.mmd, "loss_lpips": recipe.lpips}
         learned = [parameter for parameter in network.parameters() if parameter.requires_grad]
-        self.optimizers: dict[str, torch.optim.Optimizer] = {
-            "lora": torch.optim.AdamW(learned, lr=recipe.lr, betas=(0.9, 0.99), weight_decay=0.0)
-        }
-        self.lora = fabric.setup_module(network)
-        self.lora.mark_forward_method("encode")
+        self.optimizers = {"lora": torch.optim.AdamW(learned, lr=recipe.lr, betas=(0.9, 0.99), weight_decay=0.0)}
+        self.phases = (Phase("lora", ("lora",), self.losses, max_norm=1.0),)
         self.lpips = LPIPS().to(fabric.device)
-        self.embedding = Embedding(self.lpips, recipe.enlarged, recipe.seed)
-        self.gap = self._fit(faces, training)
-        self.moved = torch.zeros_like(self.gap)
+        self.mmd = RunningMMD(fabric, Embedding(self.lpips, recipe.enlarged, recipe.seed), recipe.memory)
 
-    @torch.no_grad()
-    def _fit(self, faces: Tensor, training: Dataset[Batch]) -> Tensor:
-        """Mean phi(x) - mean phi(y)."""
+    def prepare(self) -> None:
+        if not self.mmd.fitted:
+            fit(self.fabric, [self.mmd], self._images())
+
+    def _images(self) -> Iterator[tuple[Tensor, Tensor]]:
         device, many = self.fabric.device, 64
-        questions = DataLoader(Subset(training, range(len(faces))), many)
-        x: list[list[Tensor]] = []
-        y: list[list[Tensor]] = []
-        with self.fabric.autocast():
-            for batch, real in progressed(
-                "embedding", zip(questions, torch.split(faces, many), strict=True), -(-len(faces) // many)
-            ):
+        questions = DataLoader(Subset(self.training, range(len(self.faces))), many)
+        both = zip(questions, torch.split(self.faces, many), strict=True)
+        for batch, real in progressed("embedding", both, -(-len(self.faces) // many)):
+            with self.fabric.autocast():
                 latents = self.vae.encode(real.to(device).float() / 127.5 - 1).latent_dist.mode()
                 drawn = self.draw(self.student, [each.to(device) for each in batch])
-                for kept, images in ((x, drawn), (y, self.vae.decode(latents).sample.float())):
-                    kept.append(self.embedding.pooled(self.embedding.maps(images)))
-        one, other = ([torch.cat(maps) for maps in zip(*side, strict=True)] for side in (x, y))
-        self.embedding.fit(one, other)
-        return self.embedding(one).mean(0) - self.embedding(other).mean(0)
+                yield drawn, self.vae.decode(latents).sample.float()
 
     def draw(self, network: Any, batch: Sequence[Tensor]) -> Tensor:
         """(N, 3, SIDE, SIDE) in [-1, 1], in one step: x = e - v(e, 1)."""
@@ -126,49 +116,45 @@ class Realism:
         images: Tensor = self.vae.decode(latents / self.vae.config.scaling_factor + self.vae.config.shift_factor).sample
         return images.float()
 
-    def learning_rate(self, progress: float) -> float:
-        """Rises, is constant, and falls linearly to 0 in the second half. `progress` in [0, 1)."""
-        return decayed(self.recipe.lr, progress) * risen(progress, _WARM_UP)
+    def schedule(self, progress: float) -> float:
+        """Rises, is constant, and falls linearly to 0 in the second half."""
+        return linear_decay(progress) * warmup(progress, WARM_UP)
 
-    def step(self, batches: Sequence[Batch], step: int) -> dict[str, Tensor]:
-        totals = dict.fromkeys(self.columns[1:], torch.zeros((), device=self.fabric.device))
-        self.optimizers["lora"].zero_grad()
-        for batch in batches:
-            moved, lpips = self._compare(self.lora, batch)
-            with torch.no_grad():
-                self.moved.lerp_(moved, 1 - self.recipe.memory)
-                left = self.gap + self.moved
-            # The gradient of |left|^2 through this batch alone, at the length of a whole one.
-            mmd = left.square().sum() + 2 * (left * (moved - moved.detach())).sum()
-            self.fabric.backward((self.recipe.mmd * mmd + self.recipe.lpips * lpips) / len(batches))
-            for name, loss in (("loss_mmd", mmd), ("loss_lpips", lpips)):
-                totals[name] = totals[name] + loss.detach() / len(batches)
-        self.fabric.clip_gradients(self.lora, self.optimizers["lora"], max_norm=1.0)
-        self.optimizers["lora"].step()
-        self.averages["lora"].update(self.networks["lora"], step)
-        return totals
+    def begin(self, step: int, batches: Sequence[Batch]) -> None:
+        changes = (self._compare(self.forward(self.wrapped, batch))[0] for batch in batches)
+        self.mmd.begin(len(batches), changes)
 
-    def _compare(self, network: Any, batch: Batch) -> tuple[Tensor, Tensor]:
-        """The mean of phi(z) - phi(x), and LPIPS(x, z)."""
+    def forward(self, networks: Networks, batch: Batch) -> Outputs:
+        """AlexNet's maps of what the student draws without the LoRA, then of what it draws with it."""
         with self.fabric.autocast():
             with torch.no_grad():
-                before = self.embedding.maps(self.draw(self.student, batch))
-            after = self.embedding.maps(self.draw(network, batch))
-        pooled = (self.embedding.pooled(maps) for maps in (after, before))
-        z, x = (self.embedding(each) for each in pooled)
-        return (z - x).mean(0), self.lpips.distance(self.lpips.normalised(before), self.lpips.normalised(after))
+                before = self.mmd.embedding.maps(self.draw(self.student, batch))
+            after = self.mmd.embedding.maps(self.draw(networks["lora"], batch))
+        return (*before, *after)
 
-    @torch.no_grad()
-    def validate(self, batches: Iterable[Batch]) -> dict[str, float]:
+    def losses(self, networks: Networks, batch: Batch, outputs: Outputs) -> Losses:
+        """MMD^2(z, y) and LPIPS(x, z)."""
+        change, lpips = self._compare(outputs)
+        return {"loss_mmd": self.mmd.loss(change), "loss_lpips": lpips}
+
+    def _compare(self, maps: Outputs) -> tuple[Tensor, Tensor]:
+        """The mean of phi(z) - phi(x), and LPIPS(x, z)."""
+        before, after = maps[: len(maps) // 2], maps[len(maps) // 2 :]
+        lpips = self.lpips.distance(self.lpips.normalised(before), self.lpips.normalised(after))
+        return self.mmd.change(before, after), lpips
+
+    def validation(self, batch: Batch) -> dict[str, Tensor]:
+        change, lpips = self._compare(self.forward(self.averaged, batch))
+        return {"change": change, "lpips": lpips}
+
+    def figures(self, means: dict[str, Tensor]) -> dict[str, Tensor]:
         """The training losses of the average, over all held-out captions; `val_loss`: as they are weighted."""
-        moved, lpips, count = torch.zeros_like(self.gap), 0.0, 0
-        for batch in batches:
-            here, distance = self._compare(self.averages["lora"].module, batch)
-            moved += here * len(batch[0])
-            lpips += float(distance) * len(batch[0])
-            count += len(batch[0])
-        mmd, lpips = float((self.gap + moved / count).square().sum()), lpips / count
-        return {"val_loss": self.recipe.mmd * mmd + self.recipe.lpips * lpips, "val_mmd": mmd, "val_lpips": lpips}
+        mmd, lpips = (self.mmd.gap + means["change"]).square().sum(), means["lpips"]
+        return {
+            "val_loss": self.total({"loss_mmd": mmd, "loss_lpips": lpips}),
+            "val_mmd": mmd,
+            "val_lpips": lpips,
+        }
 
     @torch.no_grad()
     def sample(self, batch: Batch) -> list[Tensor]:
@@ -185,7 +171,9 @@ class Realism:
         FluxPipeline.save_lora_weights(folder, transformer_lora_layers=small)
 
     def extra_state(self) -> dict[str, Any]:
-        return {"moved": self.moved}
+        return {"mmd": self.mmd.state()}
 
     def load_extra_state(self, state: dict[str, Any]) -> None:
-        self.moved = state["moved"].to(self.fabric.device)
+        """An older state has no embedding, only what was seen by it: `prepare` fits a new one, and forgets it."""
+        if "mmd" in state:
+            self.mmd.load_state(state["mmd"])

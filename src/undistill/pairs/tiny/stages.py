@@ -38,7 +38,7 @@ from undistill.pairs.tiny.recipe import (
 )
 from undistill.pairs.tiny.tokenizers import clip_tokenizer, t5_tokenizer
 from undistill.training.folder import Inventory
-from undistill.training.loop import Method
+from undistill.training.method import Method
 
 TRAIN, HELD_OUT = (0.0, 0.8), (0.8, 0.9)
 Data = Dataset[tuple[Tensor, ...]]

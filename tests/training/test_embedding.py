@@ -1,0 +1,30 @@
+import torch
+
+from tests.training.test_mmd import sides
+from undistill.losses import LPIPS
+from undistill.metrics.distance import gaussian
+from undistill.training.embedding import FREQUENCIES, Embedding, Projection
+
+
+@torch.no_grad()
+def test_the_embedding_gives_the_squared_mmd() -> None:
+    lpips = LPIPS()
+    embedding = Embedding(lpips, 64, seed=0)
+    x, y = (Embedding.pooled(lpips.maps(side)) for side in sides(64))
+    embedding.fit(x, y)
+    difference = (embedding(x) - embedding(y)).mean(0).view(5, -1)
+    for layer, fitted in enumerate(embedding.projections):
+        a, b = (((side[layer] - fitted.mean) @ fitted.whiten).numpy() for side in (x, y))
+        exact = gaussian(a, a).mean() + gaussian(b, b).mean() - 2 * gaussian(a, b).mean()
+        assert abs(float(difference[layer].square().sum()) - exact) < 0.1 * exact
+
+
+def test_few_rows_are_whitened_as_many_are() -> None:
+    """In the space that they span: mean 0 and, but for the ridge, variance 1 in every direction that is kept."""
+    rows = torch.randn(20, 50, generator=torch.Generator().manual_seed(0)) * torch.linspace(1, 2, 50) + 3
+    fitted = Projection.fitted(rows[:12], rows[12:], torch.Generator().manual_seed(0))
+    whitened = (rows - fitted.mean) @ fitted.whiten
+    assert whitened.shape == (20, 19)
+    assert torch.allclose(whitened.mean(0), torch.zeros(19), atol=1e-4)
+    assert torch.allclose(whitened.T @ whitened / 20, torch.eye(19), atol=2e-2)
+    assert fitted(rows).shape == (20, FREQUENCIES)

@@ -1,0 +1,73 @@
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
+from torch.utils.data import TensorDataset
+
+from undistill.training.method import train_step, validate
+from undistill.training.mmd import Mmd
+from undistill.training.recipe import MmdRecipe, make_recipe
+
+
+def sides(count: int = 32, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Students of coarse noise, and teachers that are the same with less green and blue."""
+    random = torch.Generator().manual_seed(seed)
+    x = torch.nn.functional.interpolate(torch.rand(count, 3, 8, 8, generator=random) * 2 - 1, 64, mode="bilinear")
+    return x, (x - torch.tensor([0.0, 0.5, 0.5]).view(3, 1, 1)).clamp(-1, 1)
+
+
+def mmd(**changes: Any) -> Mmd:
+    torch.manual_seed(0)
+    recipe = make_recipe(
+        {
+            "mode": "mmd",
+            "head": {"architecture": "ResnetGenerator", "width": 4, "blocks": 2, "residual": True},
+            "data": {"crop": 64},
+            "steps": 40,
+            "lr": 1e-3,
+            "ema": 0,
+            "sides": [64],
+            "memory": 0,
+            **changes,
+        }
+    )
+    assert isinstance(recipe, MmdRecipe)
+    method = Mmd(Fabric(accelerator="cpu", devices=1, precision=recipe.precision), recipe, TensorDataset(*sides()))
+    method.prepare()
+    return method
+
+
+@torch.no_grad()
+def test_at_the_start_the_loss_is_the_students_distance() -> None:
+    method = mmd(lpips=0)
+    method.optimizers["generator"].param_groups[0]["lr"] = 0
+    x, y = sides()
+    with torch.enable_grad():
+        losses = train_step(method, [(x[:8], y[:8])], 0)
+    assert torch.allclose(losses["loss_mmd"], method.mmds[0].gap.square().sum(), rtol=1e-4)
+    assert losses["loss_lpips"] > 0
+
+
+def test_outputs_come_to_be_distributed_like_the_teachers() -> None:
+    method = mmd(lpips=0)
+    x, y = sides()
+    before = validate(method, [(x, y)])["val_loss"]
+    for step in range(32):
+        some = torch.arange(8) + 8 * (step % 4)
+        train_step(method, [(x[some], y[some])], step)
+    with torch.no_grad():
+        shift = (method.networks["G"](x) - x).mean((0, 2, 3))
+    assert shift[1] < -0.02
+    assert shift[2] < -0.02
+    assert validate(method, [(x, y)])["val_loss"] < before
+
+
+def test_the_state_is_whole() -> None:
+    one, other = mmd(memory=0.5, precision="bf16-mixed"), mmd()
+    x, y = sides(8)
+    for step in range(2):  # in the first one the head changes nothing yet
+        train_step(one, [(x, y)], step)
+    other.load_extra_state(one.extra_state())
+    assert torch.equal(other.mmds[0].moved, one.mmds[0].moved)
+    assert bool(one.mmds[0].moved.any())
