@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from undistill.diversity import embedding
 from undistill.diversity.embedding import load_embedding, map_faces, mean_distance, nearest_pairs
 from undistill.errors import UsageError
-from undistill.metrics.features import Features
+from undistill.metrics.extraction import Features
 
 
 def faces(count: int, seed: int = 0) -> Features:

@@ -267,7 +267,8 @@ class Gap:
         kernel = self.kernel(x.reshape(-1, x.shape[-1]), y.reshape(-1, y.shape[-1]))
         if x.shape[1] == y.shape[1] == 1:
             return kernel
-        return kernel.reshape(len(x), x.shape[1], len(y), y.shape[1]).mean((1, 3), dtype=np.float64)
+        mean: Features = kernel.reshape(len(x), x.shape[1], len(y), y.shape[1]).mean((1, 3), dtype=np.float64)
+        return mean
 
     def _gaussians(self, points: Points, spread: Float) -> "Gaussians":
         """Of all crops, and without each of `_FD_GROUPS` groups, found once for each set."""
@@ -311,8 +312,7 @@ class Gaussians:
     @cached_property
     def known(self) -> NDArray[np.bool_]:
         """(...,): which are finite."""
-        known: NDArray[np.bool_] = np.isfinite(self.covariance).all((-2, -1))
-        return known
+        return np.asarray(np.isfinite(self.covariance).all((-2, -1)))
 
     @cached_property
     def spread(self) -> Float:

@@ -8,6 +8,7 @@ from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg import eigh
 
 Float = NDArray[np.float64]
 
@@ -57,8 +58,9 @@ class Whitening:
         self.mean: Float = moments.total / moments.count
         """(D,)"""
         covariance = moments.squares / moments.count - np.outer(self.mean, self.mean)
-        variances, directions = np.linalg.eigh(covariance)
-        kept = np.flatnonzero(variances > 1e-9 * variances[-1])[::-1][: max(1, dimensions)]
+        last = len(covariance) - 1
+        variances, directions = eigh(covariance, subset_by_index=(max(0, last + 1 - max(1, dimensions)), last))
+        kept = np.flatnonzero(variances > 1e-9 * variances[-1])[::-1]
         self.directions: Float = directions[:, kept]
         """(D, d), by falling variance."""
         self.ridge = float(RIDGE * variances[-1])
