@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -158,6 +159,20 @@ def test_a_tiled_image_leaves_no_trace_in_the_head(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(enhancer, "WHOLE", 256 * 256)
     run(picture(300, 300))
     assert np.array_equal(run(small), before)
+
+
+@pytest.mark.parametrize("head", ["instance", "unet"])
+def test_threads_share_an_enhancer(head: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = Enhancer(TILED[head], "cpu")
+    for name, px in (("WHOLE", 96 * 96), ("CORE", 96), ("HALO", 16)):
+        monkeypatch.setattr(enhancer, name, px)
+    # One of them small, in one piece: it must not get the statistics of another's tiles.
+    images = [picture(120 + 8 * number, 100, seed=number) // (1 + number % 3) for number in range(7)]
+    images.append(picture(60, 64))
+    one_by_one = [run(image) for image in images]
+    with ThreadPoolExecutor(8) as threads:
+        at_once = list(threads.map(run, images))
+    assert all(np.array_equal(a, b) for a, b in zip(one_by_one, at_once, strict=True))
 
 
 MEMORY = """

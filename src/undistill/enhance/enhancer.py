@@ -23,10 +23,10 @@ HALO = 192
 
 
 class Enhancer:
-    """Enhances images with a head.
+    """Enhances images with a head. Several threads may call it at once.
 
     Args:
-        head: a `Head`, or what `Head.from_pretrained` takes.
+        head: a `Head`, which is moved to the device and set to evaluate; or what `Head.from_pretrained` takes.
         device: where to run; None: a GPU if there is one, else the CPU.
         dtype: torch.float32 or torch.bfloat16; None: bfloat16 on a GPU if it is safe for the head, else float32.
 
