@@ -1,6 +1,7 @@
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
 from typing import Any
 
 import numpy as np
@@ -8,11 +9,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import ExifTags, Image
+from PIL.PngImagePlugin import PngInfo
 
 from tests.conftest import psnr, strong
 from undistill.enhance import Enhancer, enhancer
 from undistill.heads import EsaGenerator, Head, ResnetGenerator, UNet
+from undistill.images import decode
 
 LOCAL = strong(ResnetGenerator(8, 2, norm="pixel", residual=True))
 with torch.no_grad():
@@ -104,6 +107,53 @@ def test_strength_mixes() -> None:
 def test_refuses(value: Any, strength: float) -> None:
     with pytest.raises(ValueError, match=r"take|hold no pixel|between 0 and 1"):
         Enhancer(LOCAL, "cpu")(value, strength)
+
+
+@pytest.mark.parametrize("batch", [True, False])
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (float("nan"), "NaN or infinite: take finite"),
+        (float("-inf"), "NaN or infinite: take finite"),
+        (255.0, r"from 0\.5 to 255, not in \[0, 1\]: divide by 255"),
+        (-0.25, r"from -0\.25 to 0\.5, not in \[0, 1\]: clamp"),
+        (1.001, r"to 1\.001, not in \[0, 1\]: clamp"),
+    ],
+)
+def test_refuses_floats_that_are_no_picture(value: float, words: str, batch: bool) -> None:
+    run = Enhancer(LOCAL, "cpu")
+    tensor = torch.full((2, 3, 8, 8) if batch else (3, 8, 8), 0.5, dtype=torch.float64)
+    tensor[..., 1, 3, 4] = value
+    kinds: list[Any] = [tensor, tensor.half() if value == 255 else tensor.float(), tensor.movedim(-3, -1).numpy()]
+    for images in kinds:
+        for strength in (0.0, 1.0):
+            with pytest.raises(ValueError, match=words) as error:
+                run(images, strength)
+            assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("strength", [0.0, 0.5])
+def test_a_pil_image_comes_back_as_a_file_does(strength: float) -> None:
+    run = Enhancer(LOCAL, "cpu")
+    exif, text = Image.Exif(), PngInfo()
+    exif[ExifTags.Base.Orientation] = 6
+    exif[ExifTags.Base.Artist] = "Ada Okafor"
+    text.add_text("parameters", "A professional portrait\nSteps: 4")
+    file = BytesIO()
+    Image.fromarray(picture(20, 30)).save(file, "PNG", exif=exif, pnginfo=text)
+    opened = Image.open(file)
+    for image in (opened, opened.copy(), opened):  # the second is no file's; and the first is as it was
+        enhanced = run(image, strength)
+        assert enhanced.size == (20, 30)
+        assert enhanced.getexif()[ExifTags.Base.Artist] == "Ada Okafor"
+        assert enhanced.getexif().get(ExifTags.Base.Orientation, 1) == 1
+        assert enhanced.info["parameters"] == "A professional portrait\nSteps: 4"
+        decoded = decode(file)
+        assert np.array_equal(np.asarray(enhanced), run(decoded.pixels, strength))
+    assert opened.getexif()[ExifTags.Base.Orientation] == 6
+    saved = BytesIO()
+    enhanced.save(saved, "JPEG", exif=enhanced.info["exif"])
+    assert Image.open(saved).getexif()[ExifTags.Base.Artist] == "Ada Okafor"
 
 
 def test_bf16_keeps_the_pictures_precision() -> None:
