@@ -1,4 +1,6 @@
 import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -42,3 +44,48 @@ def test_an_error_comes_through() -> None:
     with pytest.raises(ZeroDivisionError):
         list(spread(lambda x: 1 // (x - 5), range(20)))
     assert torch.get_num_threads() == before
+
+
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+def threads_of_new() -> int:
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(torch.get_num_threads).result()
+
+
+@pytest.mark.usefixtures("two_threads")
+@pytest.mark.parametrize("first", [0, 1])
+def test_two_may_be_open_and_end_in_any_order(first: int) -> None:
+    def look(_: int) -> int:
+        return torch.get_num_threads()
+
+    both = [spread(look, range(100)) for _ in range(2)]
+    seen = [next(some) for some in both]
+    early, late = both[first], both[1 - first]
+    early.close()  # type: ignore[attr-defined]  # a generator
+    seen += [next(late) for _ in range(50)]
+    late.close()  # type: ignore[attr-defined]
+    assert set(seen) == {1}
+    assert torch.get_num_threads() == threads_of_new() == 2
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_several_threads_may_spread() -> None:
+    def slow(x: int) -> int:
+        time.sleep(0.001)
+        return x
+
+    def all_of_it(count: int) -> int:
+        torch.set_num_threads(2)
+        assert list(spread(slow, range(count))) == list(range(count))
+        return torch.get_num_threads()
+
+    with ThreadPoolExecutor(4) as pool:
+        assert set(pool.map(all_of_it, (5, 40, 10, 20))) == {2}
+    assert torch.get_num_threads() == threads_of_new() == 2

@@ -19,7 +19,7 @@ from undistill.pairs.files import generate_files
 from undistill.pairs.spec import read_spec
 from undistill.pipeline import Pipeline
 from undistill.prompts import Prompt, make_prompts, write_prompts
-from undistill.record import RECORD
+from undistill.record import Record
 from undistill.report.demo import COMPARED, WIPED, write_page, write_triples
 from undistill.report.pictures import SIDES, triples
 
@@ -115,11 +115,11 @@ def _refuse_others(out: Path, images: set[str]) -> None:
     """Nobody else's files are written over, and no image is measured that is not the demo's."""
     if out.exists() and not out.is_dir():
         raise UsageError(f"{out} is a file; -o takes a folder")
-    ours = images | {PROMPTS, RESULTS, STRIP, PAGE}
+    ours = images | {PROMPTS, RESULTS, STRIP, PAGE} if Record(out).files else set()
     for path in out.rglob("*"):
         if path.is_file() and not path.name.startswith("."):  # parts of a killed run, or a file manager's
             name = path.relative_to(out).as_posix()
-            if name not in ours or not (out / RECORD).exists():
+            if name not in ours:
                 raise UsageError(f"{path} is not of this demo: choose another folder for -o")
 
 

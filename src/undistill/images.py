@@ -83,17 +83,7 @@ def decode(file: Path | BytesIO) -> Picture:
         # A phone's JPEG may carry a second picture for the depth (MPO); the first one is the photograph.
         if frames > 1 and image.format != "MPO":
             raise ImageError(f"has {frames} frames or pages; only still images can be enhanced")
-        deep = _is_16_bit(image)
-        image.load()
-        notes = []
-        if image.mode not in ("RGB", "RGBA"):
-            notes.append(f"{_kind(image.mode)} read as RGB")
-        if deep:
-            notes.append("16 bits reduced to 8")
-        if image.format == "MPO":
-            notes.append("only the first of its pictures")
-        upright, exif = _upright(image, notes)
-        pixels, alpha = to_rgb(upright, notes)
+        return to_picture(image)
     except ImageError:
         raise
     except UnidentifiedImageError as error:
@@ -102,8 +92,43 @@ def decode(file: Path | BytesIO) -> Picture:
         raise ImageError(f"is too large: {first_line(error)}") from error
     except Exception as error:  # Pillow's readers raise whatever the broken bytes led them to
         raise ImageError(f"is broken: {first_line(error)}") from error
-    format = "JPEG" if image.format == "MPO" else str(image.format)
-    return Picture(pixels, alpha, format, _metadata(image, upright, exif, format), notes)
+
+
+def to_picture(image: Image.Image) -> Picture:
+    """What `decode` makes of a file, of a PIL image; it may be open still, and stays as it is.
+
+    Raises:
+        ImageError: 32 bits a pixel.
+        Exception: Pillow's, where the file behind it is broken.
+    """
+    deep = _is_16_bit(image)
+    image.load()
+    notes = []
+    if image.mode not in ("RGB", "RGBA"):
+        notes.append(f"{_kind(image.mode)} read as RGB")
+    if deep:
+        notes.append("16 bits reduced to 8")
+    if image.format == "MPO":
+        notes.append("only the first of its pictures")
+    straight, exif = upright(image, notes)
+    pixels, alpha = to_rgb(straight, notes)
+    format = "JPEG" if image.format == "MPO" else image.format or "PNG"
+    return Picture(pixels, alpha, format, _metadata(image, straight, exif, format), notes)
+
+
+def to_image(picture: Picture, pixels: Pixels) -> Image.Image:
+    """A PIL image with other pixels, (H, W, 3) uint8, and with the picture's transparency and metadata.
+
+    Its `info` has them as that of an image that Pillow has opened: EXIF (`getexif`), XMP and PNG text by their names.
+    """
+    image = Image.fromarray(pixels)
+    if picture.alpha is not None:
+        image.putalpha(Image.fromarray(picture.alpha))
+    metadata = dict(picture.metadata)
+    image.info = metadata.pop("text", {}) | metadata
+    if isinstance(exif := metadata.get("exif"), Image.Exif):
+        image.info["exif"] = exif.tobytes()
+    return image
 
 
 def encode(picture: Picture, pixels: Pixels) -> bytes:
@@ -111,9 +136,6 @@ def encode(picture: Picture, pixels: Pixels) -> bytes:
 
     JPEG at quality 95 without chroma subsampling; WebP at 95, AVIF at 90; PNG and TIFF without loss.
     """
-    image = Image.fromarray(pixels)
-    if picture.alpha is not None:
-        image.putalpha(Image.fromarray(picture.alpha))
     options: dict[str, dict[str, Any]] = {
         "JPEG": {"quality": 95, "subsampling": 0},
         "WEBP": {"quality": 95},
@@ -125,7 +147,7 @@ def encode(picture: Picture, pixels: Pixels) -> bytes:
     if "text" in metadata:
         metadata["pnginfo"] = _text_chunks(metadata.pop("text"))
     buffer = BytesIO()
-    image.save(buffer, picture.format, **options.get(picture.format, {}), **metadata)
+    to_image(picture, pixels).save(buffer, picture.format, **options.get(picture.format, {}), **metadata)
     return buffer.getvalue()
 
 
@@ -241,19 +263,24 @@ def to_rgb(image: Image.Image, notes: list[str]) -> tuple[Pixels, Pixels | None]
     return np.asarray(image.convert("RGB")), alpha
 
 
-def _upright(image: Image.Image, notes: list[str]) -> tuple[Image.Image, Image.Exif]:
-    """The image with its orientation applied, and its EXIF without it; EXIF that can't be read is dropped."""
+def upright(image: Image.Image, notes: list[str]) -> tuple[Image.Image, Image.Exif]:
+    """A copy of an image with its orientation applied, and its EXIF without it; EXIF that can't be read is dropped.
+
+    Args:
+        notes: what the user should know is added to it.
+    """
     try:
-        upright = ImageOps.exif_transpose(image)
-        exif = image.getexif()  # a TIFF's own tags: the copy has lost them
-        exif.tobytes()
+        straight = ImageOps.exif_transpose(image)
+        # A TIFF's own tags, which the copy has lost. The image keeps what it gives, so that we change a copy.
+        exif = Image.Exif()
+        exif.load(image.getexif().tobytes())
     except Exception as error:  # see decode
         notes.append(f"its EXIF data can't be read ({first_line(error)}); left out")
         bare = image.copy()
         bare.info.pop("exif", None)
         return bare, Image.Exif()
     exif.pop(ExifTags.Base.Orientation, None)
-    return upright, exif
+    return straight, exif
 
 
 def _srgb() -> ImageCms.ImageCmsProfile:
@@ -265,14 +292,16 @@ def _kind(mode: str) -> str:
     return names.get(mode, "greyscale" if mode.startswith("I") else mode)
 
 
-def _metadata(image: Image.Image, upright: Image.Image, exif: Image.Exif, format: str) -> dict[str, Any]:
-    info = upright.info
+def _metadata(image: Image.Image, straight: Image.Image, exif: Image.Exif, format: str) -> dict[str, Any]:
+    info = straight.info
     kept: dict[str, Any] = {key: info[key] for key in ("dpi", "xmp", "comment") if key in info}
     if image.info.get("icc_profile"):
         kept["icc_profile"] = _srgb().tobytes()
     if format == "PNG":
         # EXIF goes into its own chunk (old writers hid it in a text), XMP without the old orientation.
-        text = {key: value for key, value in getattr(image, "text", {}).items() if key not in _PNG_EXIF}
+        # An image that is no file's has its text among the rest.
+        text = {key: value for key, value in getattr(image, "text", info).items() if key not in _PNG_EXIF}
+        text = {key: value for key, value in text.items() if isinstance(value, str)}
         if isinstance(info.get(_PNG_XMP), str):
             text[_PNG_XMP] = info[_PNG_XMP]
         kept.pop("xmp", None)

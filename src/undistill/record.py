@@ -1,9 +1,20 @@
-"""What undistill made in a folder: so that work goes on where it stopped, and nobody else's file is written over."""
+"""What undistill made in a folder: so that work goes on where it stopped, and nobody else's file is written over.
+
+Two files, which are read one after the other:
+
+- `.undistill.json`, {"version": 1, "files": {NAME: ENTRY, ...}}, as it was when the last run ended.
+- `.undistill.jsonl`, the journal of a run: a line [NAME, ENTRY] for each file as it is made, the later one counts. When
+  the run ends it is merged into `.undistill.json` and goes; where it is there, a run is at work or was killed.
+
+NAME is a file's path relative to the folder. ENTRY says what the file was made with, and in `result` the SHA-256 of its
+bytes; an empty one, {}, that a run was about to make it.
+"""
 
 import json
-import time
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Mapping
 from hashlib import sha256
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +22,13 @@ from undistill.atomic import replacing
 from undistill.errors import UsageError
 
 RECORD = ".undistill.json"
-_EVERY_S = 5.0
+JOURNAL = ".undistill.jsonl"
+
+Entry = dict[str, Any]
 
 
 class Record:
-    """`OUT/.undistill.json`: for each file made, what it was made with and a hash of what came out.
+    """What was made in a folder, by file; it costs a line for each, and a kill loses none (module docstring).
 
     Args:
         out: the output folder. Paths of files are relative to it.
@@ -26,26 +39,23 @@ class Record:
 
     def __init__(self, out: Path) -> None:
         self.out = out
-        self.path = out / RECORD
-        self.files: dict[str, dict[str, Any]] = {}
-        self.saved = time.monotonic()
-        self.changed = False
-        if not self.path.exists():
-            return
-        try:
-            self.files = {
-                str(name): dict(entry)
-                for name, entry in json.loads(self.path.read_text(encoding="utf-8"))["files"].items()
-            }
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise UsageError(f"{self.path} can't be read: delete {out}, or choose another folder for -o") from error
+        self.files: dict[str, Entry] = {}
+        self._journal: FileIO | None = None  # open from the first line that we write
+        for path, read in ((out / RECORD, _read_record), (out / JOURNAL, _read_journal)):
+            try:
+                self.files |= read(path)
+            except (FileNotFoundError, NotADirectoryError):
+                pass
+            except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+                raise UsageError(f"{path} can't be read: delete {out}, or choose another folder for -o") from error
 
     def plan(self, targets: Iterable[Path]) -> None:
-        """Note the files to be made, before the first is: after a kill we know what lies there as ours."""
-        for target in targets:
-            self.files.setdefault(target.as_posix(), {})
-        self.changed = True
-        self.save()
+        """Note the files to be made, before the first is: after a kill we know what lies there as ours.
+
+        They are on the disk when it returns, so that even a power cut leaves no file that is nobody's.
+        """
+        new = {target.as_posix(): Entry() for target in targets}
+        self._append({name: entry for name, entry in new.items() if name not in self.files}, sync=True)
 
     def holds(self, target: Path, wanted: dict[str, Any]) -> bool:
         """See `holds`."""
@@ -55,18 +65,60 @@ class Record:
         """Write a file, and note it."""
         self.note(target, write(self.out / target, data, made_with))
 
-    def note(self, target: Path, entry: dict[str, Any]) -> None:
-        """Keep the entry of a file that is written."""
-        self.files[target.as_posix()] = entry
-        self.changed = True
-        if time.monotonic() - self.saved > _EVERY_S:
-            self.save()
+    def note(self, target: Path, entry: Entry) -> None:
+        """Keep the entry of a file that is written. From here on a killed process can't lose it."""
+        self._append({target.as_posix(): entry})
 
     def save(self) -> None:
-        if self.changed:
-            with replacing(self.path) as beside:
-                beside.write_text(json.dumps({"version": 1, "files": self.files}, indent=1, sort_keys=True))
-            self.saved, self.changed = time.monotonic(), False
+        """Merge the journal, ours or that of a killed run, into the record. Call it when the work ends."""
+        self._close()
+        journal = self.out / JOURNAL
+        if not journal.exists():
+            return
+        lines = (f"{json.dumps(name)}: {json.dumps(self.files[name], sort_keys=True)}" for name in sorted(self.files))
+        with replacing(self.out / RECORD) as beside, beside.open("w", encoding="utf-8") as file:
+            file.write('{"version": 1, "files": {\n' + ",\n".join(lines) + "\n}}\n")
+            file.flush()
+            os.fsync(file.fileno())  # or a power cut might leave neither
+        journal.unlink()
+
+    def _append(self, entries: Mapping[str, Entry], sync: bool = False) -> None:
+        if not entries:
+            return
+        if self._journal is None:
+            self.out.mkdir(parents=True, exist_ok=True)
+            self._journal = (self.out / JOURNAL).open("ab", buffering=0)
+            self._journal.truncate(_whole_lines(self.out / JOURNAL))
+        try:
+            data = memoryview("".join(f"{json.dumps(line)}\n" for line in entries.items()).encode())
+            while data:
+                data = data[self._journal.write(data) :]
+            if sync:
+                os.fsync(self._journal.fileno())
+        except OSError:
+            self._close()  # a line that is torn now goes when it is opened again
+            raise
+        self.files |= entries
+
+    def _close(self) -> None:
+        if self._journal is not None:
+            self._journal.close()
+            self._journal = None
+
+
+def _read_record(path: Path) -> dict[str, Entry]:
+    files = json.loads(path.read_text(encoding="utf-8"))["files"]
+    return {str(name): dict(entry) for name, entry in files.items()}
+
+
+def _read_journal(path: Path) -> dict[str, Entry]:
+    *lines, _ = path.read_bytes().split(b"\n")  # the last is empty, or torn by a kill in the middle of it
+    return {str(name): dict(entry) for name, entry in map(json.loads, lines)}
+
+
+def _whole_lines(path: Path) -> int:
+    """Bytes of the journal up to the end of its last whole line."""
+    return path.read_bytes().rfind(b"\n") + 1
 
 
 def holds(path: Path, entry: dict[str, Any], wanted: dict[str, Any]) -> bool:

@@ -14,13 +14,12 @@ Result = TypeVar("Result")
 def spread(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
     """The function's results in the order of the items; a few are worked on ahead.
 
-    As many threads as torch uses, each with one of torch's own: images are too small to keep several busy. The function
-    must bear that, and spend its time outside of Python. One at a time: torch's number of threads is the process's.
+    As many threads as torch uses here, each with one of torch's own: images are too small to keep several busy. The
+    function must bear that, and spend its time outside of Python. Any number of these may be open at once.
     """
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     ahead: deque[Future[Result]] = deque()
-    pool = ThreadPoolExecutor(threads)
+    pool = ThreadPoolExecutor(threads, initializer=_take_one)
     try:
         for item in items:
             ahead.append(pool.submit(function, item))
@@ -30,4 +29,10 @@ def spread(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterato
             yield ahead.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
-        torch.set_num_threads(threads)
+        torch.set_num_threads(threads)  # it is also what threads that begin later take
+
+
+def _take_one() -> None:
+    """This thread's own number; the caller's stays as it is."""
+    torch.get_num_threads()  # the first call in a thread takes what others have set last: later it would undo ours
+    torch.set_num_threads(1)

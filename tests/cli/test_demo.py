@@ -11,12 +11,13 @@ from tests.cli.conftest import Run
 from tests.conftest import strong
 from tests.report.test_page import read
 from undistill.demo import COUNT, SEED, SEEN, TEMPLATE, demo, unseen_prompts
-from undistill.errors import Failure
+from undistill.errors import Failure, UsageError
 from undistill.heads import UNet
 from undistill.metrics import tuning
 from undistill.metrics.baselines import Filter
 from undistill.metrics.results import BASELINES
 from undistill.prompts import make_prompts
+from undistill.record import Record
 
 MINUS = "\N{MINUS SIGN}"
 
@@ -117,6 +118,16 @@ def test_refuses_in_one_line(miniature: Path, pair: Path, tmp_path: Path, undist
     refuses("no pair 'flux2'", "--pair", "flux2", "-o", tmp_path / "new")
     assert (folder / "index.html").read_text() == "my own"
     assert not (tmp_path / "new").exists()
+
+
+def test_a_killed_demos_folder_is_its_own(tmp_path: Path) -> None:
+    image = tmp_path / "student" / "000000.png"
+    image.parent.mkdir()
+    image.touch()
+    with pytest.raises(UsageError, match="is not of this demo"):
+        undistill.demo._refuse_others(tmp_path, {"student/000000.png"})
+    Record(tmp_path).plan([Path("student/000000.png")])  # and then it was killed
+    undistill.demo._refuse_others(tmp_path, {"student/000000.png"})
 
 
 def test_nobody_has_been_trained_on(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,7 @@
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
 from typing import Any
 
 import numpy as np
@@ -7,11 +9,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import ExifTags, Image
+from PIL.PngImagePlugin import PngInfo
 
 from tests.conftest import psnr, strong
 from undistill.enhance import Enhancer, enhancer
 from undistill.heads import EsaGenerator, Head, ResnetGenerator, UNet
+from undistill.images import decode
 
 LOCAL = strong(ResnetGenerator(8, 2, norm="pixel", residual=True))
 with torch.no_grad():
@@ -105,6 +109,53 @@ def test_refuses(value: Any, strength: float) -> None:
         Enhancer(LOCAL, "cpu")(value, strength)
 
 
+@pytest.mark.parametrize("batch", [True, False])
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (float("nan"), "NaN or infinite: take finite"),
+        (float("-inf"), "NaN or infinite: take finite"),
+        (255.0, r"from 0\.5 to 255, not in \[0, 1\]: divide by 255"),
+        (-0.25, r"from -0\.25 to 0\.5, not in \[0, 1\]: clamp"),
+        (1.001, r"to 1\.001, not in \[0, 1\]: clamp"),
+    ],
+)
+def test_refuses_floats_that_are_no_picture(value: float, words: str, batch: bool) -> None:
+    run = Enhancer(LOCAL, "cpu")
+    tensor = torch.full((2, 3, 8, 8) if batch else (3, 8, 8), 0.5, dtype=torch.float64)
+    tensor[..., 1, 3, 4] = value
+    kinds: list[Any] = [tensor, tensor.half() if value == 255 else tensor.float(), tensor.movedim(-3, -1).numpy()]
+    for images in kinds:
+        for strength in (0.0, 1.0):
+            with pytest.raises(ValueError, match=words) as error:
+                run(images, strength)
+            assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("strength", [0.0, 0.5])
+def test_a_pil_image_comes_back_as_a_file_does(strength: float) -> None:
+    run = Enhancer(LOCAL, "cpu")
+    exif, text = Image.Exif(), PngInfo()
+    exif[ExifTags.Base.Orientation] = 6
+    exif[ExifTags.Base.Artist] = "Ada Okafor"
+    text.add_text("parameters", "A professional portrait\nSteps: 4")
+    file = BytesIO()
+    Image.fromarray(picture(20, 30)).save(file, "PNG", exif=exif, pnginfo=text)
+    opened = Image.open(file)
+    for image in (opened, opened.copy(), opened):  # the second is no file's; and the first is as it was
+        enhanced = run(image, strength)
+        assert enhanced.size == (20, 30)
+        assert enhanced.getexif()[ExifTags.Base.Artist] == "Ada Okafor"
+        assert enhanced.getexif().get(ExifTags.Base.Orientation, 1) == 1
+        assert enhanced.info["parameters"] == "A professional portrait\nSteps: 4"
+        decoded = decode(file)
+        assert np.array_equal(np.asarray(enhanced), run(decoded.pixels, strength))
+    assert opened.getexif()[ExifTags.Base.Orientation] == 6
+    saved = BytesIO()
+    enhanced.save(saved, "JPEG", exif=enhanced.info["exif"])
+    assert Image.open(saved).getexif()[ExifTags.Base.Artist] == "Ada Okafor"
+
+
 def test_bf16_keeps_the_pictures_precision() -> None:
     image = torch.rand(3, 64, 64, generator=torch.Generator().manual_seed(0))
     exact, coarse = (Enhancer(LOCAL, "cpu", dtype)(image) for dtype in (torch.float32, torch.bfloat16))
@@ -158,6 +209,20 @@ def test_a_tiled_image_leaves_no_trace_in_the_head(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(enhancer, "WHOLE", 256 * 256)
     run(picture(300, 300))
     assert np.array_equal(run(small), before)
+
+
+@pytest.mark.parametrize("head", ["instance", "unet"])
+def test_threads_share_an_enhancer(head: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = Enhancer(TILED[head], "cpu")
+    for name, px in (("WHOLE", 96 * 96), ("CORE", 96), ("HALO", 16)):
+        monkeypatch.setattr(enhancer, name, px)
+    # One of them small, in one piece: it must not get the statistics of another's tiles.
+    images = [picture(120 + 8 * number, 100, seed=number) // (1 + number % 3) for number in range(7)]
+    images.append(picture(60, 64))
+    one_by_one = [run(image) for image in images]
+    with ThreadPoolExecutor(8) as threads:
+        at_once = list(threads.map(run, images))
+    assert all(np.array_equal(a, b) for a, b in zip(one_by_one, at_once, strict=True))
 
 
 MEMORY = """

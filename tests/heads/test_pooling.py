@@ -41,3 +41,9 @@ def test_instance_norm_keeps_channels_last_in_training() -> None:
     assert norm(last).is_contiguous(memory_format=torch.channels_last)
     assert torch.allclose(norm(last), norm(x), atol=1e-5)
     assert torch.equal(norm.eval()(last), norm(x))
+
+
+def test_a_compiled_norm_needs_no_look_up_of_the_call() -> None:
+    x = torch.randn(1, 2, 8, 8)
+    norm = torch.compile(InstanceNorm(), backend="eager", fullgraph=True)  # raises if the graph breaks
+    assert torch.allclose(norm(x), torch.nn.InstanceNorm2d(2)(x))

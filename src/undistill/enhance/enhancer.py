@@ -1,5 +1,6 @@
 """Run a head on images in memory: any size, any of the usual kinds."""
 
+from math import isfinite
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,7 +13,7 @@ from undistill.device import pick_device
 from undistill.enhance.tiles import Span, mirrored, spans, weights
 from undistill.heads import Head
 from undistill.heads.pooling import Tile, known_statistics
-from undistill.images import to_rgb
+from undistill.images import to_image, to_picture, upright
 
 Images = TypeVar("Images", Image.Image, "np.ndarray[Any, Any]", Tensor)
 
@@ -23,10 +24,10 @@ HALO = 192
 
 
 class Enhancer:
-    """Enhances images with a head.
+    """Enhances images with a head. Several threads may call it at once.
 
     Args:
-        head: a `Head`, or what `Head.from_pretrained` takes.
+        head: a `Head`, which is moved to the device and set to evaluate; or what `Head.from_pretrained` takes.
         device: where to run; None: a GPU if there is one, else the CPU.
         dtype: torch.float32 or torch.bfloat16; None: bfloat16 on a GPU if it is safe for the head, else float32.
 
@@ -56,11 +57,13 @@ class Enhancer:
         Args:
             images: a PIL image; or a numpy array (H, W, 3) or (N, H, W, 3); or a torch tensor (3, H, W) or
                 (N, 3, H, W): uint8, or float in [0, 1]. Any height and width from 1 up. A PIL image comes back as
-                RGB in sRGB, or RGBA with its alpha untouched.
-            strength: 0 (the image as it is) to 1 (the head's image); between them they are mixed.
+                RGB in sRGB, or RGBA with its alpha untouched, and upright; its `info` has the EXIF, PNG text and so on
+                of the image given (Pillow's `save` writes of these what it is told to; `undistill.images.encode`
+                writes a file like the one that `decode` has read).
+            strength: 0 (the image as it is, but upright) to 1 (the head's image); between them they are mixed.
 
         Raises:
-            ValueError: shape, dtype or strength is none of these.
+            ValueError: shape, dtype, range or strength is none of these.
             ImageError: a PIL image with 32 bits a pixel.
         """
         if not 0 <= strength <= 1:
@@ -78,12 +81,9 @@ class Enhancer:
 
     def _pil(self, image: Image.Image, strength: float) -> Image.Image:
         if strength == 0:
-            return image.copy()
-        pixels, alpha = to_rgb(image, notes=[])
-        enhanced = Image.fromarray(self(pixels, strength))
-        if alpha is not None:
-            enhanced.putalpha(Image.fromarray(alpha))
-        return enhanced
+            return upright(image, notes=[])[0]
+        picture = to_picture(image)
+        return to_image(picture, self(picture.pixels, strength))
 
     @torch.no_grad()
     def _batch(self, images: Tensor, strength: float) -> Tensor:
@@ -92,6 +92,8 @@ class Enhancer:
         height, width = images.shape[-2:]
         if not images.numel():
             raise ValueError(f"images of shape {tuple(images.shape)} hold no pixel")
+        if images.dtype != torch.uint8:
+            _refuse_out_of_range(images)
         if strength == 0:
             return images.clone()
         batch = images if images.ndim == 4 else images[None]
@@ -162,6 +164,17 @@ class Enhancer:
 
     def _padded(self, length: int) -> int:
         return self.head.round_up(max(length, self.head.smallest))
+
+
+def _refuse_out_of_range(images: Tensor) -> None:
+    """Floats are in [0, 1], or what comes out is no picture, and looks like the head's fault."""
+    low, high = (float(value) for value in torch.aminmax(images))  # NaN if there is one
+    if low >= 0 and high <= 1:
+        return
+    if not (isfinite(low) and isfinite(high)):
+        raise ValueError(f"images of {images.dtype} hold values that are NaN or infinite: take finite ones in [0, 1]")
+    advice = "divide by 255, or take uint8" if low >= 0 and high > 2 else "clamp them, or move them there from [-1, 1]"
+    raise ValueError(f"images of {images.dtype} go from {low:.4g} to {high:.4g}, not in [0, 1]: {advice}")
 
 
 def _mix(original: Tensor, x: Tensor, z: Tensor, strength: float) -> Tensor:

@@ -8,7 +8,8 @@ surroundings, within 42 dB. So each such layer asks a `GlobalPool`, and `known_s
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from contextvars import ContextVar
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
@@ -28,6 +29,27 @@ class Tile:
     right: int
 
 
+@dataclass
+class Statistics:
+    """What is known of one image that is cut into tiles: it belongs to a call, so that a head can serve several."""
+
+    known: dict["GlobalPool", tuple[Tensor, Tensor]] = field(default_factory=dict)
+    """What each pool gives of the whole image, two tensors (1, C, 1, 1)."""
+    gathered: dict["GlobalPool", tuple[int, Tensor, Tensor]] = field(default_factory=dict)
+    """The same of the tiles so far, in float64, behind the number of their values."""
+    tile: Tile | None = None
+    """The tile that is looked at now, while statistics are gathered."""
+
+
+# A thread, and a coroutine, sees its own.
+_STATISTICS: ContextVar[Statistics | None] = ContextVar("statistics", default=None)
+
+
+def _statistics() -> Statistics | None:
+    # What belongs to a call is no part of a graph, and torch.compile can't look it up.
+    return None if torch.compiler.is_compiling() else _STATISTICS.get()
+
+
 class GlobalPool(nn.Module):
     """Per-channel statistics of the whole image: the mean, and the (biased) variance or the maximum.
 
@@ -37,17 +59,16 @@ class GlobalPool(nn.Module):
     def __init__(self, second: Literal["variance", "maximum"]) -> None:
         super().__init__()
         self.second = second
-        self.tile: Tile | None = None  # set while the statistics of a tiled image are gathered
-        self.gathered: tuple[int, Tensor, Tensor] | None = None
-        self.known: tuple[Tensor, Tensor] | None = None
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        if self.known is not None:
-            return self.known
-        if self.tile is not None:
-            self._gather(x, self.tile)
+        statistics = _statistics()
+        if statistics is None:
+            return self._pool(x)
+        if self not in statistics.known:
+            assert statistics.tile is not None
+            statistics.gathered[self] = self._gather(x, statistics.tile, statistics.gathered.get(self))
             raise _GatheredError
-        return self._pool(x)
+        return statistics.known[self]
 
     def _pool(self, x: Tensor) -> tuple[Tensor, Tensor]:
         mean = x.mean((2, 3), keepdim=True)
@@ -55,21 +76,21 @@ class GlobalPool(nn.Module):
             return mean, x.amax((2, 3), keepdim=True)
         return mean, x.var((2, 3), unbiased=False, keepdim=True)
 
-    def _gather(self, x: Tensor, tile: Tile) -> None:
+    def _gather(self, x: Tensor, tile: Tile, gathered: tuple[int, Tensor, Tensor] | None) -> tuple[int, Tensor, Tensor]:
+        """What was gathered before, with the tile's own part: number of values, mean, second."""
         down, across = tile.x.shape[-2] // x.shape[-2], tile.x.shape[-1] // x.shape[-1]
         own = x[..., tile.top // down : tile.bottom // down, tile.left // across : tile.right // across]
         count = own.shape[-2] * own.shape[-1]
         mean, second = (value.double() for value in self._pool(own.float()))
-        if self.gathered is None:
-            self.gathered = count, mean, second
-            return
-        before, mean_before, second_before = self.gathered
+        if gathered is None:
+            return count, mean, second
+        before, mean_before, second_before = gathered
         share = count / (before + count)
         if self.second == "maximum":
             second = torch.maximum(second, second_before)
         else:  # Chan et al. 1979: the variance of a union
             second = torch.lerp(second_before, second, share) + share * (1 - share) * (mean - mean_before).square()
-        self.gathered = before + count, torch.lerp(mean_before, mean, share), second
+        return before + count, torch.lerp(mean_before, mean, share), second
 
 
 class InstanceNorm(nn.Module):
@@ -80,7 +101,7 @@ class InstanceNorm(nn.Module):
         self.pool = GlobalPool("variance")
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.pool.tile is None:
+        if _statistics() is None:
             if self.training and x.device.type == "cpu" and not x.is_contiguous():
                 # F.instance_norm would copy channels_last maps into the other layout and leave them there, in which
                 # pooling, padding and enlarging take many times as long. Only in training: batch norm's sums are less
@@ -102,6 +123,8 @@ def known_statistics(
 ) -> Iterator[None]:
     """Inside, every `GlobalPool` of the head gives the statistics of the whole image for each of its tiles.
 
+    That holds for this thread alone; others may run the same head meanwhile, on the same or on other images.
+
     A layer's statistics depend on those of the layers before it. So all tiles are run once for each layer, each time a
     layer further: for n layers, about n / 2 times the work of the head itself. Exact where the tiles' surroundings are
     as wide as the head's reach, and little memory.
@@ -110,19 +133,19 @@ def known_statistics(
         run: runs the head on a tile.
         tiles: makes all tiles of the image, the same each time.
     """
-    pools = [module for module in head.modules() if isinstance(module, GlobalPool)]
+    statistics = Statistics()
+    token = _STATISTICS.set(statistics)
     try:
-        while any(pool.known is None for pool in pools):
+        pools = [module for module in head.modules() if isinstance(module, GlobalPool)]
+        while any(pool not in statistics.known for pool in pools):
             for tile in tiles():
-                for pool in pools:
-                    pool.tile = tile
+                statistics.tile = tile
                 with suppress(_GatheredError):
                     run(tile.x)
-            for pool in pools:
-                if pool.gathered is not None:
-                    _, mean, second = pool.gathered
-                    pool.known, pool.gathered = (mean.float(), second.float()), None
+            statistics.known |= {
+                pool: (mean.float(), second.float()) for pool, (_, mean, second) in statistics.gathered.items()
+            }
+            statistics.gathered.clear()
         yield
     finally:
-        for pool in pools:
-            pool.tile = pool.gathered = pool.known = None
+        _STATISTICS.reset(token)
