@@ -1,0 +1,127 @@
+"""How long `undistill evaluate` takes beside an earlier commit, by turns, and whether both find the same.
+
+    git worktree add ../before 416562e
+    python -m research.evaluation_speed --before ../before --data PAIRS --enhanced ENHANCED [--limit 300] [--turns 3]
+
+Both measure the same images with the same fixed filters and an empty cache, once each a turn. Then the same once more
+here: with the cache that is there now, and from an empty one with tuned filters. Prints seconds, their ratio, and the
+largest difference of what is found for each image: features (of the largest of them), likeness, identity.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+from typing import Annotated, Any
+
+import typer
+
+FILTERS = {
+    "sharpen": {"sharpen": 0.2},
+    "grain": {"grain": 1.5},
+    "colour": {"match": 0.5, "saturation": 1.15},
+    "combined": {"match": 0.5, "saturation": 1.15, "sharpen": 0.2, "grain": 1.5},
+    "blur": {"blur": 0.5},
+}
+ROW = "tiny-best"
+COMPARED = ("ssim_student", "psnr_student", "lpips_student", "identity", "identity_rank1", "periodic", "blur_effect")
+
+
+def measure(data: Path, enhanced: Path, limit: int, tuned: bool, out: Path) -> None:
+    """In a process of its own, of either checkout: measure, and write seconds, rows and some raw features."""
+    import numpy as np
+    import torch
+
+    from undistill.dataset.shard import Pairs
+    from undistill.images import decode_rgb
+    from undistill.metrics import baselines, evaluate, features
+
+    pairs = Pairs(data)
+    if not tuned:
+        fixed = {name: baselines.Filter(**strengths) for name, strengths in FILTERS.items()}
+        if hasattr(evaluate, "_tune"):  # before 2026-11-26
+            evaluate._tune = lambda *_: fixed
+        else:
+            from undistill.metrics import tuning
+
+            def tune(measured: Any, rest: Any, extractor: Any) -> Any:
+                looks = [baselines.channel_statistics(side) for side in rest]
+                made = {name: baselines.Baseline(filter, *looks) for name, filter in fixed.items()}
+                return tuning.Baselines([made])
+
+            evaluate.tune = tune  # type: ignore[attr-defined]
+    start = time.monotonic()
+    results = evaluate.evaluate(pairs, {ROW: enhanced}, (0.9, 1.0), limit=limit)
+    seconds = time.monotonic() - start
+    extractor: Any = features.load_extractor("efficientnet-lite0", torch.device("cpu"))
+    pixels = [decode_rgb(row.student) for row, _ in zip(pairs, range(20), strict=False)]
+    look = extractor if not hasattr(extractor, "each") else extractor.look  # before 2026-11-26
+    seen = np.stack([look(image)[0] for image in pixels])
+    out.write_text(json.dumps({"seconds": seconds, "features": seen.tolist(), **results.to_json()}))
+
+
+def run(checkout: Path, cache: Path, *arguments: object) -> dict[str, Any]:
+    """`measure` with a checkout's own code."""
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "out.json"
+        subprocess.run(
+            [sys.executable, __file__, "--child", *map(str, (*arguments, out))],
+            env={**os.environ, "PYTHONPATH": str(checkout / "src"), "UNDISTILL_CACHE": str(cache)},
+            check=True,
+        )
+        found: dict[str, Any] = json.loads(out.read_text())
+        return found
+
+
+def main(
+    before: Annotated[Path, typer.Option(help="A checkout of the earlier commit.")],
+    data: Annotated[Path, typer.Option(help="A pairs data set; its test split is measured.")],
+    enhanced: Annotated[Path, typer.Option(help="What tiny-best made of it.")],
+    limit: Annotated[int, typer.Option()] = 300,
+    turns: Annotated[int, typer.Option()] = 3,
+) -> None:
+    here = Path(__file__).parents[1]
+    seconds: dict[str, list[float]] = {"before": [], "here": []}
+    found: dict[str, dict[str, Any]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        cache = Path(folder) / "cache"
+        for _ in range(turns):
+            for name, checkout in (("before", before), ("here", here)):
+                shutil.rmtree(cache, ignore_errors=True)
+                found[name] = run(checkout, cache, data, enhanced, limit, 0)
+                seconds[name].append(found[name]["seconds"])
+        again = run(here, cache, data, enhanced, limit, 0)
+        shutil.rmtree(cache)
+        tuned = run(here, cache, data, enhanced, limit, 1)
+    print(f"seconds before {[round(s, 1) for s in seconds['before']]}, here {[round(s, 1) for s in seconds['here']]}")
+    ratios = [b / h for b, h in zip(seconds["before"], seconds["here"], strict=True)]
+    print(f"times as fast: {median(ratios):.2f}, {min(ratios):.2f} to {max(ratios):.2f} over {turns} turns")
+    print(f"again {again['seconds']:.1f} s; with tuning {tuned['seconds']:.1f} s")
+    largest = max(map(max, map(_absolute, found["before"]["features"])))
+    pairs = zip(found["before"]["features"], found["here"]["features"], strict=True)
+    apart = max(abs(a - b) for old, new in pairs for a, b in zip(old, new, strict=True))
+    print(f"features differ by {apart / largest:.1e} of the largest")
+    rows = found["before"]["rows"], found["here"]["rows"]
+    for metric in COMPARED:
+        values = [
+            (row[metric]["value"], rows[1][name][metric]["value"]) for name, row in rows[0].items() if metric in row
+        ]
+        known = [(a, b) for a, b in values if a is not None]
+        print(f"{metric} differs by {max(abs(a - b) for a, b in known):.1e}, n = {len(known)} rows")
+
+
+def _absolute(values: list[float]) -> list[float]:
+    return [abs(value) for value in values]
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--child"]:
+        _, _, pairs, enhanced, limit, tuned, out = sys.argv
+        measure(Path(pairs), Path(enhanced), int(limit), bool(int(tuned)), Path(out))
+    else:
+        typer.run(main)
