@@ -1,11 +1,14 @@
 import json
+from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
-from undistill.heads import EsaGenerator, Head, HeadError, ResnetGenerator, UNet
-from undistill.heads.head import head_hash
+from undistill.heads import EsaGenerator, Head, HeadError, ResnetGenerator, UNet, shipped
+from undistill.heads.head import WEIGHTS, head_hash
 
 
 @pytest.fixture
@@ -90,6 +93,75 @@ def test_push_to_hub_uploads_the_four_files(saved: Path, monkeypatch: pytest.Mon
     (saved / "metrics.json").write_text("{}")
     Head.from_pretrained(saved).push_to_hub("owner/name")
     assert uploaded == ["README.md", "config.json", "metrics.json", "model.safetensors"]
+
+
+def test_what_was_measured_is_saved_and_not_measured_again(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = json.loads((saved / "config.json").read_text())
+    before = Head.from_pretrained(saved).descriptor
+
+    def never(*_: object) -> float:
+        raise AssertionError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Head, "gflop", never)
+        patch.setattr(Head, "_bf16_psnr", never)
+        assert Head.from_pretrained(saved).descriptor == before
+        for name in shipped():
+            assert Head.from_pretrained(name).descriptor.bf16
+    old = {key: value for key, value in config.items() if key not in ("gflop_512", "bf16_psnr")}
+    assert old.keys() == {"architecture", "width", "blocks", "upsampling", "norm", "residual"}
+    (saved / "config.json").write_text(json.dumps(old))  # a head of before
+    assert replace(Head.from_pretrained(saved).descriptor, gflop_512=before.gflop_512) == before
+    assert Head.from_pretrained(saved).descriptor.gflop_512 == pytest.approx(before.gflop_512, abs=5e-4)
+    # What another kind of device has shown says nothing of this one.
+    (saved / "config.json").write_text(json.dumps({**config, "bf16_psnr": {"cuda": 20.0}}))
+    assert Head.from_pretrained(saved).descriptor.bf16
+    (saved / "config.json").write_text(json.dumps({**config, "bf16_psnr": {"cpu": 20.0}}))
+    assert not Head.from_pretrained(saved).descriptor.bf16
+
+
+@pytest.mark.parametrize("change", [{"gflop_512": "much"}, {"bf16_psnr": 60.0}, {"bf16_psnr": {"cpu": None}}])
+def test_refuses_figures_that_are_none(saved: Path, change: dict[str, object]) -> None:
+    test_refuses_a_config_that_does_not_fit(saved, change)
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (torch.full((4,), torch.nan), r"tensor layers\.1\.bias holds NaN or infinity$"),
+        (torch.tensor([0, torch.inf, 0, 0]).half(), r"tensor layers\.1\.bias holds NaN or infinity$"),
+        (torch.ones(4, dtype=torch.int8), r"tensor layers\.1\.bias is int8, where floats are expected$"),
+    ],
+)
+def test_refuses_weights_that_are_no_finite_floats(saved: Path, value: torch.Tensor, words: str) -> None:
+    weights = load_file(saved / "model.safetensors")
+    save_file({**weights, "layers.1.bias": value}, saved / "model.safetensors")
+    with pytest.raises(HeadError, match=words):
+        Head.from_pretrained(saved)
+
+
+def test_hash_is_independent_of_what_was_measured(saved: Path) -> None:
+    config = (saved / "config.json").read_text()
+    fields = json.loads(config)
+    for measured in ({}, {"gflop_512": 7}, {"gflop_512": 1.5, "bf16_psnr": {"cpu": 50, "cuda": 41.5}}):
+        bare = {key: value for key, value in fields.items() if key not in ("gflop_512", "bf16_psnr")}
+        (saved / "config.json").write_text(json.dumps({**bare, **measured}, indent=2) + "\n")
+        plain = (json.dumps(bare, indent=2) + "\n").encode()
+        assert head_hash(saved) == sha256(plain + (saved / "model.safetensors").read_bytes()).hexdigest()
+    for other in ("{}", "[", "[]", '{"architecture": 3}'):  # whatever it is
+        (saved / "config.json").write_text(other)
+        assert head_hash(saved) == sha256(other.encode() + (saved / "model.safetensors").read_bytes()).hexdigest()
+
+
+def test_hashes_of_shipped_heads_stay() -> None:
+    # Records of what they enhanced name them: another hash would mean to enhance all anew.
+    assert {name: head_hash(WEIGHTS / name)[:12] for name in shipped()} == {
+        "flux1-lite": "1c8e19a79c9a",
+        "tiny-best": "e9de2e8d32fa",
+        "tiny-cyclegan": "86b74d711fd7",
+        "tiny-esa": "5556bdf8e1c3",
+        "tiny-unet": "99728de30718",
+    }
 
 
 def test_hash_tells_heads_apart(saved: Path, tmp_path: Path) -> None:

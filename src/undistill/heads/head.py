@@ -2,6 +2,7 @@
 
 import json
 from abc import ABC, abstractmethod
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
@@ -25,6 +26,7 @@ from undistill.heads.pooling import GlobalPool
 
 WEIGHTS = Path(str(files("undistill"))) / "weights"
 _FILES = ["config.json", "model.safetensors", "README.md", "metrics.json"]
+_MEASURED = ("gflop_512", "bf16_psnr")  # in config.json, but no arguments: `descriptor` would measure them anew
 
 
 class HeadError(UsageError):
@@ -86,6 +88,8 @@ class Head(
         super().__init__()
         self.residual = residual
         self.folder: Path | None = None  # where it was loaded from
+        self.gflop_512: float | None = None  # what its config.json knew: GFLOP,
+        self.bf16_psnr: dict[str, float] = {}  # and dB by kind of device
 
     @abstractmethod
     def body(self, x: Tensor) -> Tensor: ...
@@ -138,7 +142,11 @@ class Head(
 
     @cached_property
     def descriptor(self) -> Descriptor:
-        """Measured at the first call (bf16, GFLOP), kept after it: don't change the weights in between."""
+        """Of the weights as they were loaded: bf16 and GFLOP are in config.json since they were saved.
+
+        What is missing there is measured at the first call, and kept: don't change the weights in between.
+        """
+        psnr = self.bf16_psnr.get(_device(self).type)
         return Descriptor(
             architecture=type(self).__name__,
             parameters=sum(parameter.numel() for parameter in self.parameters()),
@@ -146,8 +154,8 @@ class Head(
             multiple=self.multiple,
             receptive_field=2 * self.reach() + 1,
             whole_image=any(isinstance(module, GlobalPool) for module in self.modules()),
-            bf16=self._bf16_psnr() >= 40,
-            gflop_512=self.gflop(512),
+            bf16=(self._bf16_psnr() if psnr is None else psnr) >= 40,
+            gflop_512=self.gflop(512) if self.gflop_512 is None else self.gflop_512,
         )
 
     def gflop(self, size: int) -> float:
@@ -163,10 +171,9 @@ class Head(
     @torch.no_grad()
     def _bf16_psnr(self) -> float:
         side = self.round_up(max(self.smallest, 64))
-        device = next(self.parameters()).device
         # Smooth noise, since white noise is nothing like a picture.
         noise = torch.rand(1, 3, side // 4, side // 4, generator=torch.Generator().manual_seed(0)) * 2 - 1
-        image = F.interpolate(noise, (side, side), mode="bicubic").clamp(-1, 1).to(device)
+        image = F.interpolate(noise, (side, side), mode="bicubic").clamp(-1, 1).to(_device(self))
         exact = self(image).clamp(-1, 1)
         with torch.autocast(image.device.type, torch.bfloat16):
             coarse = self(image).float().clamp(-1, 1)
@@ -177,12 +184,17 @@ class Head(
 
     def _save_pretrained(self, save_directory: Path) -> None:
         weights = {name: tensor.detach().half().contiguous() for name, tensor in self.state_dict().items()}
-        config = {"architecture": type(self).__name__, **self.config}
+        # Measured here, not taken from where it was loaded: its weights may have been trained since.
+        measured = {
+            "gflop_512": round(self.gflop(512), 3),
+            "bf16_psnr": {_device(self).type: round(self._bf16_psnr(), 1)},
+        }
+        config = {"architecture": type(self).__name__, **self.config, **measured}
         with replacing(save_directory / "model.safetensors") as path:
             save_file(weights, path)
             path.chmod(0o644)  # safetensors writes for the owner alone
         with replacing(save_directory / "config.json") as path:
-            path.write_text(json.dumps(config, indent=2) + "\n")
+            path.write_text(_written(config))
         for name in ("README.md", "metrics.json"):
             if self.folder is not None and (self.folder / name).exists() and not (save_directory / name).exists():
                 copyfile(self.folder / name, save_directory / name)
@@ -194,20 +206,30 @@ class Head(
         Weights are stored as float16 and come back as float32, in evaluation mode.
 
         Raises:
-            HeadError: nothing of that name, or its files don't fit.
+            HeadError: nothing of that name, its files don't fit, or a weight is no finite float.
         """
         folder = head_folder(name, revision, **hub)
         try:
             config = json.loads((folder / "config.json").read_text())
             made_of = cls.architectures[config.pop("architecture")]
+            gflop, psnr = (config.pop(name, None) for name in _MEASURED)
             head = made_of(**config)
-            head.load_state_dict(load_file(folder / "model.safetensors"))
+            head.gflop_512 = None if gflop is None else float(gflop)
+            head.bf16_psnr = {str(kind): float(db) for kind, db in (psnr or {}).items()}
+            weights = load_file(folder / "model.safetensors")
+            head.load_state_dict(weights)
         except FileNotFoundError as error:
             raise HeadError(f"{folder} is not a head: it has no {Path(error.filename).name}") from error
         except (ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
             raise HeadError(f"{folder} is not a head this version can read: {first_line(error)}") from error
         if not isinstance(head, cls):
             raise HeadError(f"{name} is a {made_of.__name__}, not a {cls.__name__}")
+        for tensor, value in head.state_dict().items():  # such a head would make every image black, without a word
+            if not weights[tensor].is_floating_point():
+                dtype = str(weights[tensor].dtype).removeprefix("torch.")
+                raise HeadError(f"{folder} is not a head: its tensor {tensor} is {dtype}, where floats are expected")
+            if not value.isfinite().all():
+                raise HeadError(f"{folder} is a broken head: its tensor {tensor} holds NaN or infinity")
         head.folder = folder
         return head.eval()
 
@@ -239,12 +261,26 @@ def head_folder(name: str | Path, revision: str | None = None, **hub: Any) -> Pa
 
 
 def head_hash(folder: Path) -> str:
-    """Tells two heads apart: SHA-256 over configuration and weights.
+    """Tells two heads apart: SHA-256 over configuration and weights, without what is only measured of them.
 
     Raises:
         HeadError: the folder holds no head.
     """
     try:
-        return sha256((folder / "config.json").read_bytes() + (folder / "model.safetensors").read_bytes()).hexdigest()
+        config = (folder / "config.json").read_bytes()
+        weights = (folder / "model.safetensors").read_bytes()
     except OSError as error:
         raise HeadError(f"{folder} is not a head: it has no {Path(error.filename).name}") from error
+    with suppress(ValueError, AttributeError):  # what can't be read is told apart, too
+        fields = json.loads(config)
+        if any(name in fields for name in _MEASURED):
+            config = _written({name: value for name, value in fields.items() if name not in _MEASURED}).encode()
+    return sha256(config + weights).hexdigest()
+
+
+def _device(head: Head) -> torch.device:
+    return next(head.parameters()).device
+
+
+def _written(config: dict[str, Any]) -> str:
+    return json.dumps(config, indent=2) + "\n"
