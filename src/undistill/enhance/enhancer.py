@@ -1,5 +1,6 @@
 """Run a head on images in memory: any size, any of the usual kinds."""
 
+from itertools import product, starmap
 from math import isfinite
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,7 +13,7 @@ from torch import Tensor
 from undistill.device import pick_device
 from undistill.enhance.tiles import Span, mirrored, spans, weights
 from undistill.heads import Head
-from undistill.heads.pooling import Tile, known_statistics
+from undistill.heads.pooling import Place, Tile, known_statistics
 from undistill.images import to_image, to_picture, upright
 
 Images = TypeVar("Images", Image.Image, "np.ndarray[Any, Any]", Tensor)
@@ -121,18 +122,23 @@ class Enhancer:
         def tile(row: Span, column: Span) -> Tile:
             x = self._take(image[None], row.start, row.stop, column.start, column.stop)
             return Tile(
-                x, row.begin - row.start, row.end - row.start, column.begin - column.start, column.end - column.start
+                x,
+                top=row.begin - row.start,
+                bottom=row.end - row.start,
+                left=column.begin - column.start,
+                right=column.end - column.start,
+                place=Place(row.start, column.start, high, wide),
             )
 
         result = torch.empty_like(image)
-        with known_statistics(self.head, self._run, lambda: (tile(row, column) for row in rows for column in columns)):
+        with known_statistics(self.head, self._run, lambda: starmap(tile, product(rows, columns))) as run:
             unfinished = torch.zeros(3, 0, wide, device=self.device)
             for row in rows:
                 # The row above left its last pixels unfinished: this one adds its share to them.
                 new = row.last - row.first - unfinished.shape[1]
                 band = torch.cat([unfinished, torch.zeros(3, new, wide, device=self.device)], dim=1)
                 for column in columns:
-                    z = self._run(tile(row, column).x)[0]
+                    z = run(tile(row, column))[0]
                     used = z[:, row.first - row.start :, column.first - column.start :]
                     used = used[:, : row.last - row.first, : column.last - column.first]
                     weight = weights(row, high, ramp)[:, None] * weights(column, wide, ramp)
