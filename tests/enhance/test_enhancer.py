@@ -228,6 +228,47 @@ def test_threads_share_an_enhancer(head: str, monkeypatch: pytest.MonkeyPatch) -
     assert all(np.array_equal(a, b) for a, b in zip(one_by_one, at_once, strict=True))
 
 
+def residual(trained_at: int | None) -> Head:
+    head = ResnetGenerator(8, 1, norm="pixel", residual=True)
+    head.load_state_dict(strong(head).state_dict())
+    for parameter in list(head.parameters())[-2:]:
+        parameter.data *= 0.1
+    head.trained_at = trained_at
+    return head.eval()
+
+
+def test_a_residual_head_runs_at_the_size_of_its_training() -> None:
+    image = torch.rand(2, 3, 96, 120, generator=torch.Generator().manual_seed(0)) * 0.4 + 0.3
+    native = Enhancer(residual(None), "cpu")
+    assert torch.equal(Enhancer(residual(96), "cpu")(image), native(image))
+    assert torch.equal(Enhancer(residual(48), "cpu", scale="native")(image), native(image))
+    small = torch.nn.functional.interpolate(image, (48, 60), mode="bilinear", antialias=True)
+    change = torch.nn.functional.interpolate(native(small) - small, (96, 120), mode="bilinear")
+    assert change.abs().max() > 0.02
+    assert torch.allclose(Enhancer(residual(48), "cpu")(image), image + change, atol=1e-4)
+    # Smaller than the training's: it is enlarged for the head.
+    large = torch.nn.functional.interpolate(image, (192, 240), mode="bilinear")
+    change = torch.nn.functional.interpolate(native(large) - large, (96, 120), mode="bilinear", antialias=True)
+    assert torch.allclose(Enhancer(residual(192), "cpu")(image), image + change, atol=1e-4)
+    whole = residual(48)
+    whole.residual = False  # its picture is no change that could be added
+    assert Enhancer(whole, "cpu")(image).shape == image.shape
+    assert Enhancer(whole, "cpu")._trained_size(96, 120) is None
+    with pytest.raises(ValueError, match="take one of trained, native"):
+        Enhancer(whole, "cpu", scale="full")  # type: ignore[arg-type]
+
+
+def test_a_large_image_is_scaled_some_rows_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = Enhancer(residual(64), "cpu")
+    image = np.stack([picture(150, 131, seed=seed) for seed in range(3)])  # two at once, then one
+    monkeypatch.setattr(enhancer, "WHOLE", 2 * 150 * 131)
+    at_once = run(image)
+    monkeypatch.setattr(enhancer, "WHOLE", 128 * 128)
+    monkeypatch.setattr(enhancer, "CORE", 64)
+    assert np.abs(run(image).astype(int) - at_once).max() <= 1
+    assert run(picture(1, 3000)).shape == (1, 3000, 3)
+
+
 MEMORY = """
 import resource, sys
 import numpy as np
@@ -235,7 +276,7 @@ from undistill.enhance import Enhancer
 from undistill.heads import GridHead, Head, ResnetGenerator
 head, height, width = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 made = {"resnet": lambda: ResnetGenerator(2, 1, norm="pixel", residual=True), "grid": GridHead}
-run = Enhancer(made[head]() if head in made else head, "cpu")
+run = Enhancer(made[head]() if head in made else head, "cpu", scale="native")
 image = np.zeros((height, width, 3), np.uint8)
 image[:] = np.arange(height, dtype=np.uint16).astype(np.uint8)[:, None, None]
 run(image[:64, :64].copy())
