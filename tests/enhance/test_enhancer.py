@@ -214,7 +214,7 @@ def test_a_tiled_image_leaves_no_trace_in_the_head(monkeypatch: pytest.MonkeyPat
     assert np.array_equal(run(small), before)
 
 
-@pytest.mark.parametrize("head", ["instance", "unet"])
+@pytest.mark.parametrize("head", ["instance", "unet", "grid-trained"])
 def test_threads_share_an_enhancer(head: str, monkeypatch: pytest.MonkeyPatch) -> None:
     run = Enhancer(TILED[head], "cpu")
     for name, px in (("WHOLE", 96 * 96), ("CORE", 96), ("HALO", 16)):

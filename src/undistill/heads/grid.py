@@ -99,9 +99,9 @@ class GridHead(Head):
         affine = F.grid_sample(of_rows, places, padding_mode="border", align_corners=True)
         affine = affine.view(images, height, 3, 4, width)
         by_rows = x.transpose(1, 2).unsqueeze(2)  # (N, H, 1, 3, W)
-        change = affine[..., 3, :]
-        for channel in range(3):
-            change = torch.addcmul(change, affine[..., channel, :], by_rows[..., channel, :])
+        change = torch.addcmul(affine[..., 3, :], affine[..., 0, :], by_rows[..., 0, :])
+        for channel in (1, 2):
+            change.addcmul_(affine[..., channel, :], by_rows[..., channel, :])
         return change.transpose(1, 2)
 
     def _detail(self, whole: Tensor, gains: Tensor, place: Place, size: torch.Size) -> Tensor:

@@ -19,7 +19,10 @@ def fit(height: int, width: int, side: int, area: int) -> tuple[int, int]:
 
 def resized(x: Tensor, size: tuple[int, int]) -> Tensor:
     """(N, C, H, W) brought to a size, without aliasing where that is smaller."""
-    return x if x.shape[-2:] == size else F.interpolate(x, size=size, mode="bilinear", antialias=True)
+    if x.shape[-2:] == size:
+        return x
+    smaller = size[0] < x.shape[-2] or size[1] < x.shape[-1]  # else it would be the same, and slower
+    return F.interpolate(x, size=size, mode="bilinear", antialias=smaller)
 
 
 def share(part: Tensor, row: int, column: int, whole: tuple[int, int], size: tuple[int, int]) -> Tensor:
@@ -72,5 +75,7 @@ def interpolated(x: Tensor, places: Tensor, dim: int) -> Tensor:
 
 def enlarged(x: Tensor, whole: tuple[int, int], row: int, column: int, height: int, width: int) -> Tensor:
     """The part of x (N, C, h, w), enlarged to `whole`, that begins at row and column: (N, C, height, width)."""
+    if x.shape[-2:] == whole:
+        return x[..., row : row + height, column : column + width]
     x = interpolated(x, lines(x.shape[-2], whole[0], row, row + height, x.device), -2)
     return interpolated(x, lines(x.shape[-1], whole[1], column, column + width, x.device), -1)
