@@ -18,8 +18,8 @@ from PIL import ExifTags, Image, ImageCms, ImageOps, UnidentifiedImageError, fea
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
-from undistill.atomic import replacing
-from undistill.errors import Failure, first_line
+from undistill.base.atomic import replacing
+from undistill.base.errors import Failure, first_line
 
 EXTENSIONS = frozenset(
     {".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff"} | ({".avif"} if features.check("avif") else set())

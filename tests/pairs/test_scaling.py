@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 from scipy.stats import ttest_1samp
 
-from undistill.errors import UsageError
+from undistill.base.errors import UsageError
 from undistill.pairs import scaling
 from undistill.pairs.create import Timing
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from undistill.errors import UsageError
+from undistill.base.errors import UsageError
 from undistill.pairs.create import Timing, read_timings
 from undistill.pairs.simulate import Worker, schedule, shard_times, simulate, stretches
 

@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from undistill.atomic import replacing
-from undistill.errors import UsageError, first_line
+from undistill.base.atomic import replacing
+from undistill.base.errors import UsageError, first_line
 from undistill.heads.pooling import GlobalPool
 
 WEIGHTS = Path(str(files("undistill"))) / "weights"

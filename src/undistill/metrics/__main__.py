@@ -15,9 +15,10 @@ import numpy as np
 import torch
 import typer
 
+from undistill.base.errors import UsageError
+from undistill.base.progress import progressed
 from undistill.dataset.samples import ImageFolders, Sides, list_sides, pixels_of
 from undistill.dataset.split import parse_split
-from undistill.errors import UsageError
 from undistill.metrics.appearance import appearance
 from undistill.metrics.distance import Gap, Kernel, Placed, Points, Space, cubic, fitted_on, gaussian
 from undistill.metrics.evaluate import divide
@@ -25,7 +26,6 @@ from undistill.metrics.extraction import Features, extract
 from undistill.metrics.features import cut_crops, load_extractor
 from undistill.metrics.jackknife import Vector, interval, mean_value, standard_error
 from undistill.metrics.whitening import DIMENSIONS
-from undistill.progress import progressed
 
 DISTANCES: dict[str, tuple[Kernel, Callable[[Gap, Placed, str], Vector]]] = {
     "KID, Gaussian": (gaussian, Gap.kid),

@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from undistill.atomic import replacing
+from undistill.base.atomic import replacing
 from undistill.metrics.jackknife import Value
 
 DISTANCES = ("fd_student", "fd_teacher", "fd_diff", "kid_student", "kid_teacher", "gap_closed")

@@ -24,7 +24,7 @@ from huggingface_hub.errors import (
 )
 from safetensors import SafetensorError, safe_open
 
-from undistill.errors import Failure, UsageError, first_line
+from undistill.base.errors import Failure, UsageError, first_line
 from undistill.heads.head import WEIGHTS
 from undistill.pairs.spec import Side
 

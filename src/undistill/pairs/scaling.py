@@ -24,16 +24,16 @@ from typing import Annotated
 import typer
 from scipy.stats import t
 
-from undistill.command import run
+from undistill.base.command import run
+from undistill.base.engines import Engine
+from undistill.base.engines.local import in_processes
+from undistill.base.engines.ray import on_ray
+from undistill.base.errors import UsageError
+from undistill.base.progress import progress
 from undistill.dataset.shard import shard_path
-from undistill.engine import Engine
-from undistill.engine.local import in_processes
-from undistill.engine.ray import on_ray
-from undistill.errors import UsageError
 from undistill.pairs.create import Maker, ShardJob, Sides, Timing, draw_shard
 from undistill.pairs.generator import Generator
 from undistill.pairs.spec import read_spec
-from undistill.progress import progress
 from undistill.prompts import make_prompts
 
 ENGINES: dict[str, Callable[[int], Engine]] = {"local": in_processes, "ray": on_ray}

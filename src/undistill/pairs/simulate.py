@@ -22,9 +22,9 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 
-from undistill.command import run
-from undistill.engine.ray import TRIES
-from undistill.errors import UsageError
+from undistill.base.command import run
+from undistill.base.engines.ray import TRIES
+from undistill.base.errors import UsageError
 from undistill.pairs.create import Timing, read_timings
 from undistill.pairs.plan import DAY_S
 

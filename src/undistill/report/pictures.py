@@ -8,7 +8,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from undistill.atomic import replacing
+from undistill.base.atomic import replacing
 from undistill.images import decode_rgb
 from undistill.prompts import Prompt
 

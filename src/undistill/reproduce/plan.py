@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from undistill.errors import UsageError
+from undistill.base.errors import UsageError
 from undistill.heads import shipped
 from undistill.pairs.spec import PairSpec
 

@@ -14,10 +14,10 @@ from typing import Annotated
 import typer
 from torch.utils.data import DataLoader
 
-from undistill.command import run
+from undistill.base.command import run
+from undistill.base.progress import progressed
 from undistill.dataset.read import Consecutive, Training
 from undistill.dataset.shard import Pairs
-from undistill.progress import progressed
 from undistill.training.loop import start
 from undistill.training.method import train_step
 from undistill.training.recipe import PAIRED, read_recipe

@@ -21,10 +21,10 @@ import typer
 from scipy.stats import t as student_t
 from torch import Tensor, nn
 
-from undistill.command import run
-from undistill.device import pick_device
+from undistill.base.command import run
+from undistill.base.device import pick_device
+from undistill.base.progress import progressed
 from undistill.losses import ImagePool, adversarial, l1
-from undistill.progress import progressed
 from undistill.training.loop import start
 from undistill.training.method import train_step
 from undistill.training.recipe import UnpairedRecipe, make_recipe

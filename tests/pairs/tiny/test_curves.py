@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from undistill.errors import UsageError
+from undistill.base.errors import UsageError
 from undistill.pairs.tiny.curves import main, read_curves
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from undistill.errors import UsageError
+from undistill.base.errors import UsageError
 from undistill.pairs.tiny.faces import SIDE, Views, all_views, list_faces, view
 
 

@@ -6,7 +6,7 @@ import yaml
 from PIL import Image
 
 from tests.miniature import write_pair
-from undistill.errors import UsageError
+from undistill.base.errors import UsageError
 from undistill.pairs.tiny import measure
 from undistill.pairs.tiny.measure import described_prompts, main, named_prompts
 

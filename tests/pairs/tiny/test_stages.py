@@ -10,7 +10,7 @@ import yaml
 from diffusers import AutoencoderKL, FluxImg2ImgPipeline, FluxPipeline, FluxTransformer2DModel
 from safetensors.torch import load_file
 
-from undistill.errors import UsageError
+from undistill.base.errors import UsageError
 from undistill.pairs.tiny import courses, stages
 from undistill.pairs.tiny.train import main
 

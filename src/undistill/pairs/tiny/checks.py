@@ -8,14 +8,14 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from undistill.errors import Failure
+from undistill.base.errors import Failure
+from undistill.base.progress import progressed
+from undistill.base.threads import spread
 from undistill.images import Pixels, to_tensor
 from undistill.losses import LPIPS
 from undistill.metrics.distance import Gap, Points, fitted_on
 from undistill.metrics.features import load_extractor
 from undistill.metrics.jackknife import Value, interval, mean_value, share
-from undistill.progress import progressed
-from undistill.spread import spread
 
 ENOUGH_FOR_FD = 1000
 """Images a side."""

@@ -10,13 +10,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from undistill.atomic import replacing
+from undistill.base.atomic import replacing
+from undistill.base.progress import progress
 from undistill.dataset.read import shuffled
 from undistill.pairs.tiny.flow import DEV_SHIFT
 from undistill.pairs.tiny.model import Velocity, follow, schedule
 from undistill.pairs.tiny.prompts import Tokens
 from undistill.pairs.tiny.recipe import StepsRecipe
-from undistill.progress import progress
 
 CHUNK = 128
 Course = dict[str, Tensor]

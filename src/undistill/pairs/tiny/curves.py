@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from undistill.atomic import replacing
-from undistill.command import run
-from undistill.errors import Failure, UsageError
+from undistill.base.atomic import replacing
+from undistill.base.command import run
+from undistill.base.errors import Failure, UsageError
 from undistill.pairs.tiny.recipe import STAGES
 
 

@@ -12,9 +12,9 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from undistill.base.errors import UsageError
 from undistill.dataset.read import shuffled
 from undistill.dataset.split import within
-from undistill.errors import UsageError
 from undistill.images import Pixels, read_rgb, to_tensor
 
 SIDE = 64

@@ -18,9 +18,11 @@ import numpy as np
 import torch
 import typer
 
-from undistill.atomic import replacing
-from undistill.command import run
-from undistill.errors import UsageError
+from undistill.base.atomic import replacing
+from undistill.base.command import run
+from undistill.base.errors import UsageError
+from undistill.base.progress import progress
+from undistill.base.settings import read_yaml
 from undistill.images import Pixels, to_tensor, write_grid
 from undistill.metrics.jackknife import Value
 from undistill.names import ANYWHERE, full_name
@@ -30,8 +32,6 @@ from undistill.pairs.spec import PairSpec, read_spec
 from undistill.pairs.tiny.captions import person
 from undistill.pairs.tiny.checks import gap, likeness, nearest, obeyed
 from undistill.pairs.tiny.faces import list_faces, pixels_of
-from undistill.progress import progress
-from undistill.settings import read_yaml
 
 BATCH = 50
 DESCRIBED = 200

@@ -13,13 +13,13 @@ from peft import LoraConfig, get_peft_model_state_dict
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 
+from undistill.base.progress import progressed
 from undistill.dataset.read import shuffled
 from undistill.losses import LPIPS
 from undistill.pairs.tiny.courses import noise_of
 from undistill.pairs.tiny.model import Velocity
 from undistill.pairs.tiny.prompts import Tokens
 from undistill.pairs.tiny.recipe import RealismRecipe
-from undistill.progress import progressed
 from undistill.training.embedding import Embedding, RunningMMD, fit
 from undistill.training.method import Batch, Losses, Method, Networks, Outputs, Phase
 from undistill.training.mmd import WARM_UP

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field, TypeAdapter
 
-from undistill.settings import Positive
+from undistill.base.settings import Positive
 from undistill.training.recipe import Schedule, read_with, validated
 
 Width = Annotated[int, Field(ge=16, multiple_of=16)]

@@ -18,8 +18,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from transformers import CLIPTokenizer, T5TokenizerFast
 
-from undistill.atomic import PART
-from undistill.errors import UsageError
+from undistill.base.atomic import PART
+from undistill.base.errors import UsageError
 from undistill.heads.head import WEIGHTS
 from undistill.pairs.tiny.autoencoder import Autoencoder
 from undistill.pairs.tiny.courses import Course, Courses, draw_courses

@@ -16,8 +16,8 @@ from typing import Annotated
 
 import typer
 
-from undistill.command import run
-from undistill.errors import UsageError
+from undistill.base.command import run
+from undistill.base.errors import UsageError
 from undistill.pairs.load import quiet
 from undistill.pairs.tiny.recipe import STAGES, read_stage
 from undistill.training.folder import check_folder, open_folder

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
-from undistill.spread import spread
+from undistill.base.threads import spread
 
 
 def test_results_come_in_order_and_torch_gets_its_threads_back() -> None:

@@ -16,8 +16,8 @@ from typing import Any
 
 import torch
 
-from undistill.engine import Engine, Maker, Said, Work
-from undistill.errors import Failure, UsageError, first_line
+from undistill.base.engines import Engine, Maker, Said, Work
+from undistill.base.errors import Failure, UsageError, first_line
 
 TRIES = 3
 """So often a task is given to a worker, where one after another is killed over it."""

@@ -2,7 +2,7 @@
 
 import torch
 
-from undistill.errors import UsageError, first_line
+from undistill.base.errors import UsageError, first_line
 
 
 def pick_device(name: str | torch.device | None = None) -> torch.device:

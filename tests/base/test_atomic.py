@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from undistill.atomic import replacing
+from undistill.base.atomic import replacing
 
 
 def test_takes_the_place_of_the_old_file(tmp_path: Path) -> None:

@@ -8,14 +8,14 @@ import pytest
 
 from tests.pairs.painter import Painter
 from tests.pairs.test_create import contents
-from undistill.atomic import replacing
+from undistill.base.atomic import replacing
+from undistill.base.engines.local import in_process
+from undistill.base.errors import Failure, UsageError
+from undistill.base.places import Place, fetched, parse_place
 from undistill.dataset.shard import shard_path
-from undistill.engine.local import in_process
-from undistill.errors import Failure, UsageError
 from undistill.pairs.create import create
 from undistill.pairs.spec import read_spec
 from undistill.pairs.verify import repair, verify
-from undistill.places import Place, fetched, parse_place
 from undistill.prompts import numbered
 
 pytest.importorskip("upath", reason="needs the extra cloud")

@@ -5,7 +5,7 @@ import os
 
 import typer
 
-from undistill.errors import Failure, UsageError
+from undistill.base.errors import Failure, UsageError
 
 
 def run(app: typer.Typer) -> None:

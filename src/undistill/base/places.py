@@ -1,6 +1,6 @@
 """Folders on this machine, and in object stores by fsspec's addresses: s3://bucket/x, gs://bucket/x, hf://datasets/me/x.
 
-A place in a store is a `UPath`, which has `Path`'s ways. Files go there whole or not at all by `undistill.atomic`.
+A place in a store is a `UPath`, which has `Path`'s ways. Files go there whole or not at all by `undistill.base.atomic`.
 """
 
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Union
 
-from undistill.errors import UsageError, first_line
+from undistill.base.errors import UsageError, first_line
 
 if TYPE_CHECKING:
     from upath import UPath

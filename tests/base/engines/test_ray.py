@@ -13,17 +13,17 @@ import pytest
 
 from tests.pairs.painter import Mortal, Painter
 from tests.pairs.test_create import contents, soon
+from undistill.base.engines import ray as engine
+from undistill.base.engines.local import in_process, in_processes
+from undistill.base.engines.ray import on_ray
+from undistill.base.errors import Failure, UsageError
+from undistill.base.places import Place, parse_place
 from undistill.dataset.shard import shard_path
-from undistill.engine import ray as engine
-from undistill.engine.local import in_process, in_processes
-from undistill.engine.ray import on_ray
 from undistill.enhance.files import enhance_files, list_jobs
 from undistill.enhance.shards import enhance_shards
-from undistill.errors import Failure, UsageError
 from undistill.pairs.create import create
 from undistill.pairs.spec import read_spec
 from undistill.pairs.verify import verify
-from undistill.places import Place, parse_place
 from undistill.prompts import as_lines, numbered
 
 ray = pytest.importorskip("ray", reason="needs the extra ray")
@@ -31,7 +31,7 @@ pytest.importorskip("moto.server", reason="needs moto[server]")
 
 TINY = read_spec("tiny")
 PROMPTS = numbered([f"A portrait of {name}" for name in "abcdefg"], 5)
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(scope="module")

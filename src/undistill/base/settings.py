@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from undistill.errors import UsageError
+from undistill.base.errors import UsageError
 
 Positive = Annotated[int, Field(gt=0)]
 

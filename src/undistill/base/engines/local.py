@@ -13,14 +13,14 @@ from typing import Any
 
 import torch
 
-from undistill.engine import Engine, Maker, Said, Work
-from undistill.errors import Failure, UsageError
+from undistill.base.engines import Engine, Maker, Said, Work
+from undistill.base.errors import Failure, UsageError
 
 _PATIENCE_S = 10.0
 
 
 def in_process(tasks: Sequence[Any], maker: Maker[Any], work: Work[Any, Any, Said]) -> Generator[Said, None, None]:
-    """Do the tasks here, one after another, with torch's threads as they are: see `undistill.engine.Engine`."""
+    """Do the tasks here, one after another, with torch's threads as they are: see `undistill.base.engines.Engine`."""
     if tasks:
         tool = maker()
         for task in tasks:

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from undistill.errors import UsageError
-from undistill.record import JOURNAL, RECORD, Record
+from undistill.base.errors import UsageError
+from undistill.base.record import JOURNAL, RECORD, Record
 
 ENTRY = {"head": "flux1-lite", "weights": "0" * 64, "strength": 1.0, "source": "1" * 64, "result": "2" * 64}
 
@@ -117,7 +117,7 @@ def test_a_kill_while_it_is_merged_loses_nothing(tmp_path: Path, monkeypatch: py
 WORK = """
 import sys
 from pathlib import Path
-from undistill.record import Record
+from undistill.base.record import Record
 record = Record(Path(sys.argv[1]))
 record.plan(Path(f"{number}.png") for number in range(20_000))
 for number in range(20_000):

@@ -18,8 +18,8 @@ from io import FileIO
 from pathlib import Path
 from typing import Any
 
-from undistill.atomic import replacing
-from undistill.errors import UsageError
+from undistill.base.atomic import replacing
+from undistill.base.errors import UsageError
 
 RECORD = ".undistill.json"
 JOURNAL = ".undistill.jsonl"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from undistill.progress import progress
+from undistill.base.progress import progress
 
 
 def test_a_narrow_terminal_cuts_the_words_not_the_time_left(

@@ -5,8 +5,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from undistill.errors import Failure, first_line
-from undistill.places import Place
+from undistill.base.errors import Failure, first_line
+from undistill.base.places import Place
 
 PART = ".part"
 
