@@ -36,7 +36,7 @@ from research.tiny.recipe import (
 from research.tiny.tokenizers import clip_tokenizer, t5_tokenizer
 from undistill.base.atomic import PART
 from undistill.base.errors import UsageError
-from undistill.heads.head import WEIGHTS
+from undistill.base.places import WEIGHTS
 from undistill.training.folder import Inventory
 from undistill.training.method import Method
 

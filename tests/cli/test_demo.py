@@ -14,9 +14,8 @@ from undistill.base.errors import Failure, UsageError
 from undistill.base.record import Record
 from undistill.demo import COUNT, SEED, SEEN, TEMPLATE, demo, unseen_prompts
 from undistill.heads import UNet
-from undistill.metrics import tuning
+from undistill.metrics import BASELINES, tuning
 from undistill.metrics.baselines import Filter
-from undistill.metrics.results import BASELINES
 from undistill.prompts import make_prompts
 
 MINUS = "\N{MINUS SIGN}"

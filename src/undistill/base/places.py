@@ -5,6 +5,7 @@ A place in a store is a `UPath`, which has `Path`'s ways. Files go there whole o
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.resources import files
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Union
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     from upath import UPath
 
 Place = Union[Path, "UPath"]
+
+WEIGHTS = Path(str(files("undistill"))) / "weights"
+"""What is shipped: heads, the networks of `tiny`, and those of losses."""
 
 
 def parse_place(text: str) -> Place:

@@ -9,8 +9,9 @@ from scipy.stats import binom
 
 from undistill.base.errors import Failure, first_line
 from undistill.base.progress import progress
+from undistill.metrics import ITSELF
 from undistill.metrics.jackknife import Value
-from undistill.metrics.results import ITSELF, Row
+from undistill.metrics.results import Row
 
 Name = TypeVar("Name", bound=Hashable)
 Step = Callable[[int], object]

@@ -7,11 +7,10 @@ from pathlib import Path
 from undistill.base.errors import UsageError
 from undistill.heads import shipped
 from undistill.pairs.spec import PairSpec
+from undistill.report.findings import OURS
 
 BUSINESS = "A professional business portrait"
 SEED = 1
-OURS = "ours"
-"""The row of every pair's own head."""
 LORA = "realism-lora"
 """The row of the student with a realism LoRA, the paper's baseline."""
 FEATURES = ("efficientnet-lite0", "alex-2")

@@ -10,7 +10,8 @@ from research.tiny.checks import gap, likeness, nearest, obeyed
 from research.tiny.faces import list_faces, pixels_of
 from research.tiny.measure import described_prompts, draw, named_prompts
 
-from undistill.heads.head import WEIGHTS, shipped
+from undistill.base.places import WEIGHTS
+from undistill.heads.head import shipped
 from undistill.images import Pixels
 from undistill.metrics.jackknife import Value
 from undistill.pairs.generator import Generator
