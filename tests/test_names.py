@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from undistill import names
-from undistill.errors import UsageError
+from undistill.base.errors import UsageError
 from undistill.names import ANYWHERE, draw_names, full_name, normalised, read_names, sample_names
 
 HEADER = "nconst\tprimaryName\tbirthYear\tdeathYear\tprimaryProfession\tknownForTitles"

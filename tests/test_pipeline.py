@@ -6,7 +6,7 @@ import pytest
 
 import undistill
 from tests.conftest import strong
-from undistill.errors import UsageError
+from undistill.base.errors import UsageError
 from undistill.heads import HeadError, UNet
 from undistill.pairs.spec import make_spec, read_spec
 

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from undistill.errors import UsageError
+from undistill.base.errors import UsageError
 from undistill.names import draw_names
 from undistill.prompts import Prompt, first_seed, make_prompts, numbered, read_prompts, write_prompts
 

@@ -7,10 +7,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from undistill.base.device import pick_device
+from undistill.base.errors import UsageError
+from undistill.base.record import Record
 from undistill.bench import cost, machine, measure_steps
 from undistill.dataset.samples import ImageFolders
-from undistill.device import pick_device
-from undistill.errors import UsageError
 from undistill.heads.head import head_folder, head_hash
 from undistill.images import Pixels
 from undistill.metrics.evaluate import evaluate
@@ -19,7 +20,6 @@ from undistill.pairs.files import generate_files
 from undistill.pairs.spec import read_spec
 from undistill.pipeline import Pipeline
 from undistill.prompts import Prompt, make_prompts, write_prompts
-from undistill.record import Record
 from undistill.report.demo import COMPARED, WIPED, write_page, write_triples
 from undistill.report.pictures import SIDES, triples
 

@@ -9,17 +9,18 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageCms, ImageOps, UnidentifiedImageError, features
 from PIL.PngImagePlugin import PngInfo
-from torch import Tensor
 
-from undistill.atomic import replacing
-from undistill.errors import Failure, first_line
+from undistill.base.atomic import replacing
+from undistill.base.errors import Failure, first_line
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 EXTENSIONS = frozenset(
     {".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff"} | ({".avif"} if features.check("avif") else set())
@@ -185,8 +186,10 @@ def read_rgb(path: Path) -> Pixels:
         raise ImageError(f"{path} {error}") from error
 
 
-def to_tensor(pixels: Pixels) -> Tensor:
+def to_tensor(pixels: Pixels) -> "Tensor":
     """(..., 3, H, W) in [-1, 1] of (..., H, W, 3) uint8."""
+    import torch  # takes seconds, and who shows pictures needs none
+
     return torch.from_numpy(np.require(pixels, requirements=["C", "W"])).movedim(-1, -3).float() / 127.5 - 1
 
 
@@ -214,8 +217,10 @@ def list_images(folder: Path) -> list[Path]:
     )
 
 
-def write_grid(rows: Sequence[Tensor], path: Path) -> None:
+def write_grid(rows: Sequence["Tensor"], path: Path) -> None:
     """A PNG whose rows are batches (N, 3, H, W) in [-1, 1] of one size."""
+    import torch
+
     grid = torch.cat([torch.cat(list(row.float().clamp(-1, 1)), dim=2) for row in rows], dim=1)
     pixels = ((grid + 1) * 127.5).round().byte().permute(1, 2, 0).contiguous().cpu().numpy()
     with replacing(path) as beside:

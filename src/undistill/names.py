@@ -20,8 +20,8 @@ import numpy as np
 from faker import Faker
 from numpy.random import Generator
 
-from undistill.errors import UsageError
-from undistill.progress import progress
+from undistill.base.errors import UsageError
+from undistill.base.progress import progress
 
 ANYWHERE = (
     *("cs_CZ", "da_DK", "de_DE", "el_GR", "en_GB", "en_IE", "en_IN", "en_KE", "en_US", "es_CO", "es_ES", "es_MX"),

@@ -8,11 +8,11 @@ from typing import Annotated
 
 from pydantic import Field, ValidationError
 
-from undistill.atomic import replacing
-from undistill.errors import UsageError
+from undistill.base.atomic import replacing
+from undistill.base.errors import UsageError
+from undistill.base.places import Place
+from undistill.base.settings import Strict, explain_all
 from undistill.names import draw_names, sample_names
-from undistill.places import Place
-from undistill.settings import Strict, explain_all
 
 # An id becomes a file name; a seed fits torch's generators.
 Id = Annotated[str, Field(pattern=r"^\w[\w.-]*$", max_length=128)]

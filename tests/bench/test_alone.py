@@ -5,11 +5,11 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from undistill.base.errors import Failure
 from undistill.bench import alone
 from undistill.bench.alone import MINUTES, head_row, measure_alone
 from undistill.bench.limits import LIMITS
 from undistill.bench.variants import PUBLISHED, VARIANTS, Variant, load, prepare
-from undistill.errors import Failure
 from undistill.heads import Head, ResnetGenerator, UNet
 
 CPU = torch.device("cpu")

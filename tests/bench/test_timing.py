@@ -3,8 +3,8 @@ from collections.abc import Callable
 
 import pytest
 
+from undistill.base.errors import Failure
 from undistill.bench.timing import ENOUGH, cost, measure_steps, median, warm_up
-from undistill.errors import Failure
 
 
 def test_steps_take_turns_and_the_first_round_does_not_count() -> None:

@@ -2,9 +2,9 @@ from pathlib import Path
 
 import pytest
 
+from undistill.base.errors import Failure
 from undistill.bench.ways import cost_rows, measure_ways
 from undistill.enhance import Enhancer
-from undistill.errors import Failure
 from undistill.heads import UNet
 from undistill.pairs.generator import Generator
 from undistill.pairs.spec import read_spec

@@ -10,14 +10,13 @@ import undistill.demo
 from tests.cli.conftest import Run
 from tests.conftest import strong
 from tests.report.test_page import read
+from undistill.base.errors import Failure, UsageError
+from undistill.base.record import Record
 from undistill.demo import COUNT, SEED, SEEN, TEMPLATE, demo, unseen_prompts
-from undistill.errors import Failure, UsageError
 from undistill.heads import UNet
-from undistill.metrics import tuning
+from undistill.metrics import BASELINES, tuning
 from undistill.metrics.baselines import Filter
-from undistill.metrics.results import BASELINES
 from undistill.prompts import make_prompts
-from undistill.record import Record
 
 MINUS = "\N{MINUS SIGN}"
 

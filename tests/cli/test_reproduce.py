@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Run
-from undistill.errors import Failure
+from undistill.base.errors import Failure
 from undistill.pairs.spec import read_spec
 
 

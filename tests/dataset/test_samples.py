@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from undistill.base.errors import UsageError
 from undistill.dataset.samples import (
     Cell,
     DataError,
@@ -20,7 +21,6 @@ from undistill.dataset.samples import (
 )
 from undistill.dataset.shard import Pairs, ShardError, shard_path
 from undistill.dataset.split import within
-from undistill.errors import UsageError
 from undistill.images import ImageError
 
 Folders = Callable[..., Path]

@@ -8,9 +8,9 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from undistill.base.errors import UsageError
 from undistill.dataset.shard import Description, Pairs, Row, ShardError, check_shard, read_description, shard_path
 from undistill.dataset.write import write_description, write_shard
-from undistill.errors import UsageError
 
 SPEC = "5" * 64
 

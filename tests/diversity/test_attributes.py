@@ -3,8 +3,8 @@ import pytest
 from PIL import Image
 from skimage.data import astronaut
 
+from undistill.base.errors import UsageError
 from undistill.diversity.attributes import AGE, BELOW, ETHNICITY, GENDER, classes_of, load_attributes
-from undistill.errors import UsageError
 
 
 @pytest.mark.parametrize(

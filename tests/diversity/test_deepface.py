@@ -10,10 +10,10 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 from skimage.data import astronaut
 
+from undistill.base.errors import Failure
 from undistill.diversity.attributes import AGE, ETHNICITY, GENDER, load_attributes
 from undistill.diversity.deepface import ETHNICITIES
 from undistill.diversity.embedding import load_embedding
-from undistill.errors import Failure
 from undistill.images import Pixels
 
 RED, GREEN, BLUE = 2, 1, 0  # deepface gives its networks BGR

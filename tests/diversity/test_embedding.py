@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from undistill.base.errors import UsageError
 from undistill.diversity import embedding
 from undistill.diversity.embedding import load_embedding, map_faces, mean_distance, nearest_pairs
-from undistill.errors import UsageError
 from undistill.metrics.extraction import Features
 
 

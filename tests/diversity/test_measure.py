@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from undistill.base.errors import UsageError
 from undistill.diversity import measure as module
 from undistill.diversity.measure import measure
-from undistill.errors import UsageError
 from undistill.images import Pixels
 from undistill.metrics.extraction import Extractor, Features, one_by_one
 

@@ -30,8 +30,8 @@ def faces(folder: Path, count: int, warm: int) -> None:
 
 @pytest.fixture
 def fresh(tmp_path: Path) -> Path:
-    """What the README assumes to be there: the recipes, the docs, and folders of images."""
-    for name in ("recipes", "docs"):
+    """What the README and the docs assume to be there: folders of the checkout, and folders of images."""
+    for name in ("recipes", "docs", "research"):
         (tmp_path / name).symlink_to(ROOT / name)
     faces(tmp_path / "portraits", 3, 0)
     faces(tmp_path / "student", 30, 0)
@@ -63,7 +63,7 @@ def commands(page: Path) -> list[str]:
         "undistill pairs create": "--limit 8",
         "undistill diversity": "--split 0:0.5",
         "undistill bench": "--rounds 1 --sizes 64",
-        "python -m undistill.pairs.simulate": "--repeats 3",
+        "python -m research.simulate": "--repeats 3",
     }
     for verb, option in shorter.items():
         lines = [
@@ -100,6 +100,8 @@ def test_the_demo(tmp_path: Path) -> None:
 
 @pytest.mark.e2e
 def test_the_table_of_heads() -> None:
-    done = subprocess.run([sys.executable, "-m", "undistill.heads"], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "research.heads"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     page = (ROOT / "docs" / "heads.md").read_text()
     assert done.stdout.strip() in page

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from undistill import record
-from undistill.atomic import replacing
+from undistill.base import record
+from undistill.base.atomic import replacing
+from undistill.base.errors import Failure, UsageError
+from undistill.base.record import RECORD
 from undistill.enhance import Enhancer
 from undistill.enhance.files import Outcome, enhance_files, list_jobs
-from undistill.errors import Failure, UsageError
-from undistill.record import RECORD
 
 Folders = Callable[..., Path]
 HEAD = {"head": "inverse", "weights": "0"}

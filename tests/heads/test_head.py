@@ -7,8 +7,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from undistill.base.places import WEIGHTS
 from undistill.heads import EsaGenerator, Head, HeadError, ResnetGenerator, UNet, shipped
-from undistill.heads.head import WEIGHTS, head_hash
+from undistill.heads.head import head_hash
 
 
 @pytest.fixture

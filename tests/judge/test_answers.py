@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from undistill.errors import UsageError
+from undistill.base.errors import UsageError
 from undistill.judge.answers import AnswerFile, Answers, header, line, read_answers, summarise, to_text
 from undistill.judge.study import Study, make_study
 

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from tests.judge.conftest import serving
-from undistill.errors import UsageError
+from undistill.base.errors import UsageError
 from undistill.judge.answers import AnswerFile
 from undistill.judge.server import make_server
 from undistill.judge.study import Study

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
+from undistill.base.errors import Failure, UsageError
 from undistill.dataset.samples import File
-from undistill.errors import Failure, UsageError
 from undistill.judge.study import SIDES, Study, make_study
 
 Folders = Callable[..., Path]

@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
+from undistill.base.errors import Failure, UsageError
 from undistill.dataset.samples import ImageFolders
 from undistill.dataset.shard import Pairs
-from undistill.errors import Failure, UsageError
 from undistill.metrics import tuning
 from undistill.metrics.baselines import Filter
 from undistill.metrics.evaluate import evaluate

@@ -4,8 +4,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from undistill.base.errors import Failure
 from undistill.dataset.samples import list_files
-from undistill.errors import Failure
 from undistill.images import Pixels
 from undistill.metrics import extraction
 from undistill.metrics.cache import cache_folder

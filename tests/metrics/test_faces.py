@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 from skimage.data import astronaut
 
-from undistill.errors import Failure
+from undistill.base.errors import Failure
 from undistill.images import Pixels
 from undistill.metrics.extraction import EvalImage, Features
 from undistill.metrics.faces import face_workers, identity, load_faces

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from undistill.errors import Failure, UsageError
+from undistill.base.errors import Failure, UsageError
 from undistill.metrics.extraction import EvalImage
 from undistill.metrics.features import (
     CROPS,

@@ -7,7 +7,7 @@ from PIL import Image, ImageFilter
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel
 
 from tests.miniature import clip_tokenizer
-from undistill.errors import Failure
+from undistill.base.errors import Failure
 from undistill.images import Pixels
 from undistill.metrics import no_reference
 from undistill.metrics.no_reference import load_blur_effect, load_clip_iqa

@@ -4,7 +4,7 @@ import torch
 from skimage.data import astronaut
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from undistill.errors import Failure
+from undistill.base.errors import Failure
 from undistill.images import Pixels
 from undistill.metrics.baselines import ChannelStatistics, Filter
 from undistill.metrics.extraction import EvalImage

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from undistill.errors import Failure
+from undistill.base.errors import Failure
 from undistill.images import Pixels
 from undistill.pairs.spec import PairSpec
 

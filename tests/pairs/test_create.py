@@ -16,10 +16,10 @@ import torch
 from PIL import Image
 
 from tests.pairs.painter import Painter
+from undistill.base.engines.local import in_processes
+from undistill.base.errors import Failure, UsageError
 from undistill.dataset.shard import Pairs, shard_path
 from undistill.dataset.write import alone
-from undistill.engine.local import in_processes
-from undistill.errors import Failure, UsageError
 from undistill.pairs.create import ShardJob, Timing, create, draw_shard
 from undistill.pairs.spec import PairSpec, read_spec
 from undistill.pairs.verify import repair, verify

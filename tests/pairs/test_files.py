@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from undistill import record
-from undistill.atomic import replacing
-from undistill.errors import Failure, UsageError
+from undistill.base import record
+from undistill.base.atomic import replacing
+from undistill.base.errors import Failure, UsageError
+from undistill.base.record import RECORD
 from undistill.images import Pixels
 from undistill.pairs.files import generate_files
 from undistill.prompts import Prompt, numbered
-from undistill.record import RECORD
 
 RAW = {".": {"pair": "grey", "spec": "0"}}
 BOTH = {"student": RAW["."], "enhanced": {**RAW["."], "head": "inverse", "weights": "1"}}

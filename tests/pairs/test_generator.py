@@ -8,7 +8,7 @@ from diffusers import FluxImg2ImgPipeline, FluxPipeline, FluxTransformer2DModel
 from PIL import Image
 from safetensors.torch import save_file
 
-from undistill.errors import Failure, UsageError
+from undistill.base.errors import Failure, UsageError
 from undistill.images import Pixels, to_tensor
 from undistill.pairs.generator import Generator
 from undistill.pairs.load import add_lora, lora_encoders

@@ -16,7 +16,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from undistill.errors import Failure, UsageError
+from undistill.base.errors import Failure, UsageError
 from undistill.pairs import load as module
 from undistill.pairs.load import Place, Weights, find, load, quiet
 

@@ -7,7 +7,7 @@ import torch
 from diffusers import AutoencoderKL
 from torch import nn
 
-from undistill.errors import Failure
+from undistill.base.errors import Failure
 from undistill.pairs.load import Place
 from undistill.pairs.networks import CONFIGS, Network, _count, at_once, config, networks, work
 from undistill.pairs.spec import PairSpec, make_spec, read_spec, shipped

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from tests.pairs.painter import Painter
-from undistill.engine.local import in_processes
-from undistill.errors import UsageError
+from undistill.base.engines.local import in_processes
+from undistill.base.errors import UsageError
 from undistill.images import Picture, encode
 from undistill.pairs.create import create
 from undistill.pairs.plan import GPUS, PNG, SUSTAINED, Plan, lines, pair_seconds, peak, plan

@@ -11,7 +11,7 @@ from diffusers import FluxTransformer2DModel
 from huggingface_hub import constants
 
 from tests.pairs.test_generator import PROMPTS, changed
-from undistill.errors import Failure, UsageError
+from undistill.base.errors import Failure, UsageError
 from undistill.pairs import load as module
 from undistill.pairs.generator import Generator
 from undistill.pairs.place import size

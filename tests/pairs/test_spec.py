@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 import yaml
 
-from undistill.errors import UsageError
+from undistill.base.errors import UsageError
 from undistill.pairs.spec import PairSpec, make_spec, read_spec, shipped
 
 PLAIN: dict[str, Any] = {

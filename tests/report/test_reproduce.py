@@ -10,10 +10,10 @@ import pytest
 
 from tests.report.made_up import ITSELF, null, value
 from tests.report.test_page import Reader, png, read
+from undistill.base.settings import read_yaml
 from undistill.report.pictures import Triple
 from undistill.report.reproduce import write_page
 from undistill.reproduce.gather import HERE, ranking
-from undistill.settings import read_yaml
 
 METRICS = (
     "fd_student",

@@ -5,8 +5,8 @@ import pytest
 import typer
 from typer.main import get_command
 
+from undistill.base.errors import UsageError
 from undistill.cli import app
-from undistill.errors import UsageError
 from undistill.pairs.spec import read_spec
 from undistill.reproduce.plan import ABLATION, FULL, LORA, QUICK, Size, Step, plan, setup_of
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from undistill.errors import Failure, UsageError
+from undistill.base.errors import Failure, UsageError
 from undistill.reproduce.plan import Step
 from undistill.reproduce.run import PLAN, as_line, open_folder, run
 

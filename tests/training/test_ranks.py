@@ -17,9 +17,9 @@ from lightning_fabric import Fabric
 
 from tests.training.ranked import ALIKE, recipe
 from tests.training.test_run import settings
+from undistill.base.errors import UsageError
 from undistill.dataset.samples import ImageFolders
 from undistill.dataset.shard import Pairs
-from undistill.errors import UsageError
 from undistill.training.ranks import share
 from undistill.training.recipe import read_recipe
 from undistill.training.run import train

@@ -13,9 +13,9 @@ import pytest
 import torch
 import yaml
 
+from undistill.base.errors import Failure, UsageError
 from undistill.dataset.samples import DataError, ImageFolders
 from undistill.dataset.shard import Pairs
-from undistill.errors import Failure, UsageError
 from undistill.heads import Head
 from undistill.images import write_grid
 from undistill.training import checkpoint, embedding, loop, mmd

@@ -14,8 +14,8 @@ import pytest
 import yaml
 
 from tests.training.test_run import command, settings
+from undistill.base.errors import Failure, UsageError
 from undistill.dataset.shard import Pairs
-from undistill.errors import Failure, UsageError
 from undistill.training import sweep
 from undistill.training.sweep import (
     Study,

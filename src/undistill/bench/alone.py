@@ -4,15 +4,15 @@ from collections.abc import Callable, Mapping, Sequence
 
 import torch
 
+from undistill.base.errors import Failure, first_line
+from undistill.base.progress import progressed
 from undistill.bench.limits import LIMITS
 from undistill.bench.memory import cuda_peak
 from undistill.bench.timing import Step, measure_steps, median, warm_up
 from undistill.bench.variants import PUBLISHED, VARIANTS, load, prepare, wait
-from undistill.errors import Failure, first_line
 from undistill.heads import Head
 from undistill.metrics.jackknife import Value, mean_value
 from undistill.metrics.results import Row
-from undistill.progress import progressed
 
 REFERENCE = (PUBLISHED, "fp32")
 """Head and variant; the published generator is timed in no other."""

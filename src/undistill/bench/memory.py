@@ -14,8 +14,8 @@ from pathlib import Path
 
 import torch
 
+from undistill.base.errors import Failure, first_line
 from undistill.bench.variants import VARIANTS, load, prepare
-from undistill.errors import Failure, first_line
 from undistill.metrics.jackknife import Value
 
 MB = 1e6

@@ -7,19 +7,19 @@ from typing import Any
 
 import torch
 
+from undistill.base.device import pick_device
+from undistill.base.errors import UsageError
+from undistill.base.progress import progressed
 from undistill.bench.alone import REFERENCE, measure_alone
 from undistill.bench.machine import machine
 from undistill.bench.memory import cpu_peaks
 from undistill.bench.variants import PUBLISHED, load
 from undistill.bench.ways import measure_ways
-from undistill.device import pick_device
 from undistill.enhance import Enhancer
-from undistill.errors import UsageError
 from undistill.heads import Head, shipped
 from undistill.metrics.results import Row, plain, versions
 from undistill.pairs.generator import Generator
 from undistill.pairs.spec import read_spec
-from undistill.progress import progressed
 
 ALL = "all"
 ROUNDS = 20

@@ -7,10 +7,11 @@ from typing import TypeVar
 
 from scipy.stats import binom
 
-from undistill.errors import Failure, first_line
+from undistill.base.errors import Failure, first_line
+from undistill.base.progress import progress
+from undistill.metrics import ITSELF
 from undistill.metrics.jackknife import Value
-from undistill.metrics.results import ITSELF, Row
-from undistill.progress import progress
+from undistill.metrics.results import Row
 
 Name = TypeVar("Name", bound=Hashable)
 Step = Callable[[int], object]

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from undistill.errors import Failure
+from undistill.base.errors import Failure
 from undistill.heads import Head, ResnetGenerator
 
 PUBLISHED = "cyclegan-published"

@@ -5,8 +5,9 @@ from collections.abc import Callable, Mapping, Sequence
 from undistill.bench.timing import measure_steps, median, warm_up
 from undistill.enhance import Enhancer
 from undistill.images import Pixels
+from undistill.metrics import ITSELF
 from undistill.metrics.jackknife import Value, mean_value
-from undistill.metrics.results import ITSELF, Row
+from undistill.metrics.results import Row
 from undistill.pairs.generator import Generator
 
 PROMPT = "A professional portrait of person {number}"

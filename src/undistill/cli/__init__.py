@@ -2,6 +2,7 @@
 
 import typer
 
+from undistill.base.command import run
 from undistill.cli.bench import bench
 from undistill.cli.demo import demo
 from undistill.cli.diversity import diversity
@@ -14,7 +15,6 @@ from undistill.cli.prompts import prompts
 from undistill.cli.reproduce import reproduce
 from undistill.cli.sweep import sweep
 from undistill.cli.train import train
-from undistill.command import run
 
 app = typer.Typer(
     help="Give the portraits of distilled text-to-image models back what distillation took.",

@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
+from undistill.base.errors import UsageError
 from undistill.cli.engine import Device
-from undistill.errors import UsageError
 
 
 def bench(

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from undistill.errors import UsageError
+from undistill.base.errors import UsageError
 
 
 def demo(

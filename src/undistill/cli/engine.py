@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from undistill.engine import Engine
-from undistill.errors import UsageError
+from undistill.base.engines import Engine
+from undistill.base.errors import UsageError
 
 
 class EngineName(StrEnum):
@@ -49,7 +49,7 @@ def ray_engine(
     workers: int | None, device: str | None, address: str | None, gpus: float | None
 ) -> tuple[str | None, Engine]:
     """Where to compute, and the engine: unless the user says, a worker finds its device where it is."""
-    from undistill.engine.ray import on_ray
+    from undistill.base.engines.ray import on_ray
 
     if device is None and gpus == 0:
         device = "cpu"

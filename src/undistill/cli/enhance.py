@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
+from undistill.base.errors import Failure, UsageError
 from undistill.cli.engine import Address, By, Device, EngineName, Gpus, check_engine, ray_engine
-from undistill.errors import Failure, UsageError
 
 
 def enhance(
@@ -51,8 +51,8 @@ def enhance(
 
     from functools import partial
 
-    from undistill.device import pick_device
-    from undistill.engine.local import in_process
+    from undistill.base.device import pick_device
+    from undistill.base.engines.local import in_process
     from undistill.enhance.enhancer import Enhancer
     from undistill.heads.head import head_folder, head_hash
 

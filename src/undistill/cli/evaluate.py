@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
+from undistill.base.errors import UsageError
 from undistill.cli.engine import Device
-from undistill.errors import UsageError
 
 
 def evaluate(
@@ -42,7 +42,7 @@ def evaluate(
 
     from rich.console import Console
 
-    from undistill.device import pick_device
+    from undistill.base.device import pick_device
     from undistill.metrics.evaluate import evaluate as run
 
     results = run(source, folders, span, features, min_side, limit, pick_device(device), baselines)

@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
+from undistill.base.errors import UsageError
 from undistill.cli.engine import Device, Offload
-from undistill.errors import UsageError
 
 
 def generate(
@@ -45,7 +45,7 @@ def generate(
         raise UsageError("--raw is without a head: leave out one of the two")
     wanted = read_prompts(file) if file is not None else numbered(prompts or [], seed or 0)
 
-    from undistill.device import pick_device
+    from undistill.base.device import pick_device
     from undistill.heads.head import head_folder, head_hash
     from undistill.pairs.files import generate_files
     from undistill.pairs.spec import read_spec

@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
+from undistill.base.errors import UsageError
 from undistill.cli.named import named_folder
-from undistill.errors import UsageError
 
 
 def judge(

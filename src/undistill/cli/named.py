@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from undistill.errors import UsageError
+from undistill.base.errors import UsageError
 
 
 def named_folder(text: str, option: str = "") -> tuple[str, Path]:

@@ -5,6 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
+from undistill.base.engines import Engine
+from undistill.base.errors import Failure, UsageError
 from undistill.cli.engine import (
     Address,
     By,
@@ -17,8 +19,6 @@ from undistill.cli.engine import (
     cores,
     ray_engine,
 )
-from undistill.engine import Engine
-from undistill.errors import Failure, UsageError
 
 pairs = typer.Typer(help="Draw pairs data sets, and verify them.", no_args_is_help=True)
 
@@ -46,7 +46,7 @@ def create(
     Run it again to go on, after whatever stopped it: shards that are there are kept, and the data set is, byte for
     byte, what it would have been.
     """
-    from undistill.places import parse_place
+    from undistill.base.places import parse_place
     from undistill.prompts import read_prompts
 
     check_engine(engine, address, gpus)
@@ -94,10 +94,10 @@ def verify(
     device: Device = None,
 ) -> None:
     """Re-read every shard of a data set, and name those that are broken or missing."""
+    from undistill.base.places import parse_place
     from undistill.dataset.shard import read_description
     from undistill.pairs.verify import pair_of, repair
     from undistill.pairs.verify import verify as verify_pairs
-    from undistill.places import parse_place
 
     folder = parse_place(data)
     broken = verify_pairs(folder)
@@ -130,8 +130,8 @@ def _engine(
     if name == "ray":
         return ray_engine(workers, device, address, gpus)
 
-    from undistill.device import pick_device
-    from undistill.engine.local import in_processes
+    from undistill.base.device import pick_device
+    from undistill.base.engines.local import in_processes
 
     where = pick_device(device)
     # Several on a GPU would have to share its memory.

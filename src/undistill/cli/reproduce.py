@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from undistill.errors import UsageError
+from undistill.base.errors import UsageError
 
 PORTRAITS = Path("../shared/portraits")
 NEEDS = {"dlib": "diversity", "openTSNE": "diversity", "matplotlib": "diversity", "skimage": "quality"}

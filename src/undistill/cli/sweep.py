@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from undistill.errors import UsageError
+from undistill.base.errors import UsageError
 
 sweep = typer.Typer(help="Train over a grid of a recipe's values, and compare.", no_args_is_help=True)
 

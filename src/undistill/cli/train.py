@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from undistill.errors import UsageError
+from undistill.base.errors import UsageError
 
 
 def train(

@@ -13,8 +13,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from undistill.base.settings import Positive, Strict
 from undistill.dataset.shard import Description, Shard, described, refuse_unfinished, schema, shard_path
-from undistill.settings import Positive, Strict
 
 ENHANCED_SCHEMA = schema("enhanced")
 

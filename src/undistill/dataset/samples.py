@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar
 
+from undistill.base.errors import UsageError
 from undistill.dataset.enhanced import Enhanced
 from undistill.dataset.shard import Pairs, Shard
 from undistill.dataset.split import within
-from undistill.errors import UsageError
 from undistill.images import EXTENSIONS, ImageError, Pixels, decode_rgb, list_images, size_of
 
 

@@ -25,9 +25,9 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from undistill.errors import Failure, UsageError, first_line
-from undistill.places import Place, fetched
-from undistill.settings import Positive, Strict, explain_all
+from undistill.base.errors import Failure, UsageError, first_line
+from undistill.base.places import Place, fetched
+from undistill.base.settings import Positive, Strict, explain_all
 
 DESCRIPTION = "dataset.json"
 SPEC, CHECKSUM = b"undistill.spec", b"undistill.sha256"

@@ -2,7 +2,7 @@
 
 from hashlib import sha256
 
-from undistill.errors import UsageError
+from undistill.base.errors import UsageError
 
 SPLITS = {"train": (0.0, 0.8), "val": (0.8, 0.9), "test": (0.9, 1.0), "all": (0.0, 1.0)}
 

@@ -12,11 +12,11 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from undistill.atomic import replacing
+from undistill.base.atomic import replacing
+from undistill.base.errors import UsageError
+from undistill.base.places import Place
 from undistill.dataset.enhanced import EnhancedRow, Enhancement
 from undistill.dataset.shard import CHECKSUM, DESCRIPTION, SCHEMA, SPEC, ZEROS, Description, Row, checksum
-from undistill.errors import UsageError
-from undistill.places import Place
 
 
 def write_description(folder: Place, description: Description | Enhancement) -> None:

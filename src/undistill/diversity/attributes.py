@@ -12,8 +12,8 @@ from importlib.metadata import version
 
 import numpy as np
 
+from undistill.base.errors import Failure, UsageError
 from undistill.diversity.deepface import ETHNICITIES, load_deepface
-from undistill.errors import Failure, UsageError
 from undistill.images import Pixels
 from undistill.metrics.extraction import Extractor, Features, one_by_one
 from undistill.metrics.faces import load_finder

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from undistill.errors import Failure, first_line
+from undistill.base.errors import Failure, first_line
 from undistill.images import Pixels
 from undistill.metrics.extraction import Extractor, Features, one_by_one
 from undistill.metrics.faces import load_finder

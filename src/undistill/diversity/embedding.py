@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from undistill.base.errors import Failure, UsageError
 from undistill.diversity.deepface import load_arcface
-from undistill.errors import Failure, UsageError
 from undistill.metrics.extraction import Extractor, Features
 from undistill.metrics.faces import load_faces
 from undistill.metrics.jackknife import Vector

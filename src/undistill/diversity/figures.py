@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from undistill.atomic import replacing
+from undistill.base.atomic import replacing
+from undistill.base.errors import Failure
 from undistill.dataset.samples import Sample, pixels_of
 from undistill.diversity.embedding import Near
-from undistill.errors import Failure
 from undistill.images import Pixels
 
 COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#999999")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from undistill.base.errors import UsageError
 from undistill.dataset.samples import Sample, list_cells, list_files
 from undistill.dataset.shard import Pairs
 from undistill.diversity.attributes import BELOW, CLASSES, classes_of, load_attributes
@@ -32,7 +33,6 @@ from undistill.diversity.shares import (
     entropy_value,
     shares,
 )
-from undistill.errors import UsageError
 from undistill.metrics.extraction import Extractor, Features, extract
 from undistill.metrics.jackknife import Value, Vector, groups_of, interval
 from undistill.metrics.results import Row

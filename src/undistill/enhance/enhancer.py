@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from undistill.device import pick_device
+from undistill.base.device import pick_device
 from undistill.enhance.tiles import Span, mirrored, spans, weights
 from undistill.heads import Head
 from undistill.heads.pooling import Place, Tile, known_statistics

@@ -11,14 +11,14 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+from undistill.base.engines import Engine
+from undistill.base.engines.local import in_process
+from undistill.base.errors import Failure, UsageError, first_line
+from undistill.base.progress import progress
+from undistill.base.record import Record, holds, write
 from undistill.dataset.split import within
-from undistill.engine import Engine
-from undistill.engine.local import in_process
 from undistill.enhance.enhancer import Enhancer
-from undistill.errors import Failure, UsageError, first_line
 from undistill.images import EXTENSIONS, ImageError, decode, encode, list_images
-from undistill.progress import progress
-from undistill.record import Record, holds, write
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def enhance_files(
     Args:
         enhancer: makes the enhancer when a worker's first image needs it.
         head: name and hash of the head, for the record.
-        engine: who enhances, one image at a time each: `undistill.engine`.
+        engine: who enhances, one image at a time each: `undistill.base.engines`.
 
     Raises:
         Failure: the disk is full, or the output folder can't be written; or the engine's.

@@ -10,18 +10,18 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from undistill.atomic import PART
+from undistill.base.atomic import PART
+from undistill.base.engines import Engine
+from undistill.base.engines.local import in_process
+from undistill.base.errors import Failure, UsageError
+from undistill.base.progress import progress
 from undistill.dataset.enhanced import ENHANCED_SCHEMA, EnhancedRow, Enhancement, read_enhancement
 from undistill.dataset.samples import Cell, list_cells, pixels_of
 from undistill.dataset.shard import DESCRIPTION, Pairs, Shard, ShardError, check_shard, finished, shard_path
 from undistill.dataset.split import within
 from undistill.dataset.write import alone, write_description, writing
-from undistill.engine import Engine
-from undistill.engine.local import in_process
 from undistill.enhance.enhancer import WHOLE, Enhancer
-from undistill.errors import Failure, UsageError
 from undistill.images import Picture, encode
-from undistill.progress import progress
 
 BATCH = 16
 """Images at a time; fewer of large ones, which together have no more pixels than the largest that runs in one piece."""
@@ -46,7 +46,7 @@ def enhance_shards(
         head: "head" and "weights", its name and its hash.
         strength: 0 to 1.
         split: a range of the hash of ids; other rows are left out.
-        engine: who enhances, one shard at a time each: `undistill.engine`.
+        engine: who enhances, one shard at a time each: `undistill.base.engines`.
 
     Returns:
         How many images were enhanced, and how many were there before.

@@ -6,7 +6,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
-from importlib.resources import files
 from pathlib import Path
 from shutil import copyfile
 from typing import Any, ClassVar, Self
@@ -20,11 +19,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from undistill.atomic import replacing
-from undistill.errors import UsageError, first_line
+from undistill.base.atomic import replacing
+from undistill.base.errors import UsageError, first_line
+from undistill.base.places import WEIGHTS
 from undistill.heads.pooling import GlobalPool, WholeImage
 
-WEIGHTS = Path(str(files("undistill"))) / "weights"
 _FILES = ["config.json", "model.safetensors", "README.md", "metrics.json"]
 _MEASURED = ("gflop_512", "bf16_psnr")  # in config.json, but no arguments: `descriptor` would measure them anew
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from scipy.stats import binomtest
 
-from undistill.errors import UsageError
+from undistill.base.errors import UsageError
 from undistill.judge.study import Question, Study
 from undistill.metrics.jackknife import Value, share
 

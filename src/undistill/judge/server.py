@@ -7,7 +7,7 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Lock
 
-from undistill.errors import Failure, UsageError
+from undistill.base.errors import Failure, UsageError
 from undistill.judge.answers import CHOICES, AnswerFile, read_answers, summarise, to_text
 from undistill.judge.study import SIDES
 

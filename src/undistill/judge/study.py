@@ -9,8 +9,8 @@ from random import Random
 
 from PIL import Image
 
+from undistill.base.errors import UsageError
 from undistill.dataset.samples import Sample, list_files, match, pixels_of
-from undistill.errors import UsageError
 
 QUESTION = "Which looks more like a photograph?"
 SIDES = ("left", "right")

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageEnhance, ImageFilter
 from scipy.optimize import minimize_scalar
 
+from undistill.base.threads import spread
 from undistill.dataset.samples import Sample, pixels_of
 from undistill.images import Pixels
-from undistill.spread import spread
 
 SEARCHES = 12
 """Of strengths, that `search` makes."""

@@ -7,11 +7,12 @@ from typing import Any
 
 import torch
 
+from undistill.base.errors import Failure, UsageError
 from undistill.dataset.enhanced import Enhanced
 from undistill.dataset.samples import ImageFolders, Sample, Sides, Source, list_cells, list_files, list_sides
 from undistill.dataset.shard import DESCRIPTION
 from undistill.dataset.split import position, within
-from undistill.errors import Failure, UsageError
+from undistill.metrics import ITSELF, OWN_ROWS
 from undistill.metrics.cache import key_of, room, trim
 from undistill.metrics.distance import FEWEST, Gap, Placed, Points, Space, cross_fitted, fitted_on
 from undistill.metrics.extraction import Extractor, Features, extract, row_key
@@ -20,7 +21,7 @@ from undistill.metrics.features import CROPS, SIDE, load_extractor
 from undistill.metrics.jackknife import Value, interval, mean_value
 from undistill.metrics.no_reference import NO_REFERENCE
 from undistill.metrics.periodic import SMALLEST, load_periodic
-from undistill.metrics.results import ITSELF, OWN_ROWS, Results, Row
+from undistill.metrics.results import Results, Row
 from undistill.metrics.similarity import LIKENESS, load_likeness
 from undistill.metrics.tuning import tune, write_baselines
 

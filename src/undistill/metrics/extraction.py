@@ -12,12 +12,12 @@ from hashlib import sha256
 import numpy as np
 from numpy.typing import NDArray
 
+from undistill.base.errors import Failure
+from undistill.base.progress import Bar, progress
+from undistill.base.threads import spread
 from undistill.dataset.samples import Sample, pixels_of
-from undistill.errors import Failure
 from undistill.images import Pixels
 from undistill.metrics.cache import key_of, read_arrays, write_arrays
-from undistill.progress import Bar, progress
-from undistill.spread import spread
 
 CHUNK = 500
 """Images a file of arrays."""

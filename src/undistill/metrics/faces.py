@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from undistill.errors import Failure
+from undistill.base.errors import Failure
 from undistill.metrics.jackknife import Value, mean_value, share
 
 if TYPE_CHECKING:  # torch takes seconds to import, and `face_workers` needs none

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from undistill.errors import Failure, UsageError, first_line
+from undistill.base.errors import Failure, UsageError, first_line
 from undistill.images import Pixels, to_tensor
 from undistill.losses import LPIPS
 from undistill.metrics.extraction import EvalImage, Extractor, Features

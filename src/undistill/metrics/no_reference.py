@@ -14,7 +14,7 @@ from huggingface_hub import try_to_load_from_cache
 from PIL import Image
 from torch import Tensor, nn
 
-from undistill.errors import Failure
+from undistill.base.errors import Failure
 from undistill.images import Pixels
 from undistill.metrics.extraction import Extractor, Features, one_by_one
 

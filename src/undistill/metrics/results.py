@@ -11,26 +11,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from undistill.atomic import replacing
+from undistill.base.atomic import replacing
+from undistill.metrics import DISTANCES, ITSELF, PICTURES
 from undistill.metrics.jackknife import Value
-
-DISTANCES = ("fd_student", "fd_teacher", "fd_diff", "kid_student", "kid_teacher", "gap_closed")
-PICTURES = (
-    "ssim_student",
-    "psnr_student",
-    "lpips_student",
-    "identity",
-    "identity_rank1",
-    "faces_missing",
-    "clip_iqa",
-    "blur_effect",
-    "periodic",
-)
-
-BASELINES = ("sharpen", "grain", "colour", "combined", "blur")
-"""Rows of tuned filters (baselines.py)."""
-OWN_ROWS = ("student", "teacher", *BASELINES)
-"""Names that no enhanced set may have."""
 
 Row = dict[str, Value]
 
@@ -71,9 +54,6 @@ class Results:
         for why, metric in reasons.items():
             if why != ITSELF:
                 console.print(f"{metric}: {why}")
-
-
-ITSELF = "is the row itself"
 
 
 def versions() -> dict[str, str]:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torchmetrics.functional.image import structural_similarity_index_measure
 
-from undistill.errors import Failure
+from undistill.base.errors import Failure
 from undistill.images import to_tensor
 from undistill.losses import LPIPS
 from undistill.metrics.extraction import EvalImage, Extractor, Features

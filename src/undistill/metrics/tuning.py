@@ -8,15 +8,15 @@ from pathlib import Path
 
 import numpy as np
 
-from undistill.atomic import replacing
+from undistill.base.atomic import replacing
+from undistill.base.progress import progress
+from undistill.base.threads import spread
 from undistill.dataset.samples import File, Sample, Sides
 from undistill.images import Picture, Pixels, decode, decode_rgb, encode, png
 from undistill.metrics.baselines import SEARCHES, Baseline, ChannelStatistics, Filter, channel_statistics, search
 from undistill.metrics.cache import key_of, read_arrays, write_arrays
 from undistill.metrics.distance import Gap, Points, cross_fitted, quarters
 from undistill.metrics.extraction import EvalImage, Extractor, Features, extract, row_key
-from undistill.progress import progress
-from undistill.spread import spread
 
 TUNED_ON = 200
 """Student images, at most, that filters are tried on."""

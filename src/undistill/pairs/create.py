@@ -13,15 +13,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Protocol
 
-from undistill.atomic import PART, replacing
+from undistill.base.atomic import PART, replacing
+from undistill.base.engines import Engine
+from undistill.base.errors import Failure, UsageError
+from undistill.base.places import Place
+from undistill.base.progress import progress
 from undistill.dataset.shard import DESCRIPTION, Description, Row, finished, read_description, shard_path
 from undistill.dataset.write import alone, write_description, writing
-from undistill.engine import Engine
-from undistill.errors import Failure, UsageError
 from undistill.images import Picture, Pixels, encode
 from undistill.pairs.spec import PairSpec
-from undistill.places import Place
-from undistill.progress import progress
 from undistill.prompts import Prompt, as_lines
 
 PROMPTS, TIMINGS = "prompts.jsonl", "timings.csv"
@@ -104,7 +104,7 @@ def create(
     Args:
         shard_size: rows a shard.
         batch: images drawn at a time, counted anew in each shard.
-        engine: who draws, one shard at a time each: `undistill.engine`.
+        engine: who draws, one shard at a time each: `undistill.base.engines`.
 
     Returns:
         How many pairs were drawn, and how many were there before.

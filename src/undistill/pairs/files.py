@@ -6,11 +6,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from undistill.errors import Failure, UsageError
+from undistill.base.errors import Failure, UsageError
+from undistill.base.progress import progress
+from undistill.base.record import Record
 from undistill.images import Picture, Pixels, encode
-from undistill.progress import progress
 from undistill.prompts import Prompt
-from undistill.record import Record
 
 Make = Callable[[Sequence[str], Sequence[int]], Sequence[Pixels]]
 

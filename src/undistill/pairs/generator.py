@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from undistill.device import pick_device
-from undistill.errors import Failure, UsageError
+from undistill.base.device import pick_device
+from undistill.base.errors import Failure, UsageError
 from undistill.images import Pixels
 from undistill.pairs.load import DENOISERS, Place, Weights, add_lora, load, lora_encoders, model_of, quiet, rest_of
 from undistill.pairs.place import Networks, Offload, size

@@ -24,8 +24,8 @@ from huggingface_hub.errors import (
 )
 from safetensors import SafetensorError, safe_open
 
-from undistill.errors import Failure, UsageError, first_line
-from undistill.heads.head import WEIGHTS
+from undistill.base.errors import Failure, UsageError, first_line
+from undistill.base.places import WEIGHTS
 from undistill.pairs.spec import Side
 
 DENOISERS = ("transformer", "unet")

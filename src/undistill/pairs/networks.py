@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from undistill.errors import Failure, first_line
+from undistill.base.errors import Failure, first_line
 from undistill.pairs.load import DENOISERS, Place, hub_file, is_t5, model_of, quiet, rest_of
 from undistill.pairs.spec import PairSpec, Side
 

@@ -7,8 +7,8 @@ operations over the rate of a GPU, until some pairs are drawn and their own time
 from dataclasses import dataclass
 from pathlib import Path
 
+from undistill.base.errors import UsageError
 from undistill.dataset.shard import Pairs, shard_path
-from undistill.errors import UsageError
 from undistill.pairs.create import TIMINGS, read_timings
 from undistill.pairs.load import DENOISERS
 from undistill.pairs.networks import Network, Work, at_once, networks, work

@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
-from undistill.errors import UsageError
-from undistill.settings import Positive, Strict, explain_all, read_yaml
+from undistill.base.errors import UsageError
+from undistill.base.settings import Positive, Strict, explain_all, read_yaml
 
 SPECS = Path(str(files("undistill"))) / "pairs" / "specs"
 

@@ -2,14 +2,14 @@
 
 from hashlib import sha256
 
+from undistill.base.engines import Engine
+from undistill.base.errors import Failure, UsageError
+from undistill.base.places import Place
+from undistill.base.progress import progressed
 from undistill.dataset.shard import Description, ShardError, check_shard, finished, read_description, shard_path
 from undistill.dataset.write import alone
-from undistill.engine import Engine
-from undistill.errors import Failure, UsageError
 from undistill.pairs.create import PROMPTS, Maker, draw_shards
 from undistill.pairs.spec import PairSpec, make_spec
-from undistill.places import Place
-from undistill.progress import progressed
 from undistill.prompts import Prompt, read_prompts
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from undistill.metrics.results import BASELINES
+from undistill.metrics import BASELINES
 from undistill.report.words import (
     Figure,
     Rows,
@@ -13,7 +13,9 @@ from undistill.report.words import (
     percent,
     with_interval,
 )
-from undistill.reproduce.plan import OURS
+
+OURS = "ours"
+"""The row of every pair's own head."""
 
 Found = Mapping[str, Any]
 """What results.json of a reproduction holds."""

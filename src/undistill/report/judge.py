@@ -6,9 +6,9 @@ from itertools import cycle
 from pathlib import Path
 from typing import Any
 
+from undistill.base.progress import progressed
 from undistill.judge.answers import AnswerFile, header
 from undistill.judge.study import QUESTION, SIDES, Study
-from undistill.progress import progressed
 from undistill.report.page import render, write_html
 
 

@@ -5,12 +5,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from PIL import Image, ImageDraw, ImageFont
 
-from undistill.atomic import replacing
+from undistill.base.atomic import replacing
 from undistill.images import decode_rgb
-from undistill.prompts import Prompt
+
+if TYPE_CHECKING:
+    from undistill.prompts import Prompt
 
 SIDES = ("student", "enhanced", "teacher")
 SHOWN = 256
@@ -27,7 +30,7 @@ class Triple:
     teacher: bytes
 
 
-def triples(prompts: Sequence[Prompt], folder: Path) -> list[Triple]:
+def triples(prompts: Sequence["Prompt"], folder: Path) -> list[Triple]:
     """The images of the prompts: folder/SIDE/ID.png."""
     return [
         Triple(prompt.name or prompt.prompt, *((folder / side / f"{prompt.id}.png").read_bytes() for side in SIDES))

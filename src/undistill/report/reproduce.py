@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from undistill.report import findings, words
+from undistill.report.findings import OURS
 from undistill.report.page import write_html
 from undistill.report.pictures import Triple, data_uri, embedded
 from undistill.report.table import Column, make_chart, make_table
 from undistill.report.words import Figure, between, decimals, milliseconds, percent
-from undistill.reproduce.plan import OURS
 
 DISTANCES = (
     Column("gap_closed", "Gap closed", percent, "more"),

@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from undistill.metrics.baselines import Filter
-from undistill.metrics.results import BASELINES
+from undistill.metrics import BASELINES
 from undistill.report.words import Figure, Rows, between, decimals, percent
 
 Say = Callable[[float], str]
 ABSENT = "not measured for this row"
+UNTOUCHED = {"match": 0.0, "saturation": 1.0, "sharpen": 0.0, "radius": 1.0, "grain": 0.0, "blur": 0.0}
+"""Strengths of a filter that changes nothing (metrics/baselines.py)."""
 
 
 @dataclass(frozen=True)
@@ -159,8 +160,7 @@ def tuned(name: str, settings: dict[str, Any]) -> str:
 
 
 def _strengths(filter: dict[str, float]) -> str:
-    untouched = Filter()
-    changed = {key: value for key, value in filter.items() if value != getattr(untouched, key)}
+    changed = {key: value for key, value in filter.items() if value != UNTOUCHED[key]}
     return ", ".join(f"{key} {value:g}" for key, value in changed.items()) or "changes nothing"
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from undistill.metrics.results import BASELINES
+from undistill.metrics import BASELINES
 
 Figure = Mapping[str, Any]
 """A value of results.json: value, low, high, n, why."""

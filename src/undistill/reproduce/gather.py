@@ -9,11 +9,12 @@ from typing import Any
 
 from scipy.stats import kendalltau
 
+from undistill.base.settings import read_yaml
 from undistill.metrics.results import versions
 from undistill.pairs.spec import PairSpec
-from undistill.reproduce.plan import ABLATION, DRAWS, FEATURES, LORA, OURS, SETUPS, Step, results_of, rows_of, setup_of
+from undistill.report.findings import OURS
+from undistill.reproduce.plan import ABLATION, DRAWS, FEATURES, LORA, SETUPS, Step, results_of, rows_of, setup_of
 from undistill.reproduce.run import PLAN, as_line
-from undistill.settings import read_yaml
 
 HERE = Path(str(files("undistill"))) / "reproduce"
 STORED = HERE / "stored"

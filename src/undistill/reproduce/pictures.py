@@ -8,8 +8,9 @@ from undistill.dataset.enhanced import Enhanced
 from undistill.dataset.samples import Sample, list_cells, list_files
 from undistill.dataset.shard import DESCRIPTION, Pairs
 from undistill.prompts import read_prompts
+from undistill.report.findings import OURS
 from undistill.report.pictures import Triple, write_strip
-from undistill.reproduce.plan import DRAWS, OURS, folder_of
+from undistill.reproduce.plan import DRAWS, folder_of
 
 ACROSS = 8
 """Persons in a row."""

@@ -4,14 +4,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from undistill.errors import UsageError
+from undistill.base.errors import UsageError
 from undistill.heads import shipped
 from undistill.pairs.spec import PairSpec
+from undistill.report.findings import OURS
 
 BUSINESS = "A professional business portrait"
 SEED = 1
-OURS = "ours"
-"""The row of every pair's own head."""
 LORA = "realism-lora"
 """The row of the student with a realism LoRA, the paper's baseline."""
 FEATURES = ("efficientnet-lite0", "alex-2")

@@ -6,7 +6,7 @@ from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
-from undistill.errors import UsageError
+from undistill.base.errors import UsageError
 from undistill.metrics.results import write_json
 from undistill.pairs.spec import PairSpec, read_spec
 from undistill.report.reproduce import write_page

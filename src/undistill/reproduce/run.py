@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from undistill.errors import UsageError
+from undistill.base.errors import UsageError
 from undistill.metrics.results import versions, write_json
 from undistill.reproduce.plan import Step
 

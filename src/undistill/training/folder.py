@@ -6,9 +6,9 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from undistill.atomic import PART, replacing
-from undistill.errors import UsageError
-from undistill.settings import read_yaml
+from undistill.base.atomic import PART, replacing
+from undistill.base.errors import UsageError
+from undistill.base.settings import read_yaml
 from undistill.training.recipe import Schedule, dump_recipe
 
 Inventory = Mapping[str, Mapping[str, int | str]]

@@ -17,11 +17,11 @@ from safetensors import SafetensorError
 from tensorboardX import SummaryWriter
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from undistill.atomic import replacing
+from undistill.base.atomic import replacing
+from undistill.base.errors import Failure, UsageError, first_line
+from undistill.base.progress import progress
 from undistill.dataset.read import Consecutive
-from undistill.errors import Failure, UsageError, first_line
 from undistill.images import write_grid
-from undistill.progress import progress
 from undistill.training import checkpoint, ranks
 from undistill.training.method import Batch, Losses, Method, train_step, validate
 from undistill.training.recipe import Schedule

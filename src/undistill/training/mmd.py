@@ -8,8 +8,8 @@ from lightning_fabric import Fabric
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 
+from undistill.base.progress import progressed
 from undistill.losses import LPIPS
-from undistill.progress import progressed
 from undistill.training.embedding import Embedding, RunningMMD, fit
 from undistill.training.method import Batch, Losses, Method, Networks, Outputs, Phase
 from undistill.training.recipe import MmdRecipe, build_head

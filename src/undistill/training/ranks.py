@@ -17,8 +17,8 @@ from lightning_fabric.strategies.ddp import DDPStrategy
 from torch import Tensor
 from torch import distributed as dist
 
-from undistill.device import pick_device
-from undistill.errors import Failure, UsageError
+from undistill.base.device import pick_device
+from undistill.base.errors import Failure, UsageError
 
 _PATIENCE = timedelta(hours=1)
 

@@ -9,10 +9,10 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 import yaml
 from pydantic import AfterValidator, BaseModel, Field, TypeAdapter, ValidationError, field_validator, model_validator
 
+from undistill.base.errors import UsageError
+from undistill.base.settings import Positive, Strict, explain, read_yaml, unknown_key
 from undistill.dataset.split import parse_split
-from undistill.errors import UsageError
 from undistill.heads import Head
-from undistill.settings import Positive, Strict, explain, read_yaml, unknown_key
 
 T = TypeVar("T")
 

@@ -22,11 +22,11 @@ from filelock import FileLock, Timeout
 from optuna.trial import Trial, TrialState
 from pydantic import Field, ValidationError
 
+from undistill.base.device import pick_device
+from undistill.base.errors import UsageError
+from undistill.base.settings import Strict, explain_all, read_yaml
 from undistill.dataset.shard import Pairs
-from undistill.device import pick_device
-from undistill.errors import UsageError
 from undistill.metrics.results import write_json
-from undistill.settings import Strict, explain_all, read_yaml
 from undistill.training.recipe import Recipe, RecipeError, change_recipe, make_recipe, read_recipe
 from undistill.training.run import cut_of, sides_of, train, validate
 from undistill.training.watch import Diverged

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from undistill.errors import Failure
+from undistill.base.errors import Failure
 from undistill.training import ranks
 from undistill.training.method import Losses, Method
 

@@ -11,10 +11,10 @@ from typing import Any
 
 import torch
 
+from undistill.base.engines.local import with_parent
+from undistill.base.errors import Failure, UsageError
+from undistill.base.progress import progress
 from undistill.dataset.shard import Pairs
-from undistill.engine.local import with_parent
-from undistill.errors import Failure, UsageError
-from undistill.progress import progress
 from undistill.training.sweep import Study, results, work
 
 

@@ -1,0 +1,90 @@
+"""Courses of tiny-dev, from noise to image: what tiny-schnell learns from."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from research.tiny.flow import DEV_SHIFT
+from research.tiny.model import Velocity, follow, schedule
+from research.tiny.prompts import Tokens
+from research.tiny.recipe import StepsRecipe
+from undistill.base.atomic import replacing
+from undistill.base.progress import progress
+from undistill.dataset.read import shuffled
+
+CHUNK = 128
+Course = dict[str, Tensor]
+
+
+def draw_courses(
+    dev: Velocity, ids: Sequence[Tokens], recipe: StepsRecipe, seed: int, fabric: Fabric, path: Path
+) -> Course:
+    """Courses for each prompt, kept at `path`, chunk by chunk, so that a killed run goes on.
+
+    Args:
+        ids: T5's and CLIP's of the prompts, (prompts, LENGTH) each.
+        seed: of the noise.
+
+    Returns: `end` (courses, 16, 8, 8), `t5` and `clip` (courses, LENGTH); the noise is a function of the place.
+    """
+    chunks: list[Course] = []
+    count = len(ids[0])
+    with progress(f"drawing {path.stem}", -(-count // CHUNK)) as bar:
+        for number, start in enumerate(range(0, count, CHUNK)):
+            part = path.with_name(f"{path.stem}-{number:04d}.safetensors")
+            if not part.exists():
+                t5, clip = (torch.from_numpy(each[start : start + CHUNK].astype(np.int64)) for each in ids)
+                end = _ends(dev, t5.to(fabric.device), clip.to(fabric.device), start, recipe, seed, fabric)
+                with replacing(part) as beside:
+                    save_file({"end": end.half().cpu(), "t5": t5.short(), "clip": clip.short()}, beside)
+            chunks.append(load_file(part))
+            bar.advance()
+    return {name: torch.cat([chunk[name] for chunk in chunks]) for name in chunks[0]}
+
+
+def noise_of(place: int, channels: int, side: int, seed: int) -> Tensor:
+    """(channels, side, side): what the course at a place began with."""
+    return torch.randn(channels, side, side, generator=torch.Generator().manual_seed(seed * 1_000_003 + place))
+
+
+def _ends(
+    dev: Velocity, t5: Tensor, clip: Tensor, start: int, recipe: StepsRecipe, seed: int, fabric: Fabric
+) -> Tensor:
+    channels = dev.transformer.config.in_channels // 4
+    noise = torch.stack([noise_of(start + k, channels, 8, seed) for k in range(len(t5))]).to(fabric.device)
+    by = torch.full((len(noise),), recipe.guidance, device=noise.device)
+    with torch.no_grad(), fabric.autocast():
+        text = dev.encode(t5, clip)
+        return follow(lambda x, t: dev(x, t, text, by), noise, schedule(recipe.course_steps, DEV_SHIFT))
+
+
+class Courses(Dataset[tuple[Tensor, ...]]):
+    """The k-th course of a run: its end, T5's and CLIP's ids, its noise.
+
+    Args:
+        seed: of the noise.
+        endless: each epoch in a new order; else once, as they are.
+    """
+
+    def __init__(self, courses: Course, seed: int, *, endless: bool) -> None:
+        self.courses = courses
+        self.seed = seed
+        self.endless = endless
+
+    def __len__(self) -> int:
+        return len(self.courses["end"])
+
+    def __getitem__(self, k: int) -> tuple[Tensor, ...]:
+        epoch, place = divmod(k, len(self))
+        if self.endless:
+            place = int(shuffled(len(self), self.seed, epoch)[place])
+        end = self.courses["end"][place].float()
+        channels, side, _ = end.shape
+        noise = noise_of(place, channels, side, self.seed)
+        return end, self.courses["t5"][place].long(), self.courses["clip"][place].long(), noise

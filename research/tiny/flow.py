@@ -1,0 +1,185 @@
+"""Training tiny's transformers: the flow, guidance built into it, and the same in four steps."""
+
+import math
+from typing import Any, Protocol
+
+import torch
+from diffusers import AutoencoderKL
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from research.tiny.model import Velocity, follow, schedule
+from research.tiny.recipe import TransformerRecipe
+from undistill.training.method import Batch, Losses, Method, Networks, Outputs, Phase
+from undistill.training.schedule import linear_decay
+
+DEV_SHIFT = math.exp(0.5 + (16 - 256) * (1.15 - 0.5) / (4096 - 256))
+"""What FluxPipeline's `calculate_shift` comes to for the 16 tokens of an image of 64 px."""
+SHOWN_AT = 3.0
+"""Guidance of sample grids: the teacher's."""
+SHOWN_STEPS = schedule(20, DEV_SHIFT)
+
+
+class Lesson(Protocol):
+    """What a network is to say at a point of a course."""
+
+    def __call__(self, network: Any, batch: Batch, random: torch.Generator) -> tuple[Tensor, Tensor]:
+        """The network's velocity and the right one, of one shape."""
+
+    def picture(self, network: Velocity, batch: Batch, noise: Tensor) -> Tensor:
+        """Latents that the network makes of noise and the batch's captions."""
+
+
+class Flow(Method):
+    """Mean squared error of velocities, AdamW, an average of the weights. What is right says the lesson."""
+
+    columns = ("loss_velocity",)
+
+    def __init__(
+        self, fabric: Fabric, recipe: TransformerRecipe, network: Velocity, lesson: Lesson, vae: AutoencoderKL
+    ) -> None:
+        self.recipe = recipe
+        self.lesson = lesson
+        self.vae = vae.to(fabric.device)
+        network.to(fabric.device)
+        super().__init__(fabric, recipe, {"flow": network}, averaged=("flow",))
+        self.wrapped["flow"].mark_forward_method("encode")
+        learned = [parameter for parameter in network.parameters() if parameter.requires_grad]
+        self.optimizers = {"flow": torch.optim.AdamW(learned, lr=recipe.lr, betas=(0.9, 0.99), weight_decay=0.01)}
+        self.phases = (Phase("flow", ("flow",), self.losses, max_norm=1.0),)
+
+    def wrap(self, network: nn.Module) -> Any:
+        if self.recipe.compiled:
+            assert isinstance(network, Velocity)
+            compile_transformer(network)
+        return self.fabric.setup_module(network)
+
+    def schedule(self, progress: float) -> float:
+        """Warm-up, constant, and over the last 40% of the run a fall to 3%."""
+        warm = min(1.0, (progress * self.recipe.steps + 1) / max(1, self.recipe.warmup))
+        return warm * linear_decay(progress, start=0.6, end=0.03)
+
+    def begin(self, step: int, batches: object) -> None:
+        self.random = torch.Generator(self.fabric.device).manual_seed(self.recipe.seed * 1_000_003 + step)
+
+    def forward(self, networks: Networks, batch: Batch) -> Outputs:
+        """The network's velocity and the right one."""
+        # Attention over so few tokens is a seventh faster without the fused kernel, on a CPU.
+        with self.fabric.autocast(), sdpa_kernel(SDPBackend.MATH):
+            return self.lesson(networks["flow"], batch, self.random)
+
+    def losses(self, networks: Networks, batch: Batch, outputs: Outputs) -> Losses:
+        said, right = outputs
+        return {"loss_velocity": F.mse_loss(said.float(), right)}
+
+    def validation(self, batch: Batch) -> dict[str, Tensor]:
+        """`val_loss`: the average's loss on held-out faces, at points that are the same every time."""
+        random = torch.Generator(self.fabric.device).manual_seed(self.recipe.seed)
+        with self.fabric.autocast():
+            said, right = self.lesson(self.average, batch, random)
+        return {"val_loss": F.mse_loss(said.float(), right)}
+
+    @torch.no_grad()
+    def sample(self, batch: Batch) -> list[Tensor]:
+        """Rows of a sample grid: the held-out faces, then what the average draws for their captions, twice."""
+        latents = [batch[0]]
+        for seed in range(2):
+            random = torch.Generator().manual_seed(seed)
+            noise = torch.randn(batch[0].shape, generator=random).to(self.fabric.device)
+            with self.fabric.autocast():
+                latents.append(self.lesson.picture(self.average, batch, noise))
+        config = self.vae.config
+        return [self.vae.decode(x / config.scaling_factor + config.shift_factor).sample for x in latents]
+
+    @property
+    def average(self) -> Velocity:
+        network = self.averages["flow"].module
+        assert isinstance(network, Velocity)
+        return network
+
+
+def compile_transformer(network: Velocity) -> None:
+    """In place: same weights, same results up to rounding."""
+    network.transformer.compile(dynamic=False)
+
+
+def between(x: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+    """x_t = (1 - t) x + t e, `t` (N,)."""
+    t = t.view(-1, 1, 1, 1)
+    return (1 - t) * x + t * noise
+
+
+def draw(x: Tensor, random: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Noise like x, and t as sigmoid of a normal: the middle of the way oftener (Esser et al. 2024, eq. 19)."""
+    noise = torch.randn(x.shape, generator=random, device=x.device)
+    return noise, torch.sigmoid(torch.randn(len(x), generator=random, device=x.device))
+
+
+class Straight:
+    """The flow from noise to faces with their captions; guidance is told to be 1.
+
+    Batches: latents, T5's ids, CLIP's ids.
+    """
+
+    def __init__(self, empty: tuple[Tensor, Tensor]) -> None:
+        self.empty = empty
+
+    def __call__(self, network: Any, batch: Batch, random: torch.Generator) -> tuple[Tensor, Tensor]:
+        x, *ids = batch
+        noise, t = draw(x, random)
+        said = network(between(x, noise, t), t, network.encode(*ids), torch.ones_like(t))
+        return said, noise - x
+
+    def picture(self, network: Velocity, batch: Batch, noise: Tensor) -> Tensor:
+        text, empty = network.encode(*batch[1:]), network.encode(*self.empty)
+        by = torch.full((len(noise),), SHOWN_AT, device=noise.device)
+        return follow(lambda x, t: network.guided(x, t, text, empty, by), noise, SHOWN_STEPS)
+
+
+class Guided:
+    """Guidance in one pass (Meng et al. 2023, stage one): what the flow says with and without the caption, combined.
+
+    Batches: latents, T5's ids, CLIP's ids.
+    """
+
+    def __init__(self, flow: Velocity, empty: tuple[Tensor, Tensor], strongest: float) -> None:
+        self.flow = flow.eval().requires_grad_(False)
+        self.empty = self.flow.encode(*empty)
+        self.strongest = strongest
+
+    def __call__(self, network: Any, batch: Batch, random: torch.Generator) -> tuple[Tensor, Tensor]:
+        x, *ids = batch
+        noise, t = draw(x, random)
+        by = 1 + (self.strongest - 1) * torch.rand(len(x), generator=random, device=x.device)
+        point = between(x, noise, t)
+        with torch.no_grad():
+            text = self.flow.encode(*ids)
+            right = self.flow.guided(point, t, text, self.empty, by)
+        return network(point, t, text, by), right.float()
+
+    def picture(self, network: Velocity, batch: Batch, noise: Tensor) -> Tensor:
+        text = network.encode(*batch[1:])
+        by = torch.full((len(noise),), SHOWN_AT, device=noise.device)
+        return follow(lambda x, t: network(x, t, text, by), noise, SHOWN_STEPS)
+
+
+class Shortened:
+    """A flow made straight (Liu et al. 2023, reflow): from the very noise from which tiny-dev came to the image.
+
+    Where courses no longer cross, one large step is as good as many small ones; what it must guess it averages, and
+    detail is lost. Batches: latents that tiny-dev ended at, T5's ids, CLIP's ids, and the noise that it began with.
+    """
+
+    def __call__(self, network: Any, batch: Batch, random: torch.Generator) -> tuple[Tensor, Tensor]:
+        x, *ids, noise = batch
+        # Half of them where four steps start.
+        anywhere = torch.rand(len(x), generator=random, device=x.device)
+        stops = torch.randint(1, 5, (len(x),), generator=random, device=x.device) / 4
+        t = torch.where(torch.rand(len(x), generator=random, device=x.device) < 0.5, stops, anywhere)
+        return network(between(x, noise, t), t, network.encode(*ids), None), noise - x
+
+    def picture(self, network: Velocity, batch: Batch, noise: Tensor) -> Tensor:
+        text = network.encode(*batch[1:3])
+        return follow(lambda x, t: network(x, t, text, None), noise, schedule(4, 1.0))

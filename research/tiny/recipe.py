@@ -1,0 +1,108 @@
+"""Recipes of tiny's stages: YAML files that fix one training run each."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, Field, TypeAdapter
+
+from undistill.base.settings import Positive
+from undistill.training.recipe import Schedule, read_with, validated
+
+Width = Annotated[int, Field(ge=16, multiple_of=16)]
+
+
+class AutoencoderRecipe(Schedule):
+    """L1 + lpips x LPIPS + kl x KL, the last a mean over the latents' numbers; the learning rate falls to 0."""
+
+    stage: Literal["autoencoder"]
+    widths: tuple[Width, Width, Width, Width]
+    """Channels at 64, 32, 16 and 8 px."""
+    latent_channels: Positive
+    lpips: Annotated[float, Field(ge=0)]
+    kl: Annotated[float, Field(ge=0)]
+
+
+class TransformerRecipe(Schedule):
+    """Warm-up, constant, and over the last 40% a fall to 3% of the learning rate."""
+
+    steps: Positive
+    warmup: Annotated[int, Field(ge=0)]
+    """Steps."""
+    compiled: bool = False
+    """Run the transformer by torch.compile: a minute at the start, then a third less time. Needs a C++ compiler."""
+
+
+class FlowRecipe(TransformerRecipe):
+    """Rectified flow on captions, with the text encoders: what `tiny-dev` is before guidance is built in."""
+
+    stage: Literal["flow"]
+    captions: Positive
+    """Captions drawn for each face."""
+    views: Positive
+    """Views of each face: mirrored, nearer, lighter."""
+    dropped: Annotated[float, Field(ge=0, lt=1)]
+    """Share of captions left empty, for classifier-free guidance."""
+    heads: Positive
+    """Attention heads of 64 channels."""
+    double: Positive
+    single: Positive
+    text_width: Annotated[int, Field(ge=32, multiple_of=32)]
+    text_layers: Positive
+    vocabulary: Annotated[int, Field(ge=600, le=32767)]
+    """Of either tokenizer; CLIP's needs 514 for the bytes alone."""
+
+
+class GuidanceRecipe(TransformerRecipe):
+    """The flow with guidance in one pass: `tiny-dev`."""
+
+    stage: Literal["guidance"]
+    captions: Positive
+    views: Positive
+    strongest: Annotated[float, Field(gt=1)]
+    """Guidance is learned from 1 to this."""
+
+
+class StepsRecipe(TransformerRecipe):
+    """The flow made straight, for four steps: `tiny-schnell`."""
+
+    stage: Literal["steps"]
+    captions: Positive
+    """Courses of tiny-dev, from noise to image, for captions of each training face."""
+    guidance: Annotated[float, Field(ge=1)]
+    """That of the courses."""
+    course_steps: Positive
+
+
+class RealismRecipe(Schedule):
+    """A LoRA for the student, mmd x MMD² + lpips x LPIPS: `tiny-realism-lora`."""
+
+    stage: Literal["realism"]
+    rank: Positive
+    captions: Positive
+    """Captions drawn for each training face, to ask the student with."""
+    views: Positive
+    """Views of each face."""
+    enlarged: Annotated[int, Field(ge=64)]
+    """Side at which AlexNet sees images, px."""
+    mmd: Annotated[float, Field(ge=0)]
+    lpips: Annotated[float, Field(ge=0)]
+    memory: Annotated[float, Field(ge=0, lt=1)]
+    """Decay of the running mean of what the LoRA changes."""
+
+
+Recipe = AutoencoderRecipe | FlowRecipe | GuidanceRecipe | StepsRecipe | RealismRecipe
+STAGES: dict[str, type[BaseModel]] = {
+    "autoencoder": AutoencoderRecipe,
+    "flow": FlowRecipe,
+    "guidance": GuidanceRecipe,
+    "steps": StepsRecipe,
+    "realism": RealismRecipe,
+}
+_adapter: TypeAdapter[Recipe] = TypeAdapter(Annotated[Recipe, Field(discriminator="stage")])
+
+
+def read_stage(path: Path) -> Recipe:
+    """Raises:
+    RecipeError: the file can't be read, is no YAML, or has a key or a value that doesn't belong.
+    """
+    return read_with(path, lambda data: validated(data, "stage", STAGES, _adapter))

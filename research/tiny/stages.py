@@ -1,0 +1,299 @@
+"""The stages: what each learns from, how, and the folder that it leaves."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from hashlib import sha256
+from importlib.metadata import version
+from pathlib import Path
+from shutil import rmtree
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, FluxPipeline, FluxTransformer2DModel
+from lightning_fabric import Fabric
+from torch import Tensor
+from torch.utils.data import Dataset
+from transformers import CLIPTokenizer, T5TokenizerFast
+
+from research.tiny.autoencoder import Autoencoder
+from research.tiny.courses import Course, Courses, draw_courses
+from research.tiny.faces import Face, Views, all_views, list_faces
+from research.tiny.flow import Flow, Guided, Shortened, Straight, compile_transformer
+from research.tiny.model import Velocity, build_clip, build_t5, build_transformer
+from research.tiny.prompts import Captioned, draw_captions, encode, tokens
+from research.tiny.realism import Questions, Realism
+from research.tiny.recipe import (
+    AutoencoderRecipe,
+    FlowRecipe,
+    GuidanceRecipe,
+    RealismRecipe,
+    Recipe,
+    StepsRecipe,
+)
+from research.tiny.tokenizers import clip_tokenizer, t5_tokenizer
+from undistill.base.atomic import PART
+from undistill.base.errors import UsageError
+from undistill.base.places import WEIGHTS
+from undistill.training.folder import Inventory
+from undistill.training.method import Method
+
+TRAIN, HELD_OUT = (0.0, 0.8), (0.8, 0.9)
+Data = Dataset[tuple[Tensor, ...]]
+_NETWORKS = (".safetensors", ".json")
+Tokenizers = tuple[T5TokenizerFast, CLIPTokenizer]
+
+# The stages that a stage builds on; what such a stage leaves in OUT, and where the package has the same.
+_EARLIER = {"flow": ["autoencoder"], "guidance": ["flow"], "steps": ["guidance"], "realism": ["guidance", "steps"]}
+_LEFT = {
+    "autoencoder": ("tiny-autoencoder", WEIGHTS / "tiny-dev" / "vae"),
+    "flow": ("tiny-flow", None),
+    "guidance": ("tiny-dev", WEIGHTS / "tiny-dev"),
+    "steps": ("tiny-schnell", WEIGHTS / "tiny-schnell"),
+}
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage, ready to run; `export` writes what it made and returns the folder."""
+
+    method: Method
+    training: Data
+    validation: Data
+    export: Callable[[], Path]
+
+
+@dataclass(frozen=True)
+class Faces:
+    """The faces that are trained on, and those that validate."""
+
+    train: Sequence[Face]
+    held_out: Sequence[Face]
+
+
+def split_faces(data: Path) -> Faces:
+    return Faces(list_faces(data, TRAIN), list_faces(data, HELD_OUT))
+
+
+def earlier(stage: str, out: Path) -> list[Path]:
+    """The folders that a stage builds on: of these runs, else of the package; none for the first.
+
+    Raises:
+        UsageError: one is in neither.
+    """
+    return [_left_by(before, out) for before in _EARLIER.get(stage, [])]
+
+
+def _left_by(stage: str, out: Path) -> Path:
+    name, shipped = _LEFT[stage]
+    found = next((folder for folder in (out / name, shipped) if folder is not None and folder.is_dir()), None)
+    if found is None:
+        raise UsageError(f"{out / name} is not there: train the stage {stage} first")
+    return found
+
+
+def inventory(faces: Faces, before: Sequence[Path]) -> Inventory:
+    """How many faces there are, hashes of their names and of the networks to build on, and Faker's version."""
+    found: dict[str, dict[str, int | str]] = {
+        word: {"images": len(some), "sha256": sha256("\n".join(face.path.name for face in some).encode()).hexdigest()}
+        for word, some in {"train": faces.train, "held-out": faces.held_out}.items()
+    }
+    if before:
+        files = [path for folder in before for path in sorted(folder.rglob("*")) if path.suffix in _NETWORKS]
+        whole = sha256(b"".join(sha256(path.read_bytes()).digest() for path in files)).hexdigest()
+        found |= {"before": {"sha256": whole}, "faker": {"version": version("faker")}}
+    return found
+
+
+def prepare(recipe: Recipe, fabric: Fabric, faces: Faces, before: Sequence[Path], out: Path) -> Stage:
+    """Args:
+    before: as `earlier` says.
+    out: folder of all the runs.
+    """
+    match recipe:
+        case AutoencoderRecipe():
+            return _autoencoder(recipe, fabric, faces, out)
+        case FlowRecipe():
+            return _flow(recipe, fabric, faces, before[0], out)
+        case GuidanceRecipe():
+            return _guidance(recipe, fabric, faces, before[0], out)
+        case StepsRecipe():
+            return _steps(recipe, fabric, faces, before[0], out)
+        case RealismRecipe():
+            return _realism(recipe, fabric, faces, before, out)
+
+
+def _autoencoder(recipe: AutoencoderRecipe, fabric: Fabric, faces: Faces, out: Path) -> Stage:
+    method = Autoencoder(fabric, recipe)
+
+    def export() -> Path:
+        vae = deepcopy(method.averages["vae"].module)
+        assert isinstance(vae, AutoencoderKL)
+        vae.register_to_config(shift_factor=0.0, scaling_factor=1.0)
+        latents = encode(vae, faces.train, 2, recipe.seed)
+        vae.register_to_config(shift_factor=float(latents.mean()), scaling_factor=1 / float(latents.std()))
+        return _save(out / "tiny-autoencoder", {".": vae})
+
+    return Stage(method, Views(faces.train, recipe.seed), Views(faces.held_out, None), export)
+
+
+def _flow(recipe: FlowRecipe, fabric: Fabric, faces: Faces, before: Path, out: Path) -> Stage:
+    vae = AutoencoderKL.from_pretrained(before, torch_dtype=torch.float32).eval().requires_grad_(False)
+    captions = draw_captions(faces.train, recipe.captions, recipe.seed)
+    tokenizers = t5_tokenizer(captions, recipe.vocabulary), clip_tokenizer(captions, recipe.vocabulary)
+    network = Velocity(
+        build_transformer(recipe, vae.config.latent_channels),
+        build_t5(recipe),
+        build_clip(recipe, tokenizers[1]),
+    )
+    method = Flow(fabric, recipe, network, Straight(_empty(tokenizers, fabric)), vae)
+    training, validation = _captioned(recipe, captions, recipe.dropped, faces, vae, tokenizers)
+    return Stage(method, training, validation, lambda: _save_pipeline(out / "tiny-flow", method, vae, tokenizers))
+
+
+def _guidance(recipe: GuidanceRecipe, fabric: Fabric, faces: Faces, before: Path, out: Path) -> Stage:
+    flow, vae, tokenizers = _load(before)
+    flow.to(fabric.device)
+    network = deepcopy(flow)
+    network.freeze_text()
+    if recipe.compiled:
+        compile_transformer(flow)
+    method = Flow(fabric, recipe, network, Guided(flow, _empty(tokenizers, fabric), recipe.strongest), vae)
+    captions = draw_captions(faces.train, recipe.captions, recipe.seed)
+    training, validation = _captioned(recipe, captions, 0.0, faces, vae, tokenizers)
+    return Stage(method, training, validation, lambda: _save_pipeline(out / "tiny-dev", method, vae, tokenizers))
+
+
+def _steps(recipe: StepsRecipe, fabric: Fabric, faces: Faces, before: Path, out: Path) -> Stage:
+    dev, vae, tokenizers = _load(before)
+    dev.to(fabric.device).eval()
+    method = Flow(fabric, recipe, _without_guidance(dev, recipe.guidance), Shortened(), vae)
+
+    def courses(some: Sequence[Face], captions: int, seed: int, name: str) -> Course:
+        texts = draw_captions(some, captions, seed)
+        ids = [tokens(tokenizer, texts) for tokenizer in tokenizers]
+        return draw_courses(dev, ids, recipe, seed, fabric, out / "steps" / f"{name}.safetensors")
+
+    # Their seeds are not the recipes' of the other stages: other captions, and for the held-out ones other noise.
+    training = Courses(courses(faces.train, recipe.captions, recipe.seed, "courses"), recipe.seed, endless=True)
+    validation = Courses(courses(faces.held_out, 1, recipe.seed + 1, "held-out"), recipe.seed + 1, endless=False)
+
+    def export() -> Path:
+        scheduler = FlowMatchEulerDiscreteScheduler(shift=1.0)
+        return _save(out / "tiny-schnell", {"transformer": method.average.transformer, "scheduler": scheduler})
+
+    return Stage(method, training, validation, export)
+
+
+def _realism(recipe: RealismRecipe, fabric: Fabric, faces: Faces, before: Sequence[Path], out: Path) -> Stage:
+    student, vae, tokenizers = load_student(*before)
+
+    def questions(some: Sequence[Face], captions: int, seed: int, *, endless: bool) -> Questions:
+        texts = draw_captions(some, captions, seed)
+        ids = [tokens(tokenizer, texts) for tokenizer in tokenizers]
+        return Questions(ids, vae.config.latent_channels, seed, endless=endless)
+
+    training = questions(faces.train, recipe.captions, recipe.seed, endless=True)
+    views = all_views(faces.train, recipe.views, recipe.seed).flatten(0, 1)
+    method = Realism(fabric, recipe, student, vae, views, training)
+
+    def export() -> Path:
+        return _replaced(out / "tiny-realism-lora", method.save)
+
+    return Stage(method, training, questions(faces.held_out, 1, recipe.seed + 1, endless=False), export)
+
+
+def _without_guidance(dev: Velocity, guidance: float) -> Velocity:
+    """A network that says without an embedding of guidance what this one says at `guidance`, exactly."""
+    old = dev.transformer
+    new = FluxTransformer2DModel.from_config({**old.config, "guidance_embeds": False})
+    weights = {name: tensor for name, tensor in old.state_dict().items() if "guidance_embedder" not in name}
+    embed = old.time_text_embed
+    with torch.no_grad():
+        at = torch.tensor([1000 * guidance], device=old.device)
+        constant = embed.guidance_embedder(embed.time_proj(at))[0]
+    bias = "time_text_embed.timestep_embedder.linear_2.bias"
+    weights[bias] = weights[bias] + constant
+    new.load_state_dict(weights)
+    network = Velocity(new, dev.t5, dev.clip)
+    network.freeze_text()
+    return network.to(old.device)
+
+
+def _captioned(
+    recipe: FlowRecipe | GuidanceRecipe,
+    captions: Sequence[str],
+    dropped: float,
+    faces: Faces,
+    vae: AutoencoderKL,
+    tokenizers: Tokenizers,
+) -> tuple[Data, Data]:
+    def one(some: Sequence[Face], views: int, texts: Sequence[str], seed: int | None) -> Data:
+        ids = tokens(tokenizers[0], [*texts, ""]), tokens(tokenizers[1], [*texts, ""])
+        return Captioned(encode(vae, some, views, recipe.seed), ids, dropped, seed)
+
+    held_out = draw_captions(faces.held_out, 1, recipe.seed)
+    return one(faces.train, recipe.views, captions, recipe.seed), one(faces.held_out, 1, held_out, None)
+
+
+def _empty(tokenizers: Tokenizers, fabric: Fabric) -> tuple[Tensor, Tensor]:
+    t5, clip = (torch.from_numpy(tokens(each, [""]).astype(np.int64)).to(fabric.device) for each in tokenizers)
+    return t5, clip
+
+
+def _load(folder: Path) -> tuple[Velocity, AutoencoderKL, Tokenizers]:
+    pipeline = FluxPipeline.from_pretrained(folder, torch_dtype=torch.float32)
+    network = Velocity(pipeline.transformer, pipeline.text_encoder_2, pipeline.text_encoder)
+    return network, pipeline.vae.eval().requires_grad_(False), (pipeline.tokenizer_2, pipeline.tokenizer)
+
+
+def load_student(dev: Path, schnell: Path) -> tuple[Velocity, AutoencoderKL, Tokenizers]:
+    """schnell's transformer, and all else from dev."""
+    network, vae, tokenizers = _load(dev)
+    transformer = FluxTransformer2DModel.from_pretrained(schnell / "transformer", torch_dtype=torch.float32)
+    return Velocity(transformer, network.t5, network.clip), vae, tokenizers
+
+
+def _save_pipeline(folder: Path, method: Flow, vae: AutoencoderKL, tokenizers: Tokenizers) -> Path:
+    network = method.average
+    pipeline = FluxPipeline(
+        # dev's own: shifted towards noise the more, the larger the image is.
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0, use_dynamic_shifting=True),
+        vae=vae,
+        text_encoder=network.clip,
+        tokenizer=tokenizers[1],
+        text_encoder_2=network.t5,
+        tokenizer_2=tokenizers[0],
+        transformer=network.transformer,
+    )
+    return _save(folder, {".": pipeline})
+
+
+def _save(folder: Path, parts: Mapping[str, Any]) -> Path:
+    """Write diffusers' models, schedulers and pipelines by their subfolders, in float16."""
+
+    def write(beside: Path) -> None:
+        for name, part in parts.items():
+            small = part if isinstance(part, FlowMatchEulerDiscreteScheduler) else deepcopy(part).to(torch.float16)
+            small.save_pretrained(beside / name)
+        for path in beside.rglob("config.json"):
+            config = json.loads(path.read_text())
+            config.pop("_name_or_path", None)  # the folder that it was loaded from, on this machine
+            path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+
+    return _replaced(folder, write)
+
+
+def _replaced(folder: Path, write: Callable[[Path], None]) -> Path:
+    """The folder, written whole or not at all."""
+    beside, old = (folder.with_name(f".{folder.name}.{word}{PART}") for word in ("new", "old"))
+    rmtree(beside, ignore_errors=True)
+    write(beside)
+    rmtree(old, ignore_errors=True)
+    if folder.exists():
+        folder.rename(old)
+    beside.rename(folder)
+    rmtree(old, ignore_errors=True)
+    return folder

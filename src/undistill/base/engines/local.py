@@ -1,0 +1,140 @@
+"""Engines on this machine: in this process, or in several."""
+
+import os
+import signal
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
+from multiprocessing import get_context, parent_process
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
+from threading import Thread
+from typing import Any
+
+import torch
+
+from undistill.base.engines import Engine, Maker, Said, Work
+from undistill.base.errors import Failure, UsageError
+
+_PATIENCE_S = 10.0
+
+
+def in_process(tasks: Sequence[Any], maker: Maker[Any], work: Work[Any, Any, Said]) -> Generator[Said, None, None]:
+    """Do the tasks here, one after another, with torch's threads as they are: see `undistill.base.engines.Engine`."""
+    if tasks:
+        tool = maker()
+        for task in tasks:
+            yield from work(task, tool)
+
+
+def in_processes(workers: int) -> Engine:
+    """Do tasks in several processes of this machine, each with one thread of torch.
+
+    A worker that is killed ends it: most likely memory ran out, and would again.
+    """
+
+    def run(tasks: Sequence[Any], maker: Maker[Any], work: Work[Any, Any, Said]) -> Generator[Said, None, None]:
+        left = deque(tasks)
+
+        def order(line: Connection) -> None:
+            try:
+                line.send(left.popleft())
+            except ConnectionError:
+                raise Failure(_death(hired[line])) from None
+
+        with _hired(min(workers, len(left)), maker, work) as hired:
+            for line in hired:
+                order(line)
+            at_work = list(hired)
+            while at_work:
+                ready: list[Any] = wait(at_work)
+                for line in ready:
+                    try:
+                        said = line.recv()
+                    except (EOFError, ConnectionError):
+                        raise Failure(_death(hired[line])) from None
+                    if isinstance(said, Exception):
+                        raise said
+                    if said is not None:
+                        yield said
+                    elif left:
+                        order(line)
+                    else:
+                        at_work.remove(line)
+
+    return run
+
+
+@contextmanager
+def _hired(count: int, maker: Maker[Any], work: Work[Any, Any, Any]) -> Iterator[dict[Connection, SpawnProcess]]:
+    """Worker processes by the pipes that lead to them; they are gone afterwards.
+
+    Pipes, and no queue: a worker that is killed can't leave the others a locked one.
+    """
+    context = get_context("spawn")  # a forked process can't use a GPU, nor torch's threads
+    hired: dict[Connection, SpawnProcess] = {}
+    try:
+        for _ in range(count):
+            ours, theirs = context.Pipe()
+            process = context.Process(target=_work, args=(theirs, maker, work), daemon=True)
+            # Ctrl-C reaches all processes of a terminal: workers, from their first moment, leave it to us.
+            before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+            try:
+                process.start()
+            finally:
+                signal.signal(signal.SIGINT, before)
+            theirs.close()
+            hired[ours] = process
+        yield hired
+        # A worker whose pipe is closed ends by itself; killed, it would leave semaphores, and a warning about them.
+        for line, process in hired.items():
+            line.close()
+            process.join(_PATIENCE_S)
+    finally:
+        for process in hired.values():
+            process.kill()
+        for process in hired.values():
+            process.join()
+
+
+def _work(line: Connection, maker: Maker[Any], work: Work[Any, Any, Any]) -> None:
+    """A worker: does the tasks it is given, and tells what they say and, with None, of the end of each."""
+    with_parent(lambda: os._exit(1))
+    torch.set_num_threads(1)  # sums of several threads may be rounded otherwise than those of one
+    tool = None
+    try:
+        while True:
+            task = line.recv()
+            try:
+                tool = tool or maker()
+                for said in work(task, tool):
+                    line.send(said)
+            except (UsageError, Failure) as error:
+                line.send(error)
+                return
+            line.send(None)
+    except (EOFError, ConnectionError):  # nobody is left to tell
+        return
+
+
+def with_parent(end: Callable[[], None]) -> None:
+    """Call `end`, in a thread, when this process's parent is gone: one that is killed can't end its workers."""
+    parent = parent_process()
+    assert parent is not None
+    gone = parent.sentinel
+
+    def watch() -> None:
+        wait([gone])
+        end()
+
+    Thread(target=watch, daemon=True).start()
+
+
+def _death(worker: SpawnProcess) -> str:
+    worker.join()
+    if worker.exitcode == -signal.SIGKILL:
+        return (
+            "a worker was killed, perhaps because memory ran out: take fewer --workers; what is done is kept, the same "
+            "command goes on"
+        )
+    return f"a worker ended with exit code {worker.exitcode}; what is done is kept, the same command goes on"

@@ -1,0 +1,181 @@
+"""An engine on a Ray cluster, or on one that is started on this machine for the time of the work.
+
+A worker is an actor, which holds the tool. What crosses the wire is the task and what `work` says; the files that it
+reads and writes never do.
+"""
+
+import logging
+import os
+import re
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
+from socket import create_connection
+from typing import Any
+
+import torch
+
+from undistill.base.engines import Engine, Maker, Said, Work
+from undistill.base.errors import Failure, UsageError, first_line
+
+TRIES = 3
+"""So often a task is given to a worker, where one after another is killed over it."""
+
+# For Ray, before it is imported: no usage statistics; no lines of its own about workers that die, which we handle; no
+# advice on how it hides GPUs from workers that ask for none (ours then compute on the CPU).
+_QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_DEDUP_LOGS_SKIP_REGEX": ".",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
+_PATIENCE_S = 10.0
+_STORE_BYTES = 100 << 20  # what crosses it is small; Ray would take 30% of the memory
+
+
+class Worker:
+    """What becomes an actor."""
+
+    def __init__(self, maker: Maker[Any], work: Work[Any, Any, Any]) -> None:
+        self.maker = maker
+        self.work = work
+        self.tool: Any = None
+
+    def start(self) -> Iterator[None]:
+        """Says nothing, once the worker is there."""
+        yield from ()
+
+    def do(self, task: Any) -> Iterator[Any]:
+        """What is said of a task; an error that is the user's to know is said, too: raised, Ray would wrap it."""
+        torch.set_num_threads(1)  # as `local.in_processes` does, whatever Ray and OMP_NUM_THREADS say
+        try:
+            self.tool = self.tool or self.maker()
+            yield from self.work(task, self.tool)
+        except (UsageError, Failure) as error:
+            yield error
+
+
+def on_ray(workers: int | None = None, address: str | None = None, gpus: float | None = None) -> Engine:
+    """Do tasks in actors, each with one CPU and one thread of torch. A killed worker's task goes to a new one.
+
+    Args:
+        workers: how many; None: as many as the cluster has room for.
+        address: of a cluster, as `ray.init` takes it; None: that of RAY_ADDRESS, else one is started here, without a
+            dashboard, for the time of the work. Where Ray is initialised already, it is used as it is.
+        gpus: a worker's share; None: 1 where the cluster has GPUs, else 0.
+
+    Raises:
+        UsageError: Ray is not installed, or nobody is at the address; and, by the engine, it is no cluster, or one
+            without room for a worker.
+    """
+    os.environ.update({name: value for name, value in _QUIET.items() if name not in os.environ})
+    try:
+        import ray
+    except ImportError:
+        raise UsageError("--engine ray needs Ray: pip install 'undistill[ray]'") from None
+    address = address or os.environ.get("RAY_ADDRESS") or "local"
+    _knock(address)
+
+    def run(tasks: Sequence[Any], maker: Maker[Any], work: Work[Any, Any, Said]) -> Generator[Said, None, None]:
+        if tasks:
+            with _cluster(ray, workers, address):
+                count, share = _room(ray.cluster_resources(), workers, gpus)
+                actor = ray.remote(num_cpus=1, num_gpus=share)(Worker)
+                yield from _drive(ray, tasks, partial(actor.remote, maker, work), count)
+
+    return run
+
+
+def _drive(ray: Any, tasks: Sequence[Any], hire: Callable[[], Any], count: int) -> Iterator[Any]:
+    """Hands tasks to workers that are there (others may wait for room), and yields what they say."""
+    left = deque((task, 1) for task in tasks)
+    unfinished = len(tasks)
+    at_work: dict[Any, tuple[Any, Any, int]] = {}  # by the stream of what it says: worker, task (None: start), try
+
+    def start(nth: int) -> None:
+        worker = hire()
+        at_work[worker.start.remote()] = worker, None, nth
+
+    try:
+        for _ in range(min(count, len(tasks))):
+            start(1)
+        while unfinished:
+            (stream, *_), _ = ray.wait(list(at_work), num_returns=1)
+            worker, task, nth = at_work[stream]
+            try:
+                said = ray.get(next(stream))
+            except StopIteration:
+                del at_work[stream]
+                unfinished -= task is not None
+                if left:
+                    task, nth = left.popleft()
+                    at_work[worker.do.remote(task)] = worker, task, nth
+                # Else nobody holds the worker any more: Ray ends it, and another may have its place.
+            except ray.exceptions.RayActorError as error:
+                del at_work[stream]
+                ray.kill(worker)  # if it is only cut off
+                if nth == TRIES:
+                    raise Failure(_death(task, error)) from None
+                if task is None:
+                    start(nth + 1)
+                else:
+                    left.appendleft((task, nth + 1))
+                    start(1)
+            else:
+                if isinstance(said, Exception):
+                    raise said
+                yield said
+    finally:
+        with suppress(Exception):  # a cluster that is gone has no workers
+            for worker, _, _ in at_work.values():
+                ray.kill(worker)
+
+
+def _death(task: Any, error: Exception) -> str:
+    if task is None:
+        return f"workers can't start on the cluster: {str(error).strip().splitlines()[-1]}"
+    return (
+        f"{TRIES} workers were killed, one after another, over {task}, perhaps because memory ran out: take fewer "
+        "--workers; what is done is kept, the same command goes on"
+    )
+
+
+def _knock(address: str) -> None:
+    """Where nobody is, Ray tries for minutes, and not quietly."""
+    if match := re.fullmatch(r"(?:ray://)?(.+):(\d+)", address):
+        try:
+            create_connection((match[1], int(match[2])), _PATIENCE_S).close()
+        except (OSError, OverflowError) as error:
+            reason = getattr(error, "strerror", None) or first_line(error)
+            raise UsageError(f"no Ray cluster at {address}: {reason}") from error
+
+
+@contextmanager
+def _cluster(ray: Any, workers: int | None, address: str) -> Iterator[None]:
+    """Ray, initialised."""
+    if ray.is_initialized():
+        yield
+        return
+    options: dict[str, Any] = {}
+    if address == "local":
+        # 127.0.0.1: it neither needs a network, nor is open to one.
+        options = {"_node_ip_address": "127.0.0.1", "include_dashboard": False, "object_store_memory": _STORE_BYTES}
+        options["num_cpus"] = workers
+    try:
+        ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **options)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise UsageError(f"no Ray cluster at {address}: {first_line(error)}") from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _room(resources: dict[str, float], workers: int | None, gpus: float | None) -> tuple[int, float]:
+    """How many workers, and each one's share of GPUs. More than there is room for wait until there is."""
+    cpus, cards = resources.get("CPU", 0), resources.get("GPU", 0)
+    share = float(cards > 0) if gpus is None else gpus
+    room = int(min(cpus, cards // share) if share else cpus)
+    if not room:
+        raise UsageError(f"the Ray cluster has {cpus:g} CPUs and {cards:g} GPUs: no room for a worker on {share:g} GPU")
+    return workers or room, share

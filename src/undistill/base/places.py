@@ -1,0 +1,56 @@
+"""Folders on this machine, and in object stores by fsspec's addresses: s3://bucket/x, gs://bucket/x, hf://datasets/me/x.
+
+A place in a store is a `UPath`, which has `Path`'s ways. Files go there whole or not at all by `undistill.base.atomic`.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.resources import files
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Union
+
+from undistill.base.errors import UsageError, first_line
+
+if TYPE_CHECKING:
+    from upath import UPath
+
+Place = Union[Path, "UPath"]
+
+WEIGHTS = Path(str(files("undistill"))) / "weights"
+"""What is shipped: heads, the networks of `tiny`, and those of losses."""
+
+
+def parse_place(text: str) -> Place:
+    """The place that a command was given.
+
+    Raises:
+        UsageError: what reaches this kind of store is not installed, or it can't be reached.
+    """
+    if "://" not in text:
+        return Path(text)
+    try:
+        from upath import UPath
+    except ImportError:
+        raise UsageError(f"{text}: object stores need pip install 'undistill[cloud]'") from None
+    try:
+        place = UPath(text, use_listings_cache=False)  # others write there, too
+        place.exists()
+    except ImportError as error:  # fsspec's, whose cause says what is missing
+        package = getattr(error.__cause__ or error, "name", None) or first_line(error)
+        raise UsageError(f"{text} needs another package: pip install {package}") from error
+    except Exception as error:  # every store's library has its own
+        raise UsageError(f"{text} can't be reached: {first_line(error)}") from error
+    return place
+
+
+@contextmanager
+def fetched(path: Place) -> Iterator[Path]:
+    """A file as one on this machine: itself, or a copy for the time being."""
+    if isinstance(path, Path):
+        yield path
+        return
+    with TemporaryDirectory(prefix="undistill-") as folder:
+        copy = Path(folder) / path.name
+        path.fs.get_file(path.path, str(copy))
+        yield copy

@@ -1,0 +1,60 @@
+"""Settings that people write as YAML or JSON: read strictly, and refused in one line that says what to change."""
+
+from collections.abc import Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from undistill.base.errors import UsageError
+
+Positive = Annotated[int, Field(gt=0)]
+
+
+class Strict(BaseModel):
+    """Settings that are fixed once read, and that know all their keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def read_yaml(path: Path) -> Any:
+    """Raises:
+    UsageError: the file can't be read, or is no YAML; its text begins with the path.
+    """
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} can't be read: {error.strerror if isinstance(error, OSError) else error}") from error
+    except yaml.YAMLError as error:
+        raise UsageError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
+
+
+def explain_all(error: ValidationError, model: type[BaseModel], whole: str) -> str:
+    """What pydantic found wrong with data that were to make a `model`, in one line."""
+    return "; ".join(explain(problem, [str(key) for key in problem["loc"]], model, whole) for problem in error.errors())
+
+
+def explain(problem: Any, where: Sequence[str], model: type[BaseModel], whole: str) -> str:
+    """One of pydantic's problems in words; for an unknown key, with the nearest one that is known.
+
+    Args:
+        problem: an item of `ValidationError.errors()`.
+        where: the keys that lead to it in `model`.
+        model: what was to be made.
+        whole: what `model` is called, for problems that belong to none of its keys.
+    """
+    if problem["type"] != "extra_forbidden":
+        return f"{'.'.join(where) or whole}: {problem['msg'].removeprefix('Value error, ')}"
+    *parents, key = where
+    for parent in parents:
+        inner = model.model_fields[parent].annotation
+        assert isinstance(inner, type)
+        assert issubclass(inner, BaseModel)
+        model = inner
+    return "".join(f"{parent}: " for parent in parents) + unknown_key(key, list(model.model_fields))
+
+
+def unknown_key(key: str, known: list[str]) -> str:
+    return f"unknown key {key}; did you mean {get_close_matches(key, known, n=1, cutoff=0.0)[0]}?"

@@ -1,0 +1,19 @@
+"""Progress bars."""
+
+import pytest
+
+from undistill.base.progress import progress
+
+
+def test_a_narrow_terminal_cuts_the_words_not_the_time_left(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    with progress("training", 20_000) as bar:
+        bar.advance("gan 0.652 cycle 0.002 identity 0.000 tone 0.000 chroma 0.000 discriminator 0.311", by=20_000)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("training ━")
+    assert "20000/20000" in line
+    assert "left" in line
+    assert "gan 0" in line
+    assert line.rstrip().endswith("…")

@@ -1,0 +1,136 @@
+"""All stages at a size for tests, from a folder of portraits to pipelines that diffusers loads unchanged."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from diffusers import AutoencoderKL, FluxImg2ImgPipeline, FluxPipeline, FluxTransformer2DModel
+from research.tiny import courses, stages
+from research.tiny.train import main
+from safetensors.torch import load_file
+
+from undistill.base.errors import UsageError
+
+SMALL: dict[str, dict[str, Any]] = {
+    "autoencoder": {"widths": [16, 16, 16, 16], "batch": 4, "steps": 4},
+    "flow": {"double": 1, "single": 1, "heads": 1, "text_width": 32, "text_layers": 1, "vocabulary": 700}
+    | {"captions": 4, "views": 2, "batch": 4, "steps": 4},
+    "guidance": {"captions": 4, "views": 2, "batch": 4, "steps": 4},
+    "steps": {"captions": 2, "course_steps": 2, "batch": 4, "steps": 4},
+    "realism": {"rank": 2, "captions": 2, "views": 1, "batch": 4, "steps": 4},
+}
+RECIPES = Path(__file__).parents[3] / "recipes" / "tiny"
+
+
+@pytest.fixture
+def recipes(tmp_path: Path) -> Path:
+    """The repository's, made small."""
+    folder = tmp_path / "recipes"
+    folder.mkdir()
+    for stage, changes in SMALL.items():
+        recipe = yaml.safe_load((RECIPES / f"{stage}.yaml").read_text())
+        assert changes.keys() <= recipe.keys()
+        recipe.pop("compiled", None)  # takes a minute
+        recipe |= {**changes, "precision": "32-true", "save_every": 2, "sample_every": 4, "validate_every": 4}
+        (folder / f"{stage}.yaml").write_text(yaml.safe_dump(recipe))
+    return folder
+
+
+def test_from_portraits_to_pipelines(portraits_like: Path, recipes: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    for stage in SMALL:
+        main(portraits_like, stage, out, None, recipes, "cpu")
+        assert (out / stage / "samples" / "0000004.png").exists()
+    vae = AutoencoderKL.from_pretrained(out / "tiny-dev" / "vae")
+    assert vae.config.scaling_factor > 0
+    assert (
+        load_file(out / "tiny-dev" / "transformer" / "diffusion_pytorch_model.safetensors")["proj_out.weight"].dtype
+        == torch.float16
+    )
+    assert not [path for path in (out / "tiny-dev").rglob("*.json") if str(tmp_path) in path.read_text()]
+    ask = {"prompt": "A professional portrait of Ada Okafor", "height": 64, "width": 64, "max_sequence_length": 24}
+    dev = FluxPipeline.from_pretrained(out / "tiny-dev", torch_dtype=torch.float32)
+    dev.set_progress_bar_config(disable=True)
+    image = dev(**ask, num_inference_steps=2, guidance_scale=3.0).images[0]
+    assert image.size == (64, 64)
+    again = FluxImg2ImgPipeline.from_pretrained(out / "tiny-dev", torch_dtype=torch.float32)
+    again.set_progress_bar_config(disable=True)
+    assert again(**ask, image=image, strength=0.7, num_inference_steps=4, guidance_scale=3.0).images[0].size == (64, 64)
+    schnell = FluxTransformer2DModel.from_pretrained(out / "tiny-schnell", subfolder="transformer")
+    assert not schnell.config.guidance_embeds
+    student = FluxPipeline.from_pipe(dev, transformer=schnell)
+    assert student(**ask, num_inference_steps=1, guidance_scale=0.0).images[0].size == (64, 64)
+    student.load_lora_weights(out / "tiny-realism-lora")  # what it does is seen on the shipped one: test_weights.py
+    assert student.get_active_adapters() == ["default_0"]
+    lora = load_file(out / "tiny-realism-lora" / "pytorch_lora_weights.safetensors")
+    assert {weight.dtype for weight in lora.values()} == {torch.float16}
+    assert {min(weight.shape) for weight in lora.values()} == {2}
+    assert all(weight.any() for name, weight in lora.items() if "lora_A" in name)
+
+
+def test_a_stopped_stage_goes_on_to_the_same_weights(portraits_like: Path, recipes: Path, tmp_path: Path) -> None:
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    for out, stops in ((whole, [None]), (parts, [2, None])):
+        for stage in SMALL:
+            for stop in stops:
+                main(portraits_like, stage, out, stop, recipes, "cpu")
+    for stage in SMALL:
+        one, other = (load_file(out / stage / "last.safetensors") for out in (whole, parts))
+        assert one.keys() == other.keys()
+        assert [name for name in one if not torch.equal(one[name], other[name])] == []
+
+
+def test_what_a_run_builds_on_must_stay(portraits_like: Path, recipes: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    main(portraits_like, "autoencoder", out, 1, recipes, "cpu")
+    main(portraits_like, "flow", out, 1, recipes, "cpu")
+    main(portraits_like, "autoencoder", out, 2, recipes, "cpu")
+    with pytest.raises(UsageError, match="begun with other images or networks"):
+        main(portraits_like, "flow", out, 2, recipes, "cpu")
+
+
+def test_courses_are_drawn_on_after_a_kill(
+    portraits_like: Path, recipes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    for stage in ("autoencoder", "flow", "guidance"):
+        main(portraits_like, stage, out, 1, recipes, "cpu")
+    monkeypatch.setattr(courses, "CHUNK", 8)
+    ends = courses._ends
+    drawn: list[int] = []
+
+    def one_then_killed(*arguments: Any) -> torch.Tensor:
+        if drawn:
+            raise KeyboardInterrupt
+        drawn.append(1)
+        return ends(*arguments)
+
+    monkeypatch.setattr(courses, "_ends", one_then_killed)
+    with pytest.raises(KeyboardInterrupt):
+        main(portraits_like, "steps", out, 1, recipes, "cpu")
+    first = out / "steps" / "courses-0000.safetensors"
+    before = first.stat().st_mtime_ns
+    monkeypatch.setattr(courses, "_ends", ends)
+    main(portraits_like, "steps", out, 1, recipes, "cpu")
+    assert first.stat().st_mtime_ns == before
+    assert (out / "tiny-schnell" / "scheduler" / "scheduler_config.json").exists()
+
+
+def test_stages_come_in_their_order(
+    portraits_like: Path, recipes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(stages._LEFT, "guidance", ("tiny-dev", None))  # as if none were shipped
+    with pytest.raises(UsageError, match="train the stage flow first"):
+        main(portraits_like, "guidance", tmp_path / "out", None, recipes, "cpu")
+    with pytest.raises(UsageError, match="train the stage guidance first"):
+        main(portraits_like, "steps", tmp_path / "out", None, recipes, "cpu")
+    with pytest.raises(UsageError, match="no stage distillation: autoencoder, flow, guidance, steps"):
+        main(portraits_like, "distillation", tmp_path / "out", None, recipes, "cpu")
+    main(portraits_like, "autoencoder", tmp_path / "out", 1, recipes, "cpu")
+    shutil.copy(recipes / "autoencoder.yaml", recipes / "old.yaml")
+    (recipes / "autoencoder.yaml").write_text((recipes / "old.yaml").read_text().replace("kl:", "kll:"))
+    with pytest.raises(UsageError, match="unknown key kll; did you mean kl"):
+        main(portraits_like, "autoencoder", tmp_path / "out", 1, recipes, "cpu")
