@@ -14,7 +14,7 @@ from undistill.base.places import WEIGHTS
 from undistill.training.loop import start
 from undistill.training.method import train_step, validate
 
-RECIPE = Path(__file__).parents[3] / "recipes" / "tiny" / "realism.yaml"
+RECIPE = Path(__file__).parents[3] / "research" / "tiny" / "recipes" / "realism.yaml"
 
 
 def questions(count: int, *, endless: bool) -> Questions:
