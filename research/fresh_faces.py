@@ -1,6 +1,6 @@
 """Does the measure call other images of the teacher a closed gap, and other images of the student an open one?
 
-    python -m research.fresh_faces ../shared/portraits/faces [--draws 3]
+    python -m research.fresh_faces ../shared/portraits/faces [--draws 3] [--images 40 --images 200]
 
 Real faces: FLUX.1-schnell's as the student's, SDXL's as the teacher's; in the place of enhanced ones others of SDXL,
 which close 1, and others of schnell, which close 0 (where there are enough of them). For each number of images a side,
@@ -25,7 +25,11 @@ from undistill.metrics.jackknife import Value
 WAYS: dict[str, Callable[[Points, Points], list[Space]]] = {"same": fitted_on, "cross-fitted": cross_fitted}
 
 
-def main(faces: Path, draws: Annotated[int, typer.Option()] = 3) -> None:
+def main(
+    faces: Path,
+    draws: Annotated[int, typer.Option()] = 3,
+    images: Annotated[list[int] | None, typer.Option(help="A side; may be repeated.  [default: 40, 200]")] = None,
+) -> None:
     extractor = load_extractor("efficientnet-lite0", torch.device("cpu"))
     seen = {}
     for model in ("schnell", "sdxl"):
@@ -33,7 +37,7 @@ def main(faces: Path, draws: Annotated[int, typer.Option()] = 3) -> None:
         seen[model] = Points.of(samples, extract(model, samples, [extractor])[extractor.name])
     print("| images a side | draw | space | other teacher images close | other student images close |")
     print("| --- | --- | --- | --- | --- |")
-    for n in (40, 200):
+    for n in images or (40, 200):
         for draw in range(draws):
             shuffled = {model: _shuffled(points, draw) for model, points in seen.items()}
             student, teacher = _some(shuffled["schnell"], 0, n, "s"), _some(shuffled["sdxl"], 0, n, "t")

@@ -1,6 +1,6 @@
 """What every head takes and costs, as a Markdown table: python -m research.heads"""
 
-from undistill.heads import Descriptor, EsaGenerator, Head, ResnetGenerator, UNet, shipped
+from undistill.heads import Descriptor, EsaGenerator, GridHead, Head, ResnetGenerator, UNet, shipped
 
 
 def row(name: str, d: Descriptor) -> str:
@@ -8,7 +8,7 @@ def row(name: str, d: Descriptor) -> str:
     cells = (
         name,
         f"{d.parameters:,}",
-        f"{d.gflop_512:.0f}",
+        f"{d.gflop_512:.0f}" if d.gflop_512 >= 1 else f"{d.gflop_512:.1g}",
         f"{d.receptive_field}",
         f"{d.smallest}",
         f"{d.multiple}",
@@ -25,6 +25,7 @@ def main() -> None:
         "`ResnetGenerator()`": ResnetGenerator(),
         "`EsaGenerator()`": EsaGenerator(),
         "`UNet()`": UNet(),
+        "`GridHead()`": GridHead(),
         **{f"`{name}`": Head.from_pretrained(name) for name in shipped()},
     }
     print("| head | parameters | GFLOP at 512 px | sees, px | from, px | multiple of | whole image | bf16 safe |")

@@ -121,7 +121,10 @@ def test_what_was_measured_is_saved_and_not_measured_again(saved: Path, monkeypa
     assert not Head.from_pretrained(saved).descriptor.bf16
 
 
-@pytest.mark.parametrize("change", [{"gflop_512": "much"}, {"bf16_psnr": 60.0}, {"bf16_psnr": {"cpu": None}}])
+@pytest.mark.parametrize(
+    "change",
+    [{"gflop_512": "much"}, {"bf16_psnr": 60.0}, {"bf16_psnr": {"cpu": None}}, {"trained_at": 0}, {"trained_at": "64"}],
+)
 def test_refuses_figures_that_are_none(saved: Path, change: dict[str, object]) -> None:
     test_refuses_a_config_that_does_not_fit(saved, change)
 
@@ -157,11 +160,29 @@ def test_hash_is_independent_of_what_was_measured(saved: Path) -> None:
 def test_hashes_of_shipped_heads_stay() -> None:
     # Records of what they enhanced name them: another hash would mean to enhance all anew.
     assert {name: head_hash(WEIGHTS / name)[:12] for name in shipped()} == {
-        "flux1-lite": "1c8e19a79c9a",
-        "tiny-best": "e9de2e8d32fa",
-        "tiny-cyclegan": "86b74d711fd7",
-        "tiny-esa": "5556bdf8e1c3",
-        "tiny-unet": "99728de30718",
+        "flux1-lite": "b4d1a54d4673",
+        "tiny-best": "9a68c32627b5",
+        "tiny-cyclegan": "09dba24847c5",
+        "tiny-esa": "5f730b5fd1c6",
+        "tiny-unet": "e72b29d07491",
+    }
+
+
+def test_the_scale_of_the_training_is_kept_and_tells_heads_apart(saved: Path) -> None:
+    before = head_hash(saved)
+    head = Head.from_pretrained(saved)
+    assert head.descriptor.trained_at is None
+    head.trained_at = 475
+    head.save_pretrained(saved)
+    assert json.loads((saved / "config.json").read_text())["trained_at"] == 475
+    assert Head.from_pretrained(saved).descriptor.trained_at == 475
+    assert head_hash(saved) != before  # its pictures are others
+    assert {name: Head.from_pretrained(name).trained_at for name in shipped()} == {
+        "flux1-lite": 475,
+        "tiny-best": 64,
+        "tiny-cyclegan": 64,
+        "tiny-esa": 64,
+        "tiny-unet": 64,
     }
 
 

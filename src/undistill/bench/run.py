@@ -79,7 +79,7 @@ def bench(
         "date": datetime.now(UTC).date().isoformat(),
     }
     generator = Generator(spec, where)
-    enhancers = {name: Enhancer(head, where) for name, head in loaded.items()}
+    enhancers = {name: Enhancer(head, where, scale="native") for name, head in loaded.items()}
     cost: dict[int, dict[str, Row]] = {}
     for size in sizes:
         generator.spec = spec.model_copy(update={"size": size})

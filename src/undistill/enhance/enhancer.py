@@ -1,8 +1,9 @@
 """Run a head on images in memory: any size, any of the usual kinds."""
 
+from itertools import product, starmap
 from math import isfinite
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 import numpy as np
 import torch
@@ -12,9 +13,11 @@ from torch import Tensor
 from undistill.base.device import pick_device
 from undistill.enhance.tiles import Span, mirrored, spans, weights
 from undistill.heads import Head
-from undistill.heads.pooling import Tile, known_statistics
+from undistill.heads.pooling import Place, Tile, known_statistics
+from undistill.heads.resampling import enlarged, fit, resized, share
 from undistill.images import to_image, to_picture, upright
 
+Scale = Literal["trained", "native"]
 Images = TypeVar("Images", Image.Image, "np.ndarray[Any, Any]", Tensor)
 
 # Larger images are cut into tiles, px. The published generator needs some 4 GB at this size in float32, a lite head 1.
@@ -30,6 +33,10 @@ class Enhancer:
         head: a `Head`, which is moved to the device and set to evaluate; or what `Head.from_pretrained` takes.
         device: where to run; None: a GPU if there is one, else the CPU.
         dtype: torch.float32 or torch.bfloat16; None: bfloat16 on a GPU if it is safe for the head, else float32.
+        scale: "trained": a residual head that knows the size of the images that it was trained on (`trained_at` in its
+            descriptor) runs on the image brought to that size, and its change, enlarged, is added to the original: no
+            detail is lost, and none is changed that is finer. "native": it runs on the image as it is. Other heads run
+            so in any case, and `GridHead` minds its scale by itself.
 
     Example:
         enhancer = Enhancer("flux1-lite")
@@ -41,12 +48,16 @@ class Enhancer:
         head: Head | str | Path,
         device: str | torch.device | None = None,
         dtype: torch.dtype | None = None,
+        scale: Scale = "trained",
     ) -> None:
         self.head = (head if isinstance(head, Head) else Head.from_pretrained(head)).eval()
         self.device = pick_device(device)
         self.head.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         if dtype not in (None, torch.float32, torch.bfloat16):
             raise ValueError(f"dtype {dtype}: take torch.float32 or torch.bfloat16")
+        if scale not in get_args(Scale):
+            raise ValueError(f"scale {scale!r}: take one of {', '.join(get_args(Scale))}")
+        self.scale = scale
         self.dtype = dtype or (
             torch.bfloat16 if self.device.type == "cuda" and self.head.descriptor.bf16 else torch.float32
         )
@@ -97,7 +108,12 @@ class Enhancer:
         if strength == 0:
             return images.clone()
         batch = images if images.ndim == 4 else images[None]
-        if self._padded(height) * self._padded(width) <= WHOLE:
+        small = self._trained_size(height, width)
+        if small is not None:
+            some = max(1, WHOLE // max(height * width, small[0] * small[1]))
+            parts = [batch[first : first + some] for first in range(0, len(batch), some)]
+            enhanced = torch.cat([self._scaled(part, small, strength) for part in parts])
+        elif self._padded(height) * self._padded(width) <= WHOLE:
             enhanced = self._whole(batch, strength)
         else:
             enhanced = torch.stack([self._tiled(image, strength) for image in batch])
@@ -108,6 +124,33 @@ class Enhancer:
         x = self._take(batch, 0, self._padded(height), 0, self._padded(width))
         z = self._run(x)
         return _mix(batch, x[..., :height, :width], z[..., :height, :width], strength)
+
+    def _trained_size(self, height: int, width: int) -> tuple[int, int] | None:
+        """The size, in one piece, that a head wants to see instead of this one; None: this one."""
+        head = self.head
+        if self.scale == "native" or head.trained_at is None or head.rescales or not head.residual:
+            return None
+        small = fit(height, width, head.trained_at, WHOLE)
+        return None if small == (height, width) else small
+
+    def _scaled(self, batch: Tensor, small: tuple[int, int], strength: float) -> Tensor:
+        """The head's change at the size of its training, added at full size; some rows at a time, as in `_tiled`."""
+        height, width = batch.shape[-2:]
+        rows = max(1, CORE**2 // width)
+        bands = [(top, min(top + rows, height)) for top in range(0, height, rows)]
+        x = torch.zeros(len(batch), 3, *small, device=self.device)
+        for top, bottom in bands:
+            x += share(self._take(batch, top, bottom, 0, width), top, 0, (height, width), small)
+        padded = self._take((x + 1) / 2, 0, self._padded(small[0]), 0, self._padded(small[1]))
+        change = self._run(padded)[..., : small[0], : small[1]] - x
+        if small[0] > height:
+            change = resized(change, (height, width))
+        result = torch.empty_like(batch)
+        for top, bottom in bands:
+            x = self._take(batch, top, bottom, 0, width)
+            z = x + enlarged(change, (height, width), top, 0, bottom - top, width)
+            result[..., top:bottom, :] = _mix(batch[..., top:bottom, :], x, z, strength)
+        return result
 
     def _tiled(self, image: Tensor, strength: float) -> Tensor:
         """One image (3, H, W), a row of tiles at a time, so that the whole is never in memory as floats."""
@@ -121,18 +164,23 @@ class Enhancer:
         def tile(row: Span, column: Span) -> Tile:
             x = self._take(image[None], row.start, row.stop, column.start, column.stop)
             return Tile(
-                x, row.begin - row.start, row.end - row.start, column.begin - column.start, column.end - column.start
+                x,
+                top=row.begin - row.start,
+                bottom=row.end - row.start,
+                left=column.begin - column.start,
+                right=column.end - column.start,
+                place=Place(row.start, column.start, high, wide),
             )
 
         result = torch.empty_like(image)
-        with known_statistics(self.head, self._run, lambda: (tile(row, column) for row in rows for column in columns)):
+        with known_statistics(self.head, self._run, lambda: starmap(tile, product(rows, columns))) as run:
             unfinished = torch.zeros(3, 0, wide, device=self.device)
             for row in rows:
                 # The row above left its last pixels unfinished: this one adds its share to them.
                 new = row.last - row.first - unfinished.shape[1]
                 band = torch.cat([unfinished, torch.zeros(3, new, wide, device=self.device)], dim=1)
                 for column in columns:
-                    z = self._run(tile(row, column).x)[0]
+                    z = run(tile(row, column))[0]
                     used = z[:, row.first - row.start :, column.first - column.start :]
                     used = used[:, : row.last - row.first, : column.last - column.first]
                     weight = weights(row, high, ramp)[:, None] * weights(column, wide, ramp)

@@ -22,7 +22,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from undistill.base.atomic import replacing
 from undistill.base.errors import UsageError, first_line
 from undistill.base.places import WEIGHTS
-from undistill.heads.pooling import GlobalPool
+from undistill.heads.pooling import GlobalPool, WholeImage
 
 _FILES = ["config.json", "model.safetensors", "README.md", "metrics.json"]
 _MEASURED = ("gflop_512", "bf16_psnr")  # in config.json, but no arguments: `descriptor` would measure them anew
@@ -45,7 +45,9 @@ class Descriptor:
     receptive_field: int
     """Side of the square of input pixels that an output pixel depends on, px (statistics of the whole image apart)."""
     whole_image: bool
-    """Some layers use statistics of the whole image (instance norm, CBAM)."""
+    """Some layers use statistics of the whole image (instance norm, CBAM), or all of it is looked at."""
+    trained_at: int | None
+    """Short side of the images that it was trained on, px; None: any."""
     bf16: bool
     """Autocast to bfloat16 gives the same picture: PSNR to float32 of 40 dB and more, measured on fixed noise."""
     gflop_512: float
@@ -77,6 +79,8 @@ class Head(
 
     multiple: int
     smallest: ClassVar[int]
+    rescales: ClassVar[bool] = False
+    """It minds `trained_at` by itself, and is run on images as they are."""
     architectures: ClassVar[dict[str, type["Head"]]] = {}
 
     def __init_subclass__(cls, **card: Any) -> None:
@@ -86,6 +90,7 @@ class Head(
     def __init__(self, residual: bool) -> None:
         super().__init__()
         self.residual = residual
+        self.trained_at: int | None = None  # short side of the images of the training, px; None: any
         self.folder: Path | None = None  # where it was loaded from
         self.gflop_512: float | None = None  # what its config.json knew: GFLOP,
         self.bf16_psnr: dict[str, float] = {}  # and dB by kind of device
@@ -145,21 +150,18 @@ class Head(
 
         What is missing there is measured at the first call, and kept: don't change the weights in between.
         """
-        psnr = self.bf16_psnr.get(self._device.type)
+        psnr = self.bf16_psnr.get(_device(self).type)
         return Descriptor(
             architecture=type(self).__name__,
             parameters=sum(parameter.numel() for parameter in self.parameters()),
             smallest=self.smallest,
             multiple=self.multiple,
             receptive_field=2 * self.reach() + 1,
-            whole_image=any(isinstance(module, GlobalPool) for module in self.modules()),
+            whole_image=any(isinstance(module, GlobalPool | WholeImage) for module in self.modules()),
+            trained_at=self.trained_at,
             bf16=(self._bf16_psnr() if psnr is None else psnr) >= 40,
             gflop_512=self.gflop(512) if self.gflop_512 is None else self.gflop_512,
         )
-
-    @property
-    def _device(self) -> torch.device:
-        return next(self.parameters()).device
 
     def gflop(self, size: int) -> float:
         """Cost of one `size` x `size` image in GFLOP (a multiply-add counts as two), without what is padded."""
@@ -176,7 +178,7 @@ class Head(
         side = self.round_up(max(self.smallest, 64))
         # Smooth noise, since white noise is nothing like a picture.
         noise = torch.rand(1, 3, side // 4, side // 4, generator=torch.Generator().manual_seed(0)) * 2 - 1
-        image = F.interpolate(noise, (side, side), mode="bicubic").clamp(-1, 1).to(self._device)
+        image = F.interpolate(noise, (side, side), mode="bicubic").clamp(-1, 1).to(_device(self))
         exact = self(image).clamp(-1, 1)
         with torch.autocast(image.device.type, torch.bfloat16):
             coarse = self(image).float().clamp(-1, 1)
@@ -190,9 +192,10 @@ class Head(
         # Measured here, not taken from where it was loaded: its weights may have been trained since.
         measured = {
             "gflop_512": round(self.gflop(512), 3),
-            "bf16_psnr": {self._device.type: round(self._bf16_psnr(), 1)},
+            "bf16_psnr": {_device(self).type: round(self._bf16_psnr(), 1)},
         }
-        config = {"architecture": type(self).__name__, **self.config, **measured}
+        trained_at = {} if self.trained_at is None else {"trained_at": self.trained_at}
+        config = {"architecture": type(self).__name__, **self.config, **trained_at, **measured}
         with replacing(save_directory / "model.safetensors") as path:
             save_file(weights, path)
             path.chmod(0o644)  # safetensors writes for the owner alone
@@ -215,8 +218,11 @@ class Head(
         try:
             config = json.loads((folder / "config.json").read_text())
             made_of = cls.architectures[config.pop("architecture")]
-            gflop, psnr = (config.pop(name, None) for name in _MEASURED)
+            gflop, psnr, trained_at = (config.pop(name, None) for name in (*_MEASURED, "trained_at"))
             head = made_of(**config)
+            if trained_at is not None and (type(trained_at) is not int or trained_at < 1):
+                raise ValueError(f"trained_at {trained_at!r} is no number of px")
+            head.trained_at = trained_at
             head.gflop_512 = None if gflop is None else float(gflop)
             head.bf16_psnr = {str(kind): float(db) for kind, db in (psnr or {}).items()}
             weights = load_file(folder / "model.safetensors")
@@ -279,6 +285,10 @@ def head_hash(folder: Path) -> str:
         if any(name in fields for name in _MEASURED):
             config = _written({name: value for name, value in fields.items() if name not in _MEASURED}).encode()
     return sha256(config + weights).hexdigest()
+
+
+def _device(head: Head) -> torch.device:
+    return next(head.parameters()).device
 
 
 def _written(config: dict[str, Any]) -> str:

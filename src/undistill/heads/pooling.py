@@ -1,5 +1,6 @@
 """Layers that look at the whole image, and how to keep them right when the image is cut into tiles.
 
+A grid head looks at a small copy of the image (`WholeImage`); of a tile it must see the one that the tile is part of.
 Instance norm needs each channel's mean and variance over the image, CBAM its mean and maximum. On a tile both would
 see other values than on the whole image, and seams would show. Sampling is no way out: from a third of an image's
 area, the CycleGAN generator's tiles came within 24 dB of the whole, and with all of its area but not the right
@@ -16,29 +17,42 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from undistill.heads.resampling import resized, share
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a part of an image begins in it, and the image's height and width, px."""
+
+    row: int
+    column: int
+    height: int
+    width: int
+
 
 @dataclass(frozen=True)
 class Tile:
-    """A part of an image as the head gets it, (1, 3, H, W), and which part of it no other tile counts: top:bottom,
-    left:right, px."""
+    """A part of an image as the head gets it, (1, 3, H, W); which part of it no other tile counts: top:bottom,
+    left:right, px; and where it lies."""
 
     x: Tensor
     top: int
     bottom: int
     left: int
     right: int
+    place: Place
 
 
 @dataclass
 class Statistics:
     """What is known of one image that is cut into tiles: it belongs to a call, so that a head can serve several."""
 
-    known: dict["GlobalPool", tuple[Tensor, Tensor]] = field(default_factory=dict)
-    """What each pool gives of the whole image, two tensors (1, C, 1, 1)."""
-    gathered: dict["GlobalPool", tuple[int, Tensor, Tensor]] = field(default_factory=dict)
-    """The same of the tiles so far, in float64, behind the number of their values."""
+    known: dict[nn.Module, tuple[Tensor, ...]] = field(default_factory=dict)
+    """What each layer has of the whole image: a pool two tensors (1, C, 1, 1), `WholeImage` one (1, 3, h, w)."""
+    gathered: dict[nn.Module, tuple[int, *tuple[Tensor, ...]]] = field(default_factory=dict)
+    """The same of the tiles so far, behind the number of their values; of pools in float64."""
     tile: Tile | None = None
-    """The tile that is looked at now, while statistics are gathered."""
+    """The tile that is looked at."""
 
 
 # A thread, and a coroutine, sees its own.
@@ -68,7 +82,8 @@ class GlobalPool(nn.Module):
             assert statistics.tile is not None
             statistics.gathered[self] = self._gather(x, statistics.tile, statistics.gathered.get(self))
             raise _GatheredError
-        return statistics.known[self]
+        mean, second = statistics.known[self]
+        return mean, second
 
     def _pool(self, x: Tensor) -> tuple[Tensor, Tensor]:
         mean = x.mean((2, 3), keepdim=True)
@@ -76,7 +91,9 @@ class GlobalPool(nn.Module):
             return mean, x.amax((2, 3), keepdim=True)
         return mean, x.var((2, 3), unbiased=False, keepdim=True)
 
-    def _gather(self, x: Tensor, tile: Tile, gathered: tuple[int, Tensor, Tensor] | None) -> tuple[int, Tensor, Tensor]:
+    def _gather(
+        self, x: Tensor, tile: Tile, gathered: tuple[int, *tuple[Tensor, ...]] | None
+    ) -> tuple[int, Tensor, Tensor]:
         """What was gathered before, with the tile's own part: number of values, mean, second."""
         down, across = tile.x.shape[-2] // x.shape[-2], tile.x.shape[-1] // x.shape[-1]
         own = x[..., tile.top // down : tile.bottom // down, tile.left // across : tile.right // across]
@@ -84,13 +101,39 @@ class GlobalPool(nn.Module):
         mean, second = (value.double() for value in self._pool(own.float()))
         if gathered is None:
             return count, mean, second
-        before, mean_before, second_before = gathered
+        before, (mean_before, second_before) = gathered[0], gathered[1:]
         share = count / (before + count)
         if self.second == "maximum":
             second = torch.maximum(second, second_before)
         else:  # Chan et al. 1979: the variance of a union
             second = torch.lerp(second_before, second, share) + share * (1 - share) * (mean - mean_before).square()
         return before + count, torch.lerp(mean_before, mean, share), second
+
+
+class WholeImage(nn.Module):
+    """The whole image, brought to a size; of a tile that of the image that it is part of."""
+
+    def forward(self, x: Tensor, size: Callable[[int, int], tuple[int, int]]) -> tuple[Tensor, Place]:
+        """(N, C, h, w), and where x (N, C, H, W) lies in the image.
+
+        Args:
+            size: h and w of the image's height and width, px.
+        """
+        height, width = x.shape[-2:]
+        statistics = _statistics()
+        if statistics is None:
+            return resized(x, size(height, width)), Place(0, 0, height, width)
+        tile = statistics.tile
+        assert tile is not None
+        if self not in statistics.known:
+            place = tile.place
+            own = x[..., tile.top : tile.bottom, tile.left : tile.right]
+            whole = (place.height, place.width)
+            part = share(own, place.row + tile.top, place.column + tile.left, whole, size(*whole))
+            count, *before = statistics.gathered.get(self, (0,))
+            statistics.gathered[self] = count + 1, sum(before, part)
+            raise _GatheredError
+        return statistics.known[self][0], tile.place
 
 
 class InstanceNorm(nn.Module):
@@ -120,8 +163,8 @@ class _GatheredError(Exception):
 @contextmanager
 def known_statistics(
     head: nn.Module, run: Callable[[Tensor], Tensor], tiles: Callable[[], Iterable[Tile]]
-) -> Iterator[None]:
-    """Inside, every `GlobalPool` of the head gives the statistics of the whole image for each of its tiles.
+) -> Iterator[Callable[[Tile], Tensor]]:
+    """Gives what runs the head on a tile: inside, `GlobalPool` and `WholeImage` know the whole image of each.
 
     That holds for this thread alone; others may run the same head meanwhile, on the same or on other images.
 
@@ -130,22 +173,25 @@ def known_statistics(
     as wide as the head's reach, and little memory.
 
     Args:
-        run: runs the head on a tile.
+        run: runs the head on a tile's pixels.
         tiles: makes all tiles of the image, the same each time.
     """
     statistics = Statistics()
     token = _STATISTICS.set(statistics)
+
+    def run_tile(tile: Tile) -> Tensor:
+        statistics.tile = tile
+        return run(tile.x)
+
     try:
-        pools = [module for module in head.modules() if isinstance(module, GlobalPool)]
-        while any(pool not in statistics.known for pool in pools):
+        layers = [module for module in head.modules() if isinstance(module, GlobalPool | WholeImage)]
+        while any(layer not in statistics.known for layer in layers):
             for tile in tiles():
-                statistics.tile = tile
                 with suppress(_GatheredError):
-                    run(tile.x)
-            statistics.known |= {
-                pool: (mean.float(), second.float()) for pool, (_, mean, second) in statistics.gathered.items()
-            }
+                    run_tile(tile)
+            for layer, (_, *values) in statistics.gathered.items():
+                statistics.known[layer] = tuple(value.float() for value in values)
             statistics.gathered.clear()
-        yield
+        yield run_tile
     finally:
         _STATISTICS.reset(token)

@@ -21,7 +21,7 @@ from undistill.metrics.cache import key_of, read_arrays, write_arrays
 
 CHUNK = 500
 """Images a file of arrays."""
-BATCH = 4
+BATCH = 8
 """Images at a time, in each thread."""
 
 Features = NDArray[np.float32]
