@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from undistill.base.errors import Failure, UsageError
-from undistill.cli.engine import Address, By, Device, EngineName, Gpus, check_engine, ray_engine
+from undistill.cli.options import Address, By, Device, EngineName, Gpus, check_engine, ray_engine
 
 
 def enhance(

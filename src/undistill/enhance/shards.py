@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from undistill.base.atomic import PART
 from undistill.base.engines import Engine
 from undistill.base.engines.local import in_process
 from undistill.base.errors import Failure, UsageError
+from undistill.base.files import PART
 from undistill.base.progress import progress
 from undistill.dataset.enhanced import ENHANCED_SCHEMA, EnhancedRow, Enhancement, read_enhancement
 from undistill.dataset.samples import Cell, list_cells, pixels_of

@@ -5,7 +5,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from undistill.base.atomic import replacing
+from undistill.base.files import replacing
 
 _TEMPLATES = Environment(
     loader=PackageLoader("undistill.report"),

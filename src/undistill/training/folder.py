@@ -7,8 +7,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from undistill.base.atomic import PART, replacing
 from undistill.base.errors import UsageError
+from undistill.base.files import PART, replacing
 from undistill.base.settings import read_yaml
 from undistill.training.recipe import Recipe, Schedule, dump_recipe
 

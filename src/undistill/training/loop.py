@@ -18,8 +18,8 @@ from safetensors import SafetensorError
 from tensorboardX import SummaryWriter
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from undistill.base.atomic import replacing
 from undistill.base.errors import Failure, UsageError, first_line
+from undistill.base.files import replacing
 from undistill.base.progress import progress
 from undistill.dataset.read import Consecutive
 from undistill.images import write_grid

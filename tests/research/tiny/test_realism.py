@@ -10,7 +10,7 @@ from research.tiny.stages import load_student
 from research.tiny.tokenizers import LENGTH
 from torch.utils.data import DataLoader
 
-from undistill.base.places import WEIGHTS
+from undistill.base.files import WEIGHTS
 from undistill.training.loop import start
 from undistill.training.method import train_step, validate
 
