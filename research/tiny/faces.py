@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from undistill.base.errors import UsageError
+from undistill.dataset import within
 from undistill.dataset.read import shuffled
-from undistill.dataset.split import within
 from undistill.images import Pixels, read_rgb, to_tensor
 
 SIDE = 64

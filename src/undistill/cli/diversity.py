@@ -36,7 +36,7 @@ def diversity(
     Run it again to go on: what was seen in an image is kept.
     """
     from undistill.cli.options import named_folders
-    from undistill.dataset.split import parse_split
+    from undistill.dataset import parse_split
 
     folders, span = named_folders(groups or []), parse_split(split)
 

@@ -31,8 +31,8 @@ def evaluate(
     Trivial baselines (sharpen, grain, colour, all three, blur) are tuned and measured beside them.
     """
     from undistill.cli.options import named_folders
+    from undistill.dataset import parse_split
     from undistill.dataset.samples import open_source
-    from undistill.dataset.split import parse_split
 
     folders = named_folders(enhanced, "--enhanced")
     if out is not None and out.is_dir():

@@ -156,7 +156,9 @@ class ResnetGenerator(Head):
 
 
 class PatchGAN(nn.Module):
-    """The discriminator, one logit for every 70x70 patch: (N, 3, H, W) in [-1, 1] to (N, 1, H/8 - 2, W/8 - 2), H and W from 32 up.
+    """The discriminator: one logit for every 70x70 patch.
+
+    (N, 3, H, W) in [-1, 1] to (N, 1, H/8 - 2, W/8 - 2), H and W from 32 up.
 
     At width 64 it has 2,764,737 parameters.
     """

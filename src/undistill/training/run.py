@@ -13,9 +13,9 @@ from lightning_fabric import Fabric
 from torch.utils.data import Dataset
 
 from undistill.base.errors import Failure
+from undistill.dataset import parse_split
 from undistill.dataset.read import Cut, Training, Validation
 from undistill.dataset.samples import DataError, ImageFolders, Sample, Sides, Source, list_sides, match
-from undistill.dataset.split import parse_split
 from undistill.heads import Head
 from undistill.metrics.similarity import ssim
 from undistill.training.contrastive import Contrastive
