@@ -10,10 +10,10 @@ from undistill.base.errors import UsageError
 from undistill.metrics.results import write_json
 from undistill.pairs.spec import PairSpec, read_spec
 from undistill.report.reproduce import write_page
-from undistill.reproduce.gather import gather
+from undistill.reproduce.gather import gather_results
 from undistill.reproduce.pictures import write_figures
-from undistill.reproduce.plan import FULL, QUICK, plan
-from undistill.reproduce.run import open_folder, run
+from undistill.reproduce.plan import FULL, QUICK, plan_steps
+from undistill.reproduce.run import open_folder, run_steps
 
 RESULTS, PAGE = "results.json", "index.html"
 
@@ -33,7 +33,7 @@ def reproduce(
         pair: what `read_spec` takes.
         out: a folder for all of it.
         quick: fewer images than a figure should rest on.
-        train, portraits: as `plan` takes them.
+        train, portraits: as `plan_steps` takes them.
         undistill: runs a command in the working folder; what goes wrong is raised.
         say: is told each command before it runs.
 
@@ -48,11 +48,11 @@ def reproduce(
         _check_paths(spec)
     anywhere = str(Path(pair).resolve()) if Path(pair).is_file() else str(pair)
     train, portraits = (None if folder is None else folder.resolve() for folder in (train, portraits))
-    steps = plan(spec, anywhere, QUICK if quick else FULL, train, portraits)
+    steps = plan_steps(spec, anywhere, QUICK if quick else FULL, train, portraits)
     open_folder(out, steps)
     with chdir(out):
-        run(Path(), steps, undistill, say)
-        write_json(gather(spec, Path(), steps, quick, train), Path(RESULTS))
+        run_steps(Path(), steps, undistill, say)
+        write_json(gather_results(spec, Path(), steps, quick, train), Path(RESULTS))
         written: dict[str, Any] = json.loads(Path(RESULTS).read_text(encoding="utf-8"))
         triples = write_figures(written, Path())
         write_page(written, triples, Path(), Path(PAGE))
