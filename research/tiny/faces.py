@@ -39,7 +39,7 @@ class Face:
 
 
 def list_faces(folder: Path, split: tuple[float, float]) -> list[Face]:
-    """The faces of `folder/portraits.csv` whose file names lie in the split (dataset/split.py), in its order.
+    """The faces of `folder/portraits.csv` whose file names lie in the split (undistill.dataset), in its order.
 
     Raises:
         UsageError: the folder is not one of portraits, or none is in the split.
