@@ -18,8 +18,8 @@ import typer
 from research.appearance import appearance
 from undistill.base.errors import UsageError
 from undistill.base.progress import progressed
+from undistill.dataset import parse_split
 from undistill.dataset.samples import ImageFolders, Sides, list_sides, pixels_of
-from undistill.dataset.split import parse_split
 from undistill.metrics.distance import Gap, Kernel, Placed, Points, Space, cubic, fitted_on, gaussian
 from undistill.metrics.evaluate import divide
 from undistill.metrics.extraction import Features, extract

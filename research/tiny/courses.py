@@ -14,7 +14,7 @@ from research.tiny.flow import DEV_SHIFT
 from research.tiny.model import Velocity, follow, schedule
 from research.tiny.prompts import Tokens
 from research.tiny.recipe import StepsRecipe
-from undistill.base.atomic import replacing
+from undistill.base.files import replacing
 from undistill.base.progress import progress
 from undistill.dataset.read import shuffled
 

@@ -7,9 +7,9 @@ from typing import Annotated
 import typer
 
 from research.tiny.recipe import STAGES
-from undistill.base.atomic import replacing
 from undistill.base.command import run
 from undistill.base.errors import Failure, UsageError
+from undistill.base.files import replacing
 
 
 def read_curves(table: Path) -> dict[str, list[tuple[int, float]]]:

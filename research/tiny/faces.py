@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from undistill.base.errors import UsageError
+from undistill.dataset import within
 from undistill.dataset.read import shuffled
-from undistill.dataset.split import within
 from undistill.images import Pixels, read_rgb, to_tensor
 
 SIDE = 64
@@ -39,7 +39,7 @@ class Face:
 
 
 def list_faces(folder: Path, split: tuple[float, float]) -> list[Face]:
-    """The faces of `folder/portraits.csv` whose file names lie in the split (dataset/split.py), in its order.
+    """The faces of `folder/portraits.csv` whose file names lie in the split (undistill.dataset), in its order.
 
     Raises:
         UsageError: the folder is not one of portraits, or none is in the split.

@@ -21,9 +21,9 @@ import typer
 from research.tiny.captions import person
 from research.tiny.checks import gap, likeness, nearest, obeyed
 from research.tiny.faces import list_faces, pixels_of
-from undistill.base.atomic import replacing
 from undistill.base.command import run
 from undistill.base.errors import UsageError
+from undistill.base.files import replacing
 from undistill.base.progress import progress
 from undistill.base.settings import read_yaml
 from undistill.images import Pixels, to_tensor, write_grid

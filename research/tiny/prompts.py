@@ -13,8 +13,8 @@ from transformers import CLIPTokenizer, T5TokenizerFast
 from research.tiny.captions import caption
 from research.tiny.faces import Face, all_views
 from research.tiny.tokenizers import LENGTH
+from undistill.dataset import position
 from undistill.dataset.read import shuffled
-from undistill.dataset.split import position
 
 Tokens = NDArray[np.int16]
 

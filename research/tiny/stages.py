@@ -34,9 +34,8 @@ from research.tiny.recipe import (
     StepsRecipe,
 )
 from research.tiny.tokenizers import clip_tokenizer, t5_tokenizer
-from undistill.base.atomic import PART
 from undistill.base.errors import UsageError
-from undistill.base.places import WEIGHTS
+from undistill.base.files import PART, WEIGHTS
 from undistill.training.folder import Inventory
 from undistill.training.method import Method
 

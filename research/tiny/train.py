@@ -6,7 +6,7 @@
     python -m research.tiny.train --data ../shared/portraits --stage steps
     python -m research.tiny.train --data ../shared/portraits --stage realism
 
-Each stage follows recipes/tiny/STAGE.yaml, keeps its run in OUT/STAGE, goes on where it stopped when it is started
+Each stage follows recipes/STAGE.yaml, keeps its run in OUT/STAGE, goes on where it stopped when it is started
 again, and at its end puts what it made into OUT/tiny-autoencoder, OUT/tiny-flow, OUT/tiny-dev, OUT/tiny-schnell or
 OUT/tiny-realism-lora.
 """
@@ -29,7 +29,7 @@ def main(
     stage: Annotated[str, typer.Option(help=f"{', '.join(STAGES)}, in this order.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder of all the runs.")] = Path("run/tiny"),
     max_steps: Annotated[int | None, typer.Option(min=1, help="Stop after so many steps in all.")] = None,
-    recipes: Annotated[Path, typer.Option(help="Folder of the recipes.")] = Path("recipes/tiny"),
+    recipes: Annotated[Path, typer.Option(help="Folder of the recipes.")] = Path(__file__).parent / "recipes",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
 ) -> None:
     """Train one stage of tiny, or go on with it."""

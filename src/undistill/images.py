@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageCms, ImageOps, UnidentifiedImageError, features
 from PIL.PngImagePlugin import PngInfo
 
-from undistill.base.atomic import replacing
 from undistill.base.errors import Failure, first_line
+from undistill.base.files import replacing
 
 if TYPE_CHECKING:
     from torch import Tensor

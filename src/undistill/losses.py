@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from undistill.base.places import WEIGHTS
+from undistill.base.files import WEIGHTS
 
 
 def gradient(x: Tensor, z: Tensor) -> Tensor:

@@ -8,9 +8,8 @@ from typing import Annotated
 
 from pydantic import Field, ValidationError
 
-from undistill.base.atomic import replacing
 from undistill.base.errors import UsageError
-from undistill.base.places import Place
+from undistill.base.files import Place, replacing
 from undistill.base.settings import Strict, explain_all
 from undistill.names import draw_names, sample_names
 

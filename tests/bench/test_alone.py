@@ -8,7 +8,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from undistill.base.errors import Failure
 from undistill.bench import alone
 from undistill.bench.alone import MINUTES, head_row, measure_alone
-from undistill.bench.limits import LIMITS
+from undistill.bench.machine import LIMITS
 from undistill.bench.variants import PUBLISHED, VARIANTS, Variant, load, prepare
 from undistill.heads import Head, ResnetGenerator, UNet
 

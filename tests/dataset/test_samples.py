@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from undistill.base.errors import UsageError
+from undistill.dataset import within
 from undistill.dataset.samples import (
     Cell,
     DataError,
@@ -20,7 +21,6 @@ from undistill.dataset.samples import (
     pixels_of,
 )
 from undistill.dataset.shard import Pairs, ShardError, shard_path
-from undistill.dataset.split import within
 from undistill.images import ImageError
 
 Folders = Callable[..., Path]

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from undistill.dataset.split import SPLITS, SplitError, parse_split, position, within
+from undistill.dataset import SPLITS, SplitError, parse_split, position, within
 
 
 def test_position_is_the_hash_of_the_id() -> None:

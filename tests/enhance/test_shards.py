@@ -10,10 +10,10 @@ import pytest
 from PIL import Image
 
 from undistill.base.errors import Failure, UsageError
+from undistill.dataset import within
 from undistill.dataset.enhanced import Enhanced, read_enhancement
 from undistill.dataset.samples import list_cells, pixels_of
 from undistill.dataset.shard import Pairs, check_shard, read_description, shard_path
-from undistill.dataset.split import within
 from undistill.enhance import Enhancer, shards
 from undistill.enhance.shards import enhance_shards
 

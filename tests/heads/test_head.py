@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from undistill.base.places import WEIGHTS
+from undistill.base.files import WEIGHTS
 from undistill.heads import EsaGenerator, Head, HeadError, ResnetGenerator, UNet, shipped
 from undistill.heads.head import head_hash
 

@@ -3,7 +3,8 @@ import torch
 from torch import Tensor
 
 from tests.conftest import hair, strong
-from undistill.heads import EsaGenerator, Head, ResnetGenerator, UNet
+from undistill.heads import EsaGenerator, Head, PatchGAN, ResnetGenerator, UNet
+from undistill.heads.pooling import InstanceNorm
 from undistill.heads.resnet import Norm
 from undistill.metrics.periodic import periodic
 
@@ -96,3 +97,19 @@ def test_receptive_field_is_what_a_gradient_finds(head: Head) -> None:
     rows = x.grad.abs().sum((0, 1, 3)).nonzero().flatten()
     seen = max(middle - int(rows[0]), int(rows[-1]) - (middle + head.grid - 1))
     assert seen <= reach <= seen + 4 * head.grid
+
+
+def test_published_size_of_the_discriminator() -> None:
+    assert sum(parameter.numel() for parameter in PatchGAN().parameters()) == 2_764_737
+
+
+def test_a_logit_sees_70_px() -> None:
+    x = torch.randn(1, 3, 192, 192, requires_grad=True)
+    judge = PatchGAN(4)
+    judge.layers = torch.nn.Sequential(*(layer for layer in judge.layers if not isinstance(layer, InstanceNorm)))
+    logits = judge(x)
+    assert logits.shape == (1, 1, 22, 22)
+    logits[0, 0, 10, 10].backward()
+    assert x.grad is not None
+    rows = x.grad.abs().sum((0, 1, 3)).nonzero().flatten()
+    assert int(rows[-1] - rows[0]) + 1 == 70

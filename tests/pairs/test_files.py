@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from undistill.base import record
-from undistill.base.atomic import replacing
 from undistill.base.errors import Failure, UsageError
+from undistill.base.files import replacing
 from undistill.base.record import RECORD
 from undistill.images import Pixels
 from undistill.pairs.files import generate_files

@@ -96,7 +96,7 @@ def test_every_figure_is_on_the_page(shown: list[Triple], tmp_path: Path) -> Non
     limits = [
         "160 student and 158 teacher images",
         "161 student and 159 teacher images",
-        "tuned on the images that they",
+        "those that are measured, cross-fitted",
     ]
     for figure in (*table, *cost, *words, *made, *limits):
         assert figure in text, figure

@@ -8,7 +8,7 @@ from typer.main import get_command
 from undistill.base.errors import UsageError
 from undistill.cli import app
 from undistill.pairs.spec import read_spec
-from undistill.reproduce.plan import ABLATION, FULL, LORA, QUICK, Size, Step, plan, setup_of
+from undistill.reproduce.plan import ABLATION, FULL, LORA, QUICK, Size, Step, plan_steps, setup_of
 
 SIZES = {"full": FULL, "quick": QUICK}
 ROOT = Path(__file__).parents[2]
@@ -27,7 +27,7 @@ def parse(command: tuple[str, ...]) -> None:
 
 
 def steps_of(pair: str, size: Size, train: Path | None = None, portraits: Path | None = None) -> list[Step]:
-    return plan(read_spec(pair), pair, size, train, portraits)
+    return plan_steps(read_spec(pair), pair, size, train, portraits)
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -82,15 +82,17 @@ def test_a_pair_that_nobody_set_up_has_its_own_head_alone() -> None:
     assert dict(setup_of(spec).heads) == {"ours": "tiny-unet"}
     mine = spec.model_copy(update={"head": "/heads/mine"})
     for one, timed in ((spec, ("--heads", "all")), (mine, ("--heads", "all", "--heads", "/heads/mine"))):
-        (bench,) = (step.command for step in plan(one, "another", QUICK, None, None) if step.command[0] == "bench")
+        (bench,) = (
+            step.command for step in plan_steps(one, "another", QUICK, None, None) if step.command[0] == "bench"
+        )
         assert tuple(bench[bench.index("--heads") : bench.index("--rounds")]) == timed
     with pytest.raises(UsageError, match="has no head of its own"):
-        plan(spec.model_copy(update={"head": None}), "another", FULL, None, None)
+        plan_steps(spec.model_copy(update={"head": None}), "another", FULL, None, None)
 
 
 def test_without_recipes_nothing_is_trained() -> None:
     spec = read_spec("tiny")
     with pytest.raises(UsageError, match=r"holds no unet\.yaml"):
-        plan(spec, "tiny", FULL, ROOT / "recipes", None)
+        plan_steps(spec, "tiny", FULL, ROOT / "recipes", None)
     with pytest.raises(UsageError, match="no recipes for the pair another"):
-        plan(spec.model_copy(update={"name": "another"}), "another", FULL, RECIPES["tiny"], None)
+        plan_steps(spec.model_copy(update={"name": "another"}), "another", FULL, RECIPES["tiny"], None)

@@ -6,7 +6,7 @@ import pytest
 
 from undistill.base.errors import Failure, UsageError
 from undistill.reproduce.plan import Step
-from undistill.reproduce.run import PLAN, as_line, open_folder, run
+from undistill.reproduce.run import PLAN, as_line, open_folder, run_steps
 
 STEPS = [Step("a", name, ("draw", "-o", name)) for name in ("one", "two", "three")]
 
@@ -32,9 +32,9 @@ def test_it_goes_on_where_it_stopped(tmp_path: Path) -> None:
     open_folder(out, STEPS)
     commands = Commands(out, stumbles_at="two")
     with pytest.raises(Failure, match="disk is full"):
-        run(out, STEPS, commands, said.append)
+        run_steps(out, STEPS, commands, said.append)
     open_folder(out, STEPS)
-    run(out, STEPS, commands, said.append)
+    run_steps(out, STEPS, commands, said.append)
     assert commands.ran == ["one", "two", "three"]
     assert said[0] == "[1 of 3] undistill draw -o one"
     done = json.loads((out / PLAN).read_text())["done"]
@@ -48,8 +48,8 @@ def test_the_time_of_a_step_is_that_of_all_attempts(tmp_path: Path, monkeypatch:
     open_folder(tmp_path, STEPS)
     commands = Commands(tmp_path, stumbles_at="one")
     with pytest.raises(Failure):
-        run(tmp_path, STEPS, commands, lambda _: None)
-    run(tmp_path, STEPS, commands, lambda _: None)
+        run_steps(tmp_path, STEPS, commands, lambda _: None)
+    run_steps(tmp_path, STEPS, commands, lambda _: None)
     done = json.loads((tmp_path / PLAN).read_text())["done"]
     assert [step["seconds"] for step in done.values()] == [103.0, 1.0, 2.0]
 
@@ -57,9 +57,9 @@ def test_the_time_of_a_step_is_that_of_all_attempts(tmp_path: Path, monkeypatch:
 def test_what_was_lost_is_made_again(tmp_path: Path) -> None:
     open_folder(tmp_path, STEPS)
     commands = Commands(tmp_path)
-    run(tmp_path, STEPS, commands, lambda _: None)
+    run_steps(tmp_path, STEPS, commands, lambda _: None)
     (tmp_path / "two").unlink()
-    run(tmp_path, STEPS, commands, lambda _: None)
+    run_steps(tmp_path, STEPS, commands, lambda _: None)
     assert commands.ran == ["one", "two", "three", "two"]
 
 

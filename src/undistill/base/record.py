@@ -18,8 +18,8 @@ from io import FileIO
 from pathlib import Path
 from typing import Any
 
-from undistill.base.atomic import replacing
 from undistill.base.errors import UsageError
+from undistill.base.files import replacing
 
 RECORD = ".undistill.json"
 JOURNAL = ".undistill.jsonl"

@@ -6,7 +6,7 @@ import torch
 
 from undistill.base.errors import Failure, first_line
 from undistill.base.progress import progressed
-from undistill.bench.limits import LIMITS
+from undistill.bench.machine import LIMITS
 from undistill.bench.memory import cuda_peak
 from undistill.bench.timing import Step, measure_steps, median, warm_up
 from undistill.bench.variants import PUBLISHED, VARIANTS, load, prepare, wait

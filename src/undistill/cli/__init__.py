@@ -12,6 +12,7 @@ from undistill.cli.generate import generate
 from undistill.cli.judge import judge
 from undistill.cli.pairs import pairs
 from undistill.cli.prompts import prompts
+from undistill.cli.recipes import recipes
 from undistill.cli.reproduce import reproduce
 from undistill.cli.sweep import sweep
 from undistill.cli.train import train
@@ -28,6 +29,7 @@ app.command()(generate)
 app.add_typer(pairs, name="pairs")
 app.command()(enhance)
 app.command()(train)
+app.command()(recipes)
 app.add_typer(sweep, name="sweep")
 app.command()(evaluate)
 app.command()(diversity)

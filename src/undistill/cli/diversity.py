@@ -35,8 +35,8 @@ def diversity(
 
     Run it again to go on: what was seen in an image is kept.
     """
-    from undistill.cli.named import named_folders
-    from undistill.dataset.split import parse_split
+    from undistill.cli.options import named_folders
+    from undistill.dataset import parse_split
 
     folders, span = named_folders(groups or []), parse_split(split)
 

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from undistill.base.errors import Failure, UsageError
-from undistill.cli.engine import Address, By, Device, EngineName, Gpus, check_engine, ray_engine
+from undistill.cli.options import Address, By, Device, EngineName, Gpus, check_engine, ray_engine
 
 
 def enhance(
@@ -30,8 +30,8 @@ def enhance(
 
     Run it again to go on: what is done with this head and strength is skipped. Inputs are never overwritten.
     """
+    from undistill.dataset import parse_split
     from undistill.dataset.shard import DESCRIPTION
-    from undistill.dataset.split import parse_split
     from undistill.enhance.files import enhance_files, list_jobs
     from undistill.enhance.shards import enhance_shards
 

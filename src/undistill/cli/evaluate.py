@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from undistill.base.errors import UsageError
-from undistill.cli.engine import Device
+from undistill.cli.options import Device
 
 
 def evaluate(
@@ -30,9 +30,9 @@ def evaluate(
 
     Trivial baselines (sharpen, grain, colour, all three, blur) are tuned and measured beside them.
     """
-    from undistill.cli.named import named_folders
+    from undistill.cli.options import named_folders
+    from undistill.dataset import parse_split
     from undistill.dataset.samples import open_source
-    from undistill.dataset.split import parse_split
 
     folders = named_folders(enhanced, "--enhanced")
     if out is not None and out.is_dir():

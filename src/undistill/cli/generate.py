@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from undistill.base.errors import UsageError
-from undistill.cli.engine import Device, Offload
+from undistill.cli.options import Device, Offload
 
 
 def generate(

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from undistill.base.errors import UsageError
-from undistill.cli.named import named_folder
+from undistill.cli.options import named_folder
 
 
 def judge(

@@ -7,7 +7,7 @@ import typer
 
 from undistill.base.engines import Engine
 from undistill.base.errors import Failure, UsageError
-from undistill.cli.engine import (
+from undistill.cli.options import (
     Address,
     By,
     Device,
@@ -46,7 +46,7 @@ def create(
     Run it again to go on, after whatever stopped it: shards that are there are kept, and the data set is, byte for
     byte, what it would have been.
     """
-    from undistill.base.places import parse_place
+    from undistill.base.files import parse_place
     from undistill.prompts import read_prompts
 
     check_engine(engine, address, gpus)
@@ -94,7 +94,7 @@ def verify(
     device: Device = None,
 ) -> None:
     """Re-read every shard of a data set, and name those that are broken or missing."""
-    from undistill.base.places import parse_place
+    from undistill.base.files import parse_place
     from undistill.dataset.shard import read_description
     from undistill.pairs.verify import pair_of, repair
     from undistill.pairs.verify import verify as verify_pairs

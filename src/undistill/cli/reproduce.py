@@ -50,8 +50,8 @@ def reproduce(
     if train is not None and not train.is_dir():
         raise UsageError(f"{train} is no folder of recipes: --train takes one like recipes/tiny")
 
-    from undistill.reproduce.reproduce import PAGE
-    from undistill.reproduce.reproduce import reproduce as run
+    from undistill.reproduce import PAGE
+    from undistill.reproduce import reproduce as run
 
     run(pair, out, quick, train, portraits, _call, lambda text: typer.echo(text, err=True))
     typer.echo(out / PAGE)

@@ -12,7 +12,7 @@ sweep = typer.Typer(help="Train over a grid of a recipe's values, and compare.",
 
 @sweep.command()
 def run(
-    file: Annotated[Path, typer.Argument(metavar="SWEEP", help="A YAML file, e.g. recipes/paper-sweep.yaml.")],
+    file: Annotated[Path, typer.Argument(metavar="SWEEP", help="A shipped one, e.g. paper-sweep, or a YAML file.")],
     data: Annotated[Path, typer.Option(help="A pairs data set.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder of the sweep.")],
     max_steps: Annotated[int | None, typer.Option(min=1, help="Stop each cell after so many steps.")] = None,
@@ -26,10 +26,11 @@ def run(
     _needs_optuna()
 
     from undistill.dataset.shard import Pairs
+    from undistill.training import find_recipe
     from undistill.training.sweep import check_cells, open_sweep, read_sweep, results, work
     from undistill.training.workers import work_together
 
-    studies = read_sweep(file)
+    studies = read_sweep(find_recipe(file))
     pairs = Pairs(data)
     check_cells(studies, pairs, device)
     open_sweep(studies, pairs, out, max_steps)

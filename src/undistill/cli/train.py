@@ -10,7 +10,7 @@ from undistill.base.errors import UsageError
 
 
 def train(
-    recipe: Annotated[Path, typer.Argument(help="A YAML file, e.g. recipes/portraits-lite.yaml.")],
+    recipe: Annotated[Path, typer.Argument(help="A shipped one (`undistill recipes`), or a YAML file.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder of the run.")],
     data: Annotated[Path | None, typer.Option(help="A pairs data set, or else:")] = None,
     student: Annotated[list[Path] | None, typer.Option(help="Folder of student images; may be repeated.")] = None,
@@ -31,6 +31,7 @@ def train(
     import yaml
 
     from undistill.dataset.samples import open_source
+    from undistill.training import find_recipe
     from undistill.training.ranks import first
     from undistill.training.recipe import change_recipe, read_recipe
     from undistill.training.run import train as run
@@ -45,7 +46,7 @@ def train(
             key = ""
         if not key or "=" not in change:
             raise UsageError(f"--set {change}: write KEY=VALUE, e.g. data.crop=128")
-    followed = change_recipe(read_recipe(recipe), changed)
+    followed = change_recipe(read_recipe(find_recipe(recipe)), changed)
     result = run(followed, open_source(data, student, teacher), out, max_steps=max_steps, device=device)
     if result.head is None:
         if first():

@@ -17,8 +17,8 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
+from undistill.dataset import position
 from undistill.dataset.samples import DataError, Sample, pixels_of
-from undistill.dataset.split import position
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from undistill.base.errors import UsageError
+from undistill.dataset import within
 from undistill.dataset.enhanced import Enhanced
 from undistill.dataset.shard import Pairs, Shard
-from undistill.dataset.split import within
 from undistill.images import EXTENSIONS, ImageError, Pixels, decode_rgb, list_images, size_of
 
 

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from undistill.base.errors import Failure, UsageError, first_line
-from undistill.base.places import Place, fetched
+from undistill.base.files import Place, fetched
 from undistill.base.settings import Positive, Strict, explain_all
 
 DESCRIPTION = "dataset.json"

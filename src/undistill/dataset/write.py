@@ -12,9 +12,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from undistill.base.atomic import replacing
 from undistill.base.errors import UsageError
-from undistill.base.places import Place
+from undistill.base.files import Place, replacing
 from undistill.dataset.enhanced import EnhancedRow, Enhancement
 from undistill.dataset.shard import CHECKSUM, DESCRIPTION, SCHEMA, SPEC, ZEROS, Description, Row, checksum
 

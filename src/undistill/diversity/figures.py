@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from undistill.base.atomic import replacing
 from undistill.base.errors import Failure
+from undistill.base.files import replacing
 from undistill.dataset.samples import Sample, pixels_of
 from undistill.diversity.embedding import Near
 from undistill.images import Pixels

@@ -16,7 +16,7 @@ from undistill.base.engines.local import in_process
 from undistill.base.errors import Failure, UsageError, first_line
 from undistill.base.progress import progress
 from undistill.base.record import Record, holds, write
-from undistill.dataset.split import within
+from undistill.dataset import within
 from undistill.enhance.enhancer import Enhancer
 from undistill.images import EXTENSIONS, ImageError, decode, encode, list_images
 

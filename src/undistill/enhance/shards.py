@@ -10,15 +10,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from undistill.base.atomic import PART
 from undistill.base.engines import Engine
 from undistill.base.engines.local import in_process
 from undistill.base.errors import Failure, UsageError
+from undistill.base.files import PART
 from undistill.base.progress import progress
+from undistill.dataset import within
 from undistill.dataset.enhanced import ENHANCED_SCHEMA, EnhancedRow, Enhancement, read_enhancement
 from undistill.dataset.samples import Cell, list_cells, pixels_of
 from undistill.dataset.shard import DESCRIPTION, Pairs, Shard, ShardError, check_shard, finished, shard_path
-from undistill.dataset.split import within
 from undistill.dataset.write import alone, write_description, writing
 from undistill.enhance.enhancer import WHOLE, Enhancer
 from undistill.images import Picture, encode

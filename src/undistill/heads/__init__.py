@@ -3,8 +3,7 @@
 from undistill.heads.esa import EsaGenerator
 from undistill.heads.grid import GridHead
 from undistill.heads.head import Descriptor, Head, HeadError, shipped
-from undistill.heads.patchgan import PatchGAN
-from undistill.heads.resnet import ResnetGenerator
+from undistill.heads.resnet import PatchGAN, ResnetGenerator
 from undistill.heads.unet import UNet
 
 __all__ = [

@@ -19,9 +19,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from undistill.base.atomic import replacing
 from undistill.base.errors import UsageError, first_line
-from undistill.base.places import WEIGHTS
+from undistill.base.files import WEIGHTS, replacing
 from undistill.heads.pooling import GlobalPool, WholeImage
 
 _FILES = ["config.json", "model.safetensors", "README.md", "metrics.json"]

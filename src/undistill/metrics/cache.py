@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from undistill.base.atomic import replacing
+from undistill.base.files import replacing
 
 LIMIT = 4 * 2**30
 """Bytes that `trim` leaves."""

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 
 from undistill.base.errors import Failure, UsageError
+from undistill.dataset import position, within
 from undistill.dataset.enhanced import Enhanced
 from undistill.dataset.samples import ImageFolders, Sample, Sides, Source, list_cells, list_files, list_sides
 from undistill.dataset.shard import DESCRIPTION
-from undistill.dataset.split import position, within
 from undistill.metrics import ITSELF, OWN_ROWS
 from undistill.metrics.cache import key_of, room, trim
 from undistill.metrics.distance import FEWEST, Gap, Placed, Points, Space, cross_fitted, fitted_on

@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from undistill.base.atomic import replacing
+from undistill.base.files import replacing
 from undistill.metrics import DISTANCES, ITSELF, PICTURES
 from undistill.metrics.jackknife import Value
 

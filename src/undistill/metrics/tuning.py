@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from undistill.base.atomic import replacing
+from undistill.base.files import replacing
 from undistill.base.progress import progress
 from undistill.base.threads import spread
 from undistill.dataset.samples import File, Sample, Sides

@@ -13,10 +13,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Protocol
 
-from undistill.base.atomic import PART, replacing
 from undistill.base.engines import Engine
 from undistill.base.errors import Failure, UsageError
-from undistill.base.places import Place
+from undistill.base.files import PART, Place, replacing
 from undistill.base.progress import progress
 from undistill.dataset.shard import DESCRIPTION, Description, Row, finished, read_description, shard_path
 from undistill.dataset.write import alone, write_description, writing

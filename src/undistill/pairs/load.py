@@ -25,7 +25,7 @@ from huggingface_hub.errors import (
 from safetensors import SafetensorError, safe_open
 
 from undistill.base.errors import Failure, UsageError, first_line
-from undistill.base.places import WEIGHTS
+from undistill.base.files import WEIGHTS
 from undistill.pairs.spec import Side
 
 DENOISERS = ("transformer", "unet")

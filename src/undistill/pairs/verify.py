@@ -4,7 +4,7 @@ from hashlib import sha256
 
 from undistill.base.engines import Engine
 from undistill.base.errors import Failure, UsageError
-from undistill.base.places import Place
+from undistill.base.files import Place
 from undistill.base.progress import progressed
 from undistill.dataset.shard import Description, ShardError, check_shard, finished, read_description, shard_path
 from undistill.dataset.write import alone

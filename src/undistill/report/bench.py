@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from undistill.base.atomic import replacing
 from undistill.base.errors import Failure
+from undistill.base.files import replacing
 from undistill.report.words import Figure, between, decimals, milliseconds, percent
 
 PAPER_SAVED = 0.82

@@ -9,7 +9,7 @@ from typing import Any
 from undistill.base.progress import progressed
 from undistill.judge.answers import AnswerFile, header
 from undistill.judge.study import QUESTION, SIDES, Study
-from undistill.report.page import render, write_html
+from undistill.report import render, write_html
 
 
 def live_page(answers: AnswerFile) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from PIL import Image, ImageDraw, ImageFont
 
-from undistill.base.atomic import replacing
+from undistill.base.files import replacing
 from undistill.images import decode_rgb
 
 if TYPE_CHECKING:

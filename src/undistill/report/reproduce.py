@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from undistill.report import findings, words
+from undistill.report import findings, words, write_html
 from undistill.report.findings import OURS
-from undistill.report.page import write_html
 from undistill.report.pictures import Triple, data_uri, embedded
 from undistill.report.table import Column, make_chart, make_table
 from undistill.report.words import Figure, between, decimals, milliseconds, percent

@@ -20,7 +20,7 @@ HERE = Path(str(files("undistill"))) / "reproduce"
 STORED = HERE / "stored"
 
 
-def gather(spec: PairSpec, out: Path, steps: Sequence[Step], quick: bool, train: Path | None) -> dict[str, Any]:
+def gather_results(spec: PairSpec, out: Path, steps: Sequence[Step], quick: bool, train: Path | None) -> dict[str, Any]:
     """What results.json holds.
 
     Args:

@@ -126,7 +126,7 @@ class Step:
     command: tuple[str, ...]
 
 
-def plan(spec: PairSpec, pair: str, size: Size, train: Path | None, portraits: Path | None) -> list[Step]:
+def plan_steps(spec: PairSpec, pair: str, size: Size, train: Path | None, portraits: Path | None) -> list[Step]:
     """All steps; each takes what those before it have made, by paths from the output folder.
 
     Args:

@@ -37,7 +37,7 @@ def open_folder(out: Path, steps: Sequence[Step]) -> None:
         raise UsageError(f"{out} was begun with other options: give the same ones, or choose another folder for -o")
 
 
-def run(
+def run_steps(
     out: Path, steps: Sequence[Step], undistill: Callable[[Sequence[str]], None], say: Callable[[str], None]
 ) -> None:
     """Run the steps that are not done yet, inside `out`. A step that was cut off goes on as its command does.

@@ -9,7 +9,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from undistill.base.atomic import replacing
+from undistill.base.files import replacing
 
 _TENSOR = "tensor"
 

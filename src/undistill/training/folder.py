@@ -1,15 +1,16 @@
-"""What a run's folder holds of its beginning: the recipe, and which images it learns from."""
+"""What a run's folder holds beside its weights: the recipe, which images it learns from, the model card of its head."""
 
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
-from undistill.base.atomic import PART, replacing
 from undistill.base.errors import UsageError
+from undistill.base.files import PART, replacing
 from undistill.base.settings import read_yaml
-from undistill.training.recipe import Schedule, dump_recipe
+from undistill.training.recipe import Recipe, Schedule, dump_recipe
 
 Inventory = Mapping[str, Mapping[str, int | str]]
 
@@ -45,3 +46,38 @@ def open_folder(run: Path, recipe: Schedule, images: Inventory) -> None:
         beside.write_text(dump_recipe(recipe))
     with replacing(run / "data.json") as beside:
         beside.write_text(json.dumps(images, indent=2) + "\n")
+
+
+_CARD = """---
+library_name: undistill
+license: apache-2.0
+pipeline_tag: image-to-image
+tags: [undistill, portraits]
+---
+
+# A head for undistill
+
+Makes the images of a distilled text-to-image model look like its teacher's (after arXiv 2505.02255).
+
+    undistill enhance IMAGES -o OUT --head THIS_FOLDER
+
+Trained {mode} on {student} student and {teacher} teacher images for {trained_steps} steps; the weights are the moving
+average at step {step}. Not measured beyond the losses of the run: look at its pictures, and evaluate it, before you
+rely on it.
+
+## Recipe
+
+```yaml
+{recipe}```
+"""
+
+
+def card(recipe: Recipe, data: dict[str, Any], metrics: dict[str, Any]) -> str:
+    """Markdown for README.md: what it is, what it was trained on, how."""
+    return _CARD.format(
+        mode=recipe.mode,
+        student=data["student"]["images"],
+        teacher=data["teacher"]["images"],
+        recipe=dump_recipe(recipe),
+        **metrics,
+    )

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from itertools import islice
 from math import isfinite
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,8 +18,8 @@ from safetensors import SafetensorError
 from tensorboardX import SummaryWriter
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from undistill.base.atomic import replacing
 from undistill.base.errors import Failure, UsageError, first_line
+from undistill.base.files import replacing
 from undistill.base.progress import progress
 from undistill.dataset.read import Consecutive
 from undistill.images import write_grid
@@ -26,7 +27,6 @@ from undistill.training import checkpoint, ranks
 from undistill.training.method import Batch, Losses, Method, train_step, validate
 from undistill.training.recipe import Schedule
 from undistill.training.schedule import Plan
-from undistill.training.watch import Watch
 
 INTERRUPTS_EVERY = 8
 """Steps after which several ranks ask each other whether one was interrupted; one process asks after each."""
@@ -305,3 +305,45 @@ def _interruptible() -> Iterator[threading.Event]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+class Diverged(Failure):
+    """Losses or weights are no longer numbers."""
+
+
+class Watch:
+    """Looks out for losses and weights that are not finite, without a wait for the device in each step.
+
+    Args:
+        saved: the step of `last.safetensors`.
+    """
+
+    def __init__(self, method: Method, run: Path, saved: int) -> None:
+        self.method = method
+        self.run = run
+        self.saved = saved
+        self.first = torch.full((len(method.columns),), torch.inf, device=method.fabric.device)
+
+    def see(self, step: int, losses: Losses) -> None:
+        """Remember the step if it is the first in which a loss is not finite, for each of the losses."""
+        values = torch.stack([losses[name] for name in self.method.columns])
+        self.first = torch.where(torch.isfinite(values), self.first, self.first.clamp(max=step))
+
+    def check(self, step: int) -> None:
+        """All ranks call it together.
+
+        Raises:
+            Diverged: a loss was not finite up to this step, or a weight isn't; it says which.
+        """
+        with ranks.together(self.method.fabric):
+            first, name = min(zip(self.first.tolist(), self.method.columns, strict=True), key=itemgetter(0))
+            bad = f"step {first:.0f}: {name} is" if first <= step else self._weights(step)
+            if bad is not None:
+                kept = f"is that of step {self.saved}" if self.saved else "was not written yet"
+                raise Diverged(f"{bad} not finite; {self.run / 'last.safetensors'} {kept}. Take a lower lr")
+
+    def _weights(self, step: int) -> str | None:
+        for name, network in self.method.networks.items():
+            if not torch.stack([weight.detach().isfinite().all() for weight in network.parameters()]).all():
+                return f"step {step}: weights of {name} are"
+        return None

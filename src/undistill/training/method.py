@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +12,6 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from undistill.training import ranks
-from undistill.training.average import Average
 from undistill.training.recipe import Schedule
 
 Batch = tuple[Tensor, ...]
@@ -185,3 +185,20 @@ def _gradients_shared(method: Method, names: Sequence[str]) -> Iterator[None]:
             if name not in names:
                 stack.enter_context(method.fabric.no_backward_sync(network))
         yield
+
+
+class Average:
+    """`module` holds it: after step t, d x average + (1 - d) x weights with d = min(decay, (1 + t) / (10 + t)).
+
+    The rising decay forgets the untrained start. Decay 0 follows the weights.
+    """
+
+    def __init__(self, network: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.module = deepcopy(network).eval().requires_grad_(False)
+
+    @torch.no_grad()
+    def update(self, network: nn.Module, step: int) -> None:
+        decay = min(self.decay, (1 + step) / (10 + step))
+        for average, weight in zip(self.module.parameters(), network.parameters(), strict=True):
+            average.lerp_(weight, 1 - decay)

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BaseModel, Field, TypeAdapter, ValidationEr
 
 from undistill.base.errors import UsageError
 from undistill.base.settings import Positive, Strict, explain, read_yaml, unknown_key
-from undistill.dataset.split import parse_split
+from undistill.dataset import parse_split
 from undistill.heads import Head
 
 T = TypeVar("T")

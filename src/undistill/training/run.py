@@ -13,14 +13,13 @@ from lightning_fabric import Fabric
 from torch.utils.data import Dataset
 
 from undistill.base.errors import Failure
+from undistill.dataset import parse_split
 from undistill.dataset.read import Cut, Training, Validation
 from undistill.dataset.samples import DataError, ImageFolders, Sample, Sides, Source, list_sides, match
-from undistill.dataset.split import parse_split
 from undistill.heads import Head
 from undistill.metrics.similarity import ssim
-from undistill.training.card import card
 from undistill.training.contrastive import Contrastive
-from undistill.training.folder import Inventory, check_folder, open_folder
+from undistill.training.folder import Inventory, card, check_folder, open_folder
 from undistill.training.loop import begin_from, fit, load, restore, start
 from undistill.training.method import Batch, Method
 from undistill.training.method import validate as figures_of

@@ -41,16 +41,20 @@ class Plan:
         return cls(recipe, per_epoch, total, min(total, max_steps or total))
 
     def logs(self, step: int) -> bool:
+        """A row of metrics.csv."""
         return step % self.recipe.log_every == 0 or step == self.last
 
     def validates(self, step: int) -> bool:
+        """Every `validate_every` steps, or once an epoch, and at the recipe's end."""
         # Not at a `max_steps` in between: a validation there could make another head the best.
         return step % (self.recipe.validate_every or self.per_epoch) == 0 or step == self.total
 
     def samples(self, step: int) -> bool:
+        """A grid of pictures."""
         return step % self.recipe.sample_every == 0 or step == self.last
 
     def saves(self, step: int) -> bool:
+        """The whole state, to go on from."""
         return step % self.recipe.save_every == 0 or step == self.last
 
     def looks(self, step: int) -> bool:

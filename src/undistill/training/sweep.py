@@ -27,9 +27,9 @@ from undistill.base.errors import UsageError
 from undistill.base.settings import Strict, explain_all, read_yaml
 from undistill.dataset.shard import Pairs
 from undistill.metrics.results import write_json
+from undistill.training.loop import Diverged
 from undistill.training.recipe import Recipe, RecipeError, change_recipe, make_recipe, read_recipe
 from undistill.training.run import cut_of, sides_of, train, validate
-from undistill.training.watch import Diverged
 
 Value = bool | int | float | Annotated[str, Field(pattern=r"^[\w.:-]+$")]
 Values = dict[str, Value]

@@ -17,7 +17,7 @@ from undistill.base.engines import ray as engine
 from undistill.base.engines.local import in_process, in_processes
 from undistill.base.engines.ray import on_ray
 from undistill.base.errors import Failure, UsageError
-from undistill.base.places import Place, parse_place
+from undistill.base.files import Place, parse_place
 from undistill.dataset.shard import shard_path
 from undistill.enhance.files import enhance_files, list_jobs
 from undistill.enhance.shards import enhance_shards

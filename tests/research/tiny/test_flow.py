@@ -11,7 +11,7 @@ from research.tiny.stages import _without_guidance
 from research.tiny.tokenizers import LENGTH, clip_tokenizer
 from torch import Tensor
 
-RECIPE = Path(__file__).parents[3] / "recipes" / "tiny" / "flow.yaml"
+RECIPE = Path(__file__).parents[3] / "research" / "tiny" / "recipes" / "flow.yaml"
 CAPTIONS = ["A professional portrait of Ada Okafor", "A portrait of a 35 year old man"]
 
 

@@ -10,11 +10,11 @@ from research.tiny.stages import load_student
 from research.tiny.tokenizers import LENGTH
 from torch.utils.data import DataLoader
 
-from undistill.base.places import WEIGHTS
+from undistill.base.files import WEIGHTS
 from undistill.training.loop import start
 from undistill.training.method import train_step, validate
 
-RECIPE = Path(__file__).parents[3] / "recipes" / "tiny" / "realism.yaml"
+RECIPE = Path(__file__).parents[3] / "research" / "tiny" / "recipes" / "realism.yaml"
 
 
 def questions(count: int, *, endless: bool) -> Questions:

@@ -22,7 +22,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "steps": {"captions": 2, "course_steps": 2, "batch": 4, "steps": 4},
     "realism": {"rank": 2, "captions": 2, "views": 1, "batch": 4, "steps": 4},
 }
-RECIPES = Path(__file__).parents[3] / "recipes" / "tiny"
+RECIPES = Path(__file__).parents[3] / "research" / "tiny" / "recipes"
 
 
 @pytest.fixture

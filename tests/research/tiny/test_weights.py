@@ -10,7 +10,7 @@ from research.tiny.checks import gap, likeness, nearest, obeyed
 from research.tiny.faces import list_faces, pixels_of
 from research.tiny.measure import described_prompts, draw, named_prompts
 
-from undistill.base.places import WEIGHTS
+from undistill.base.files import WEIGHTS
 from undistill.heads.head import shipped
 from undistill.images import Pixels
 from undistill.metrics.jackknife import Value

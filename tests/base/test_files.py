@@ -8,10 +8,9 @@ import pytest
 
 from tests.pairs.painter import Painter
 from tests.pairs.test_create import contents
-from undistill.base.atomic import replacing
 from undistill.base.engines.local import in_process
 from undistill.base.errors import Failure, UsageError
-from undistill.base.places import Place, fetched, parse_place
+from undistill.base.files import Place, fetched, parse_place, replacing
 from undistill.dataset.shard import shard_path
 from undistill.pairs.create import create
 from undistill.pairs.spec import read_spec
@@ -104,3 +103,23 @@ def test_pairs_go_there_as_they_do_here(store: Place, tmp_path: Path) -> None:
         create(prompts, store, spec, maker, 4, 2, in_process)
     with pytest.raises(UsageError, match="holds something else"):
         draw(store.parent)
+
+
+def test_takes_the_place_of_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "sub" / "file"
+    for text in ("first", "second"):
+        with replacing(path) as beside:
+            beside.write_text(text)
+            assert not path.exists() or path.read_text() == "first"
+    assert path.read_text() == "second"
+    assert list(path.parent.iterdir()) == [path]
+    assert path.stat().st_mode & 0o400
+
+
+def test_an_error_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text("old")
+    with pytest.raises(UnicodeEncodeError), replacing(path) as beside:
+        beside.write_text("half \udc80")
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]

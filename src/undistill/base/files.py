@@ -1,6 +1,6 @@
 """Folders on this machine, and in object stores by fsspec's addresses: s3://bucket/x, gs://bucket/x, hf://datasets/me/x.
 
-A place in a store is a `UPath`, which has `Path`'s ways. Files go there whole or not at all by `undistill.base.atomic`.
+A place in a store is a `UPath`, which has `Path`'s ways. Files go there whole or not at all by `replacing`.
 """
 
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Union
 
-from undistill.base.errors import UsageError, first_line
+from undistill.base.errors import Failure, UsageError, first_line
 
 if TYPE_CHECKING:
     from upath import UPath
@@ -54,3 +54,37 @@ def fetched(path: Place) -> Iterator[Path]:
         copy = Path(folder) / path.name
         path.fs.get_file(path.path, str(copy))
         yield copy
+
+
+PART = ".part"
+
+
+@contextmanager
+def replacing(path: Place) -> Iterator[Path]:
+    """Yields a path beside `path` to write to; the file takes `path`'s place at the end, or goes on an error.
+
+    The path beside has a fixed name, so that what a killed process left there is written over by the next. For a place
+    in an object store it is a temporary file of this machine, which is uploaded: stores show an object when all of it
+    has come.
+
+    Raises:
+        Failure: the upload failed.
+    """
+    if not isinstance(path, Path):
+        with TemporaryDirectory(prefix="undistill-") as folder:
+            beside = Path(folder) / path.name
+            yield beside
+            try:
+                path.fs.put_file(str(beside), path.path)
+            except Exception as error:  # every store's library has its own
+                reason = first_line(error)
+                raise Failure(f"can't write {path}: {reason}; with that put right, the same command goes on") from error
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}{PART}")
+    try:
+        yield beside
+        beside.replace(path)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise

@@ -1,7 +1,7 @@
 import numpy as np
 import torch
 
-from undistill.training.augment import augment
+from undistill.training.adversarial import augment
 
 
 def test_shifts_and_cuts_out() -> None:
