@@ -27,7 +27,7 @@ from undistill.metrics.features import cut_crops, load_extractor
 from undistill.metrics.jackknife import Vector, interval, mean_value, standard_error
 from undistill.metrics.whitening import DIMENSIONS
 
-DISTANCES: dict[str, tuple[Kernel, Callable[[Gap, Placed, str], Vector]]] = {
+DISTANCES: dict[str, tuple[Kernel, Callable[[Gap, Placed, str | Placed], Vector]]] = {
     "KID, Gaussian": (gaussian, Gap.kid),
     "KID, cubic": (cubic, Gap.kid),
     "FD": (gaussian, Gap.fd),

@@ -49,12 +49,12 @@ def measure(data: Path, enhanced: Path, limit: int, tuned: bool, out: Path) -> N
         else:
             from undistill.metrics import tuning
 
-            def tune(measured: Any, rest: Any, extractor: Any) -> Any:
-                looks = [baselines.channel_statistics(side) for side in rest]
+            def tune(sides: Any, *_: Any, apart: bool) -> Any:
+                looks = [baselines.channel_statistics(side) for side in sides]
                 made = {name: baselines.Baseline(filter, *looks) for name, filter in fixed.items()}
                 return tuning.Baselines([made])
 
-            evaluate.tune = tune  # type: ignore[attr-defined]
+            setattr(evaluate, "tune", tune)  # noqa: B010  # mypy: not exported
     start = time.monotonic()
     results = evaluate.evaluate(pairs, {ROW: enhanced}, (0.9, 1.0), limit=limit)
     seconds = time.monotonic() - start

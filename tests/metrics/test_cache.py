@@ -22,8 +22,28 @@ def test_a_room_stays_and_is_trimmed_like_the_rest() -> None:
         (folder / "image.png").write_bytes(b"x" * 5000)
     with room("a") as again:
         assert (again / "image.png").exists()
+    mine = cache_folder() / "models" / "mine.bin"
+    mine.parent.mkdir()
+    mine.write_bytes(b"x" * 5000)
     trim(limit=100)
-    assert not (folder / "image.png").exists()
+    assert (folder / "image.png").exists()  # another process may be at it
+    for path in (folder / "image.png", mine):
+        os.utime(path, (1, 1))
+    trim(limit=100)
+    assert not folder.exists()
+    assert mine.exists()
+
+
+def test_what_cannot_be_deleted_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    write_arrays("a", {"x": np.ones(1000)})
+    os.utime(next((cache_folder() / "rows").iterdir()), (1, 1))
+
+    def refuse(*_: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    trim(limit=100)
+    assert read_arrays("a")
 
 
 def test_where_the_cache_cannot_be_written_a_room_is_temporary(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from undistill.metrics.distance import (
     fitted_on,
     frechet,
     gaussian,
+    quarters,
 )
 from undistill.metrics.evaluate import evaluate
 from undistill.metrics.extraction import Features
@@ -232,6 +233,16 @@ def test_cross_fitted_nothing_is_measured_where_it_was_fitted() -> None:
     assert {sum(id in (space.ids or ()) for space in spaces) for id in student.ids} == {3}
     with pytest.raises(ValueError, match="needs 4 a side"):
         cross_fitted(student, teacher.only({"t0", "t1", "t2"}.__contains__))
+
+
+@pytest.mark.parametrize(("shared", "alone"), [(8, 0), (10, 3), (5, 8), (0, 9)])
+def test_quarters_are_even_on_both_sides_whichever_ids_they_share(shared: int, alone: int) -> None:
+    student = [f"a{k}" for k in range(40)]
+    teacher = [*student[:shared], *(f"b{k}" for k in range(alone))]
+    quarter = quarters(student, teacher)
+    for side in (student, teacher):
+        counts = [sum(quarter[id] == k for id in side) for k in range(4)]
+        assert max(counts) - min(counts) <= 1
 
 
 @pytest.mark.shared

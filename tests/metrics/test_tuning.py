@@ -10,6 +10,8 @@ from undistill.dataset.samples import File, list_files
 from undistill.images import read_rgb
 from undistill.metrics import tuning
 from undistill.metrics.baselines import Baseline, ChannelStatistics, Filter
+from undistill.metrics.distance import Points
+from undistill.metrics.extraction import extract
 from undistill.metrics.features import load_extractor
 from undistill.metrics.tuning import Baselines, filtered, tune, write_baselines
 
@@ -39,14 +41,16 @@ def test_what_the_teacher_does_with_a_filter_is_found_and_nothing_else_asked_twi
     students = portraits(tmp_path / "student", range(24), blur=False)
     teachers = portraits(tmp_path / "teacher", range(100, 124), blur=True)
     extractor = load_extractor("alex-1", torch.device("cpu"))
-    tuned = tune((students[:2], teachers[:2]), (students, teachers), extractor)
+    sides = (students, teachers)
+    x, y = (Points.of(side, extract("", side, [extractor])[extractor.name]) for side in sides)
+    tuned = tune(sides, (x, y), extractor, apart=True)
     assert len(tuned.parts) == 1
     assert tuned("0")["blur"].filter.blur == pytest.approx(0.8, abs=0.15)
     assert tuned("0")["combined"].filter.sharpen < 0
     assert set(tuned.described) == NAMES
 
     monkeypatch.setattr(tuning, "search", None)
-    again = tune((students[:2], teachers[:2]), (students, teachers), extractor)
+    again = tune(sides, (x, y), extractor, apart=True)
     assert again.described == tuned.described
     assert np.array_equal(again("0")["colour"].teacher.mean, tuned("0")["colour"].teacher.mean)
 
@@ -58,13 +62,15 @@ def test_without_other_images_each_half_gets_filters_tuned_on_the_other(
     teachers = portraits(tmp_path / "teacher", range(12), blur=True)
     seen: list[set[str]] = []
 
-    def note(students: list[File], teachers: list[File], *_: object) -> dict[str, Baseline]:
-        assert {sample.id for sample in students} == {sample.id for sample in teachers}  # the two of a pair go together
-        seen.append({sample.id for sample in students})
+    def note(sides: tuple[list[File], list[File]], points: tuple[Points, Points], *_: object) -> dict[str, Baseline]:
+        ids = [{sample.id for sample in side} for side in sides]
+        assert ids == [set(side.ids) for side in points] == [ids[0], ids[0]]  # the two of a pair go together
+        seen.append(ids[0])
         return {"blur": bound(Filter(blur=len(seen)))}
 
     monkeypatch.setattr(tuning, "_known", note)
-    tuned = tune((students, teachers), None, load_extractor("alex-1", torch.device("cpu")))
+    x, y = (Points([sample.id for sample in side], np.ones((12, 1, 3), np.float32)) for side in (students, teachers))
+    tuned = tune((students, teachers), (x, y), load_extractor("alex-1", torch.device("cpu")), apart=False)
     assert len(seen[0]) == len(seen[1]) == 6
     assert not seen[0] & seen[1]
     for sample in students:
@@ -84,8 +90,8 @@ def test_baselines_are_files_like_the_students_own(suffix: str, image_folder: Fo
         plain = tuned(sample.id)["grain"](read_rgb(sample.path), sample.id)
         assert np.array_equal(read_rgb(file.path), plain) == (suffix == ".png")
 
-    before = written["blur"][0].path.stat().st_mtime_ns
+    before = written["blur"][0].path.stat().st_ino
     written["blur"][1].path.unlink()
     write_baselines(students, tuned, tmp_path / "out")
-    assert written["blur"][0].path.stat().st_mtime_ns == before
+    assert written["blur"][0].path.stat().st_ino == before
     assert written["blur"][1].path.exists()

@@ -17,7 +17,7 @@ def evaluate(
     student: Annotated[Path | None, typer.Option(help="Folder of student images.")] = None,
     teacher: Annotated[list[Path] | None, typer.Option(help="Folder of teacher images; may be repeated.")] = None,
     split: Annotated[
-        str, typer.Option(help="Measure on train, val, test, all or LO:HI; fit on the rest, or by halves.")
+        str, typer.Option(help="Measure on train, val, test, all or LO:HI; fit on the rest, or cross-fit.")
     ] = "all",
     features: Annotated[str, typer.Option(help="Name of the feature extractor.")] = "efficientnet-lite0",
     min_side: Annotated[int, typer.Option(min=0, help="Leave out images whose shorter side is less, px.")] = 0,

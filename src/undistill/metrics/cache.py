@@ -2,10 +2,11 @@
 
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, gettempdir
+from time import time as now
 from typing import Any
 
 import numpy as np
@@ -17,13 +18,19 @@ from undistill.base.files import replacing
 
 LIMIT = 4 * 2**30
 """Bytes that `trim` leaves."""
+_ROWS, _FILES = "rows", "files"
+_AT_WORK_S = 3600.0
 
 Arrays = Mapping[str, NDArray[Any]]
 
 
 def cache_folder() -> Path:
     """`$UNDISTILL_CACHE`, else ~/.cache/undistill."""
-    return Path(os.environ.get("UNDISTILL_CACHE") or Path.home() / ".cache" / "undistill")
+    given = os.environ.get("UNDISTILL_CACHE")
+    try:
+        return Path(given) if given else Path.home() / ".cache" / "undistill"
+    except RuntimeError:  # a user without a home
+        return Path(gettempdir()) / "undistill"
 
 
 def key_of(*parts: object) -> str:
@@ -36,9 +43,9 @@ def read_arrays(key: str) -> dict[str, NDArray[Any]]:
     file = _file(key)
     try:
         arrays: dict[str, NDArray[Any]] = load_file(file)
-        os.utime(file)  # the oldest goes first
     except (OSError, SafetensorError):
         return {}
+    used(file)
     return arrays
 
 
@@ -54,7 +61,7 @@ def write_arrays(key: str, arrays: Arrays) -> None:
 @contextmanager
 def room(key: str) -> Iterator[Path]:
     """A folder for files that depend on the key, which stays; a temporary one where the cache can't be written."""
-    folder = cache_folder() / "files" / key
+    folder = cache_folder() / _FILES / key
     try:
         folder.mkdir(parents=True, exist_ok=True)
         writable = os.access(folder, os.W_OK)
@@ -67,23 +74,33 @@ def room(key: str) -> Iterator[Path]:
             yield Path(temporary)
 
 
+def used(file: Path) -> None:
+    """Note that a file of the cache was used: the others go first."""
+    with suppress(OSError):
+        os.utime(file)
+
+
 def trim(limit: int | None = None) -> None:
-    """Delete what was not used for longest, until no more than so many bytes are left; None: `LIMIT`."""
+    """Delete what was not used for longest, until no more than so many bytes are left; None: `LIMIT`.
+
+    What was used in the last hour stays: another process may be at it. Nor is anything touched that we have not made.
+    """
     known = []
-    for path in cache_folder().rglob("*"):
-        try:
+    for path in (path for folder in (_ROWS, _FILES) for path in (cache_folder() / folder).rglob("*")):
+        with suppress(OSError):  # another process was faster
             status = path.stat()
-        except OSError:  # another process was faster
-            continue
-        if path.is_file():
-            known.append((status.st_mtime, status.st_size, path))
+            if path.is_file():
+                known.append((status.st_mtime, status.st_size, path))
     size = sum(size for _, size, _ in known)
-    for _, bytes_, path in sorted(known):
-        if size <= (LIMIT if limit is None else limit):
+    for time, bytes_, path in sorted(known):
+        if size <= (LIMIT if limit is None else limit) or time > now() - _AT_WORK_S:
             return
-        path.unlink(missing_ok=True)
-        size -= bytes_
+        with suppress(OSError):
+            path.unlink()
+            size -= bytes_
+            if path.parent.name not in (_ROWS, _FILES):
+                path.parent.rmdir()  # the last of its folder
 
 
 def _file(key: str) -> Path:
-    return cache_folder() / "rows" / f"{key}.safetensors"
+    return cache_folder() / _ROWS / f"{key}.safetensors"

@@ -13,6 +13,7 @@ from functools import cached_property
 from hashlib import sha256
 from itertools import combinations
 from typing import Self
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,8 @@ from undistill.metrics.whitening import DIMENSIONS, Float, Moments, Whitening
 
 FEWEST = 4
 """Images a side from which on spaces can be cross-fitted: one a quarter."""
+MEASURED = 8
+"""Images a side from which on distances in these have intervals."""
 _FD_GROUPS = 40
 """Of ids that FD's jackknife leaves out: each takes two eigenvalue problems."""
 _ENTRIES = 2**23
@@ -141,10 +144,11 @@ def cross_fitted(student: Points, teacher: Points, dimensions: int = DIMENSIONS)
 
 
 def quarters(student: Iterable[str], teacher: Iterable[str]) -> dict[str, int]:
-    """0 to 3 for each id, as evenly as can be on both sides."""
-    first = set(student)
-    sides = first, set(teacher) - first
-    return {id: place % 4 for side in sides for place, id in enumerate(sorted(side, key=_shuffled))}
+    """0 to 3 for each id, as evenly as can be on both sides, whichever ids they share."""
+    first, second = set(student), set(teacher)
+    shared = first & second
+    counted = [(0, shared), (len(shared), first - shared), (len(shared), second - shared)]
+    return {id: place % 4 for start, ids in counted for place, id in enumerate(sorted(ids, key=_shuffled), start)}
 
 
 def _projection(fitted: Sequence[Points], dimensions: int, moments: Moments | None = None) -> Projection:
@@ -189,42 +193,44 @@ class Gap:
         self.groups = groups_of([*student.ids, *teacher.ids])
         self.count = max(self.groups.values()) + 1
         self.sides: dict[str, Placed] = {"student": self.place(student), "teacher": self.place(teacher)}
-        self._means: dict[tuple[Points, Points], Vector] = {}
-        self._fitted: dict[Points, Gaussians] = {}
+        # Found once for each set, as long as that is there.
+        self._means: WeakKeyDictionary[Points, WeakKeyDictionary[Points, Vector]] = WeakKeyDictionary()
+        self._fitted: WeakKeyDictionary[Points, Gaussians] = WeakKeyDictionary()
 
     def place(self, points: Points) -> Placed:
         """Features of a set whose ids are the student's or the teacher's, brought into the spaces."""
         return [space(points) for space in self.spaces]
 
-    def kid(self, x: Placed, side: str) -> Vector:
-        """Unbiased squared MMD (Gretton et al. 2012, eq. 3) of x to the student's or the teacher's images.
+    def kid(self, x: Placed, side: str | Placed) -> Vector:
+        """Unbiased squared MMD (Gretton et al. 2012, eq. 3) of x to the student's, the teacher's or other images.
 
         An image's features are the set of its crops, the kernel of two images the mean over their crops. Images with
-        one id are never compared: so this is the mean over all ways to give each side prompts of its own, and D of a
-        set to itself is 0.
+        one id are never compared, since what they share is the prompt: so D of a set to itself is 0.
         """
         return _mean(
             self._mean_kernel(a, a) + self._mean_kernel(b, b) - 2 * self._mean_kernel(a, b)
-            for a, b in zip(x, self.sides[side], strict=True)
+            for a, b in zip(x, self._other(side), strict=True)
         )
 
-    def fd(self, x: Placed, side: str) -> Vector:
+    def fd(self, x: Placed, side: str | Placed) -> Vector:
         """Fréchet distance of Gaussians (Dowson & Landau 1982) of all crops, before whitening, as FID is; its bias is
         not taken away."""
         return _mean(
             frechet(*(self._gaussians(points, space.spread) for points in (a, b)))
-            for a, b, space in zip(x, self.sides[side], self.spaces, strict=True)
+            for a, b, space in zip(x, self._other(side), self.spaces, strict=True)
         )
 
-    def floor(self, side: str, distance: Callable[["Gap", Placed, str], Vector]) -> Vector:
+    def _other(self, side: str | Placed) -> Placed:
+        return self.sides[side] if isinstance(side, str) else side
+
+    def floor(self, side: str, distance: Callable[["Gap", Placed, str | Placed], Vector]) -> Vector:
         """The distance, `Gap.kid` or `Gap.fd`, of one half of a side to its other half."""
         whole = self.sides[side]
         order = sorted({id for points in whole for id in points.ids}, key=_shuffled)
         half = set(order[: len(order) // 2])
         other = [points.only(lambda id: id not in half) for points in whole]
         here = [points.only(half.__contains__) for points in whole]
-        self.sides["other half"] = other
-        return distance(self, here, "other half")
+        return distance(self, here, other)
 
     def closed(self, x: Placed) -> Value:
         """Gap closed; null where the interval of the denominator holds 0."""
@@ -232,20 +238,21 @@ class Gap:
         student, enhanced = self.kid(self.sides["student"], "teacher"), self.kid(x, "teacher")
         gap = interval(student, n)
         if gap.low is None or gap.low <= 0:
-            return Value(None, n=n, why="student and teacher can't be told apart by these images")
+            return Value(None, n=n, why=gap.why or "student and teacher can't be told apart by these images")
         return interval((student - enhanced) / student, n)
 
     def _mean_kernel(self, a: Points, b: Points) -> Vector:
-        """The mean kernel of images of different ids, (G + 1,), found once for each two sets."""
-        if (a, b) not in self._means:
-            self._means[a, b] = self._over_blocks(a, b)
-        return self._means[a, b]
+        """The mean kernel of images of different ids, (G + 1,)."""
+        known = self._means.setdefault(a, WeakKeyDictionary())
+        if b not in known:
+            known[b] = self._over_blocks(a, b)
+        return known[b]
 
     def _over_blocks(self, a: Points, b: Points) -> Vector:
         rows, columns = (np.array([self.groups[id] for id in points.ids], int) for points in (a, b))
         names, others = np.asarray(a.ids), np.asarray(b.ids)
         in_rows, in_columns, in_both, equal = np.zeros((4, self.count))  # sums by group
-        block = max(1, _ENTRIES // (a.x.shape[1] * b.x.shape[0] * b.x.shape[1]))
+        block = max(1, _ENTRIES // max(1, a.x.shape[1] * b.x.shape[0] * b.x.shape[1]))
         for start in range(0, len(a.ids), block):
             groups = rows[start : start + block]
             images = self._between(a.x[start : start + block], b.x)

@@ -14,7 +14,7 @@ from undistill.dataset.samples import ImageFolders, Sample, Sides, Source, list_
 from undistill.dataset.shard import DESCRIPTION
 from undistill.metrics import ITSELF, OWN_ROWS
 from undistill.metrics.cache import key_of, room, trim
-from undistill.metrics.distance import FEWEST, Gap, Placed, Points, Space, cross_fitted, fitted_on
+from undistill.metrics.distance import FEWEST, MEASURED, Gap, Placed, Points, cross_fitted, fitted_on
 from undistill.metrics.extraction import Extractor, Features, extract, row_key
 from undistill.metrics.faces import face_workers, identity
 from undistill.metrics.features import CROPS, SIDE, load_extractor
@@ -65,15 +65,16 @@ def evaluate(
     measured, rest = divide(list_sides(source, (0, 1), min_side=min_side), split, limit)
     students, teachers = measured
     sets: dict[str, Sequence[Sample]] = {name: _match(students, folder, source) for name, folder in enhanced.items()}
-    _refuse_few(measured, 2 if rest else 2 * FEWEST if baselines else FEWEST, baselines)
-    _refuse_small(students)
+    _refuse_few(measured, 2 if rest else MEASURED)
+    _refuse_small([*students, *teachers])
 
     rows: dict[str, Row] = {}
     with ExitStack() as stack:
         look = _Extractors(features, device or torch.device("cpu"), stack)
         student, teacher = look.student(students), look.teacher(teachers)
         x, y = (Points.of(side, seen.pop(look.name)) for side, seen in ((students, student), (teachers, teacher)))
-        spaces = _spaces(x, y, rest, look.features)
+        fitted, points = (measured, (x, y)) if rest is None else (rest, look.to_fit_on(rest))
+        spaces = cross_fitted(x, y) if rest is None else fitted_on(*points)
         gap = Gap(x, y, spaces)
         likeness = {metric: Value(None, n=len(students), why=ITSELF) for metric in LIKENESS}
         rows["student"] = _distances("student", gap.sides["student"], gap) | look.means(student) | likeness
@@ -87,14 +88,14 @@ def evaluate(
 
         for name, images in sets.items():
             measure(name, images, faces=True)
-        tuned = tune(measured, rest, look.features) if baselines else None
+        tuned = tune(fitted, points, look.features, apart=rest is not None) if baselines else None
         if tuned is not None:
-            folder = stack.enter_context(room(key_of(row_key(students), tuned)))
+            ids = [sample.id for sample in students]
+            folder = stack.enter_context(room(key_of("baselines 1", row_key(students), tuned, *ids)))
             for name, images in write_baselines(students, tuned, folder).items():
                 measure(name, images, faces=False)  # a filter changes no face
     trim()
 
-    fitted = rest or measured
     settings = {
         **_described(source),
         "enhanced": {name: str(folder) for name, folder in enhanced.items()},
@@ -145,8 +146,15 @@ class _Extractors:
     def enhanced(
         self, name: str, images: Sequence[Sample], students: Sequence[Sample], *, faces: bool
     ) -> dict[str, list[Features]]:
-        wanted = [self.features, self.periodic, *self.alone.values(), self.likeness]
+        # The likeness first: it says what is wrong with an image of another size.
+        wanted = [self.likeness, self.features, self.periodic, *self.alone.values()]
         return extract(name, images, [*wanted, *(self._faces() if faces else ())], students)
+
+    def to_fit_on(self, rest: Sides) -> tuple[Points, Points]:
+        """Features of images that are not measured."""
+        words = f"{self.name}, to fit on"
+        x, y = (Points.of(side, extract(words, side, [self.features])[self.name]) for side in rest)
+        return x, y
 
     def _faces(self) -> list[Extractor]:
         return [] if self.faces is None else [self.faces]
@@ -196,16 +204,16 @@ def divide(sides: Sides, split: tuple[float, float], limit: int | None = None) -
     return (measured[0], measured[1]), (rest[0], rest[1]) if apart else None
 
 
-def _refuse_few(sides: Sides, fewest: int, baselines: bool) -> None:
+def _refuse_few(sides: Sides, fewest: int) -> None:
     for word, side in zip(("student", "teacher"), sides, strict=True):
-        if len(side) < fewest:
-            images = "1 image" if len(side) == 1 else f"{len(side)} images"
-            hint = f" ({FEWEST} with --no-baselines)" if baselines and fewest > FEWEST else ""
-            raise UsageError(f"{images} of the {word} to measure: it takes at least {fewest} a side{hint}")
+        ids = len({sample.id for sample in side})
+        if ids < fewest:
+            images = "1 image" if ids == 1 else f"{ids} images"
+            raise UsageError(f"{images} of the {word} to measure: it takes at least {fewest} a side")
 
 
-def _refuse_small(students: Sequence[Sample]) -> None:
-    for sample in students:
+def _refuse_small(samples: Sequence[Sample]) -> None:
+    for sample in samples:
         width, height = sample.size
         if min(width, height) < SMALLEST:
             raise UsageError(
@@ -235,13 +243,6 @@ def _match(students: Sequence[Sample], folder: Path, source: Source) -> list[Sam
             "enhance the same images with the same --split first"
         )
     return [by_id[sample.id] for sample in students]
-
-
-def _spaces(student: Points, teacher: Points, rest: Sides | None, extractor: Extractor) -> list[Space]:
-    if rest is None:
-        return cross_fitted(student, teacher)
-    words = f"{extractor.name}, to fit on"
-    return fitted_on(*(Points.of(side, extract(words, side, [extractor])[extractor.name]) for side in rest))
 
 
 def _distances(name: str, placed: Placed, gap: Gap) -> Row:

@@ -6,6 +6,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -16,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from undistill.base.engines.local import with_parent
 from undistill.base.errors import Failure
 from undistill.metrics.jackknife import Value, mean_value, share
 
@@ -115,25 +117,31 @@ def load_faces() -> "Extractor":
 
 @contextmanager
 def face_workers() -> "Iterator[Extractor]":
-    """`load_faces`, at work in a process for each core: dlib embeds faces without letting go of Python's lock.
+    """`load_faces`, in as many processes as torch has threads: dlib embeds without letting go of Python's lock.
 
     Raises:
         Failure: dlib or its models are not installed.
     """
+    import torch
+
     from undistill.metrics.extraction import Extractor
 
     _models()
-    with ProcessPoolExecutor(os.cpu_count(), get_context("spawn"), _leave_interrupts) as pool:
+    with ProcessPoolExecutor(torch.get_num_threads(), get_context("spawn"), _go_with_the_first) as pool:
 
         def look(images: "Sequence[EvalImage]") -> list[Features]:
-            return list(pool.map(embed_face, [image.pixels for image in images]))
+            try:
+                return list(pool.map(embed_face, [image.pixels for image in images]))
+            except BrokenProcessPool as error:
+                raise Failure("a process that looked for faces was killed, perhaps because memory ran out") from error
 
         yield Extractor(_NAME, look)
 
 
-def _leave_interrupts() -> None:
-    """Ctrl-C reaches all processes of a terminal: the first one ends the others."""
+def _go_with_the_first() -> None:
+    """Ctrl-C reaches all processes of a terminal: the first one ends the others, and if it is killed, they go too."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with_parent(lambda: os._exit(1))
 
 
 def identity(student: Sequence[Features], images: Sequence[Features]) -> dict[str, Value]:

@@ -174,4 +174,4 @@ def load_extractor(name: str, device: torch.device) -> Extractor:
         features = np.split(seen, np.cumsum([len(some) for some in crops])[:-1])
         return [some.repeat(CROPS // len(some), axis=0) for some in features]
 
-    return Extractor(f"{name}-{CROPS}x{SIDE}", look)
+    return Extractor(f"{name}-{CROPS}x{SIDE}-1", look)

@@ -57,7 +57,7 @@ def load_clip_iqa(device: torch.device) -> Extractor:
         score = clip_image_quality_assessment(image, cast(Any, lambda: parts))
         return np.asarray(cast(Tensor, score).float().cpu().numpy()).reshape(1, 1)
 
-    return Extractor(f"clip-iqa {CLIP}".replace("/", "-"), one_by_one(look))
+    return Extractor(f"clip-iqa-1 {CLIP}".replace("/", "-"), one_by_one(look))
 
 
 class _Projections(nn.Module):
@@ -86,7 +86,7 @@ def load_blur_effect(device: torch.device) -> Extractor:
 
     measure: Callable[..., float] = blur_effect
     look = one_by_one(lambda pixels: np.array([[measure(pixels, channel_axis=2)]], np.float32))
-    return Extractor("blur-effect", look)
+    return Extractor("blur-effect-1", look)
 
 
 NO_REFERENCE: dict[str, Callable[[torch.device], Extractor]] = {

@@ -5,8 +5,10 @@ from dataclasses import asdict, astuple, dataclass
 from functools import partial
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from undistill.base.files import replacing
 from undistill.base.progress import progress
@@ -14,9 +16,9 @@ from undistill.base.threads import spread
 from undistill.dataset.samples import File, Sample, Sides
 from undistill.images import Picture, Pixels, decode, decode_rgb, encode, png
 from undistill.metrics.baselines import SEARCHES, Baseline, ChannelStatistics, Filter, channel_statistics, search
-from undistill.metrics.cache import key_of, read_arrays, write_arrays
+from undistill.metrics.cache import key_of, read_arrays, used, write_arrays
 from undistill.metrics.distance import Gap, Points, cross_fitted, quarters
-from undistill.metrics.extraction import EvalImage, Extractor, Features, extract, row_key
+from undistill.metrics.extraction import EvalImage, Extractor, Features, row_key
 
 TUNED_ON = 200
 """Student images, at most, that filters are tried on."""
@@ -45,56 +47,52 @@ class Baselines:
         return {name: [asdict(part[name].filter) for part in self.parts] for name in self.parts[0]}
 
 
-def tune(measured: Sides, rest: Sides | None, extractor: Extractor) -> Baselines:
+def tune(sides: Sides, points: tuple[Points, Points], extractor: Extractor, *, apart: bool) -> Baselines:
     """The filters that bring student images nearest to the teacher's: tuned on images that are not measured.
 
     Args:
-        rest: other images; None: there are none, so each half of those measured gets filters tuned on the other.
+        sides: images to tune on.
+        points: what the extractor has taken from them.
         extractor: of the features that are reported.
+        apart: none of these images is measured; else they are, and each half gets filters tuned on the other.
 
     Raises:
         ValueError: fewer images a side than `cross_fitted` needs.
         ImageError, ShardError: an image can't be read.
     """
-    if rest is not None:
-        return Baselines([_known(*rest, extractor, TUNED_ON)])
-    quarter = quarters(*([sample.id for sample in side] for side in measured))
-    half = {id: number // 2 for id, number in quarter.items()}
+    if apart:
+        return Baselines([_known(sides, points, extractor, TUNED_ON)])
+    half = {id: number // 2 for id, number in quarters(points[0].ids, points[1].ids).items()}
     parts = []
     for part in (0, 1):
-        students, teachers = ([sample for sample in side if half[sample.id] != part] for side in measured)
-        parts.append(_known(students, teachers, extractor, TUNED_ON // 2))
+        others = frozenset(id for id, number in half.items() if number != part)
+        students, teachers = ([sample for sample in side if sample.id in others] for side in sides)
+        x, y = (side.only(others.__contains__) for side in points)
+        parts.append(_known((students, teachers), (x, y), extractor, TUNED_ON // 2))
     return Baselines(parts, half)
 
 
-def _known(
-    students: Sequence[Sample], teachers: Sequence[Sample], extractor: Extractor, most: int
-) -> dict[str, Baseline]:
+def _known(sides: Sides, points: tuple[Points, Points], extractor: Extractor, most: int) -> dict[str, Baseline]:
     """Filters tuned on these images: from the cache, where they are there."""
-    ids = [sample.id for side in (students, teachers) for sample in side]
-    key = key_of("tuning 1", extractor.name, most, row_key(students), row_key(teachers), *ids)
+    ids = [sample.id for side in sides for sample in side]
+    key = key_of("tuning 1", extractor.name, most, *map(row_key, sides), *ids)
     known = read_arrays(key)
     if not known:
-        known = _tune(students, teachers, extractor, most)
+        known = _tune(sides, points, extractor, most)
         write_arrays(key, known)
     student, teacher = (ChannelStatistics(*known.pop(side)) for side in ("student", "teacher"))
     return {name: Baseline(Filter(*map(float, strengths)), student, teacher) for name, strengths in known.items()}
 
 
-def _tune(
-    students: Sequence[Sample], teachers: Sequence[Sample], extractor: Extractor, most: int
-) -> dict[str, Features]:
+def _tune(sides: Sides, points: tuple[Points, Points], extractor: Extractor, most: int) -> dict[str, NDArray[Any]]:
     """Strengths by name, and the looks of both sides.
 
     Strengths are searched for on a third of `most` student images, for time; what comes out must do better than no
     change on all of them.
     """
-    x, y = (
-        Points.of(side, extract(f"{extractor.name}, {word}s to fit on", side, [extractor])[extractor.name])
-        for word, side in (("student", students), ("teacher", teachers))
-    )
-    gap = Gap(x, y, cross_fitted(x, y))
-    statistics = channel_statistics(students), channel_statistics(teachers)
+    students = sides[0]
+    gap = Gap(*points, cross_fitted(*points))
+    statistics = channel_statistics(students), channel_statistics(sides[1])
 
     def score(samples: Sequence[Sample], filter: Filter) -> float:
         baseline = Baseline(filter, *statistics)
@@ -113,11 +111,9 @@ def _tune(
         bar.advance()
     best = {name: min(Filter(), filter, key=scores.__getitem__) for name, filter in found.items()}
     best["combined"] = min((best[name] for name in ("combined", "colour", "sharpen", "grain")), key=scores.__getitem__)
-    sides = {
-        side: np.stack([looks.mean, looks.spread])
-        for side, looks in zip(("student", "teacher"), statistics, strict=True)
-    }
-    return {name: np.array(astuple(filter)) for name, filter in best.items()} | sides
+    strengths: dict[str, NDArray[Any]] = {name: np.array(astuple(filter)) for name, filter in best.items()}
+    student, teacher = (np.stack([looks.mean, looks.spread]) for looks in statistics)
+    return {**strengths, "student": student, "teacher": teacher}
 
 
 def filtered(sample: Sample, baseline: Baseline) -> Pixels:
@@ -141,10 +137,16 @@ def write_baselines(students: Sequence[Sample], baselines: Baselines, folder: Pa
         ending = "png" if _lossless(picture) else picture.format.lower()
         files = {name: File(folder / name / f"{place:07d}.{ending}") for name in baselines(sample.id)}
         for name, file in files.items():
-            if not file.path.exists():
-                pixels = baselines(sample.id)[name](picture.pixels, sample.id)
+            if file.path.exists():
+                used(file.path)
+                continue
+            pixels = baselines(sample.id)[name](picture.pixels, sample.id)
+            try:
                 with replacing(file.path) as beside:
                     beside.write_bytes(png(pixels) if _lossless(picture) else encode(picture, pixels))
+            except FileNotFoundError:  # another process wrote the same, and renamed it first
+                if not file.path.exists():
+                    raise
         return files
 
     written = []

@@ -181,16 +181,16 @@ def restore(method: Method, path: Path) -> dict[str, Any]:
     """
     try:
         saved = checkpoint.load(path)
-    except (SafetensorError, KeyError) as error:
+        for name, network in method.networks.items():
+            network.load_state_dict(saved["networks"][name])
+        for name, average in method.averages.items():
+            average.module.load_state_dict(saved["averages"][name])
+        for name, optimizer in method.optimizers.items():
+            optimizer.load_state_dict(saved["optimizers"][name])
+        method.load_extra_state(saved["extra"])
+        state: dict[str, Any] = saved["progress"]
+    except (SafetensorError, KeyError, RuntimeError, TypeError, ValueError) as error:
         raise UsageError(f"{path} can't be read ({first_line(error)}): take a new folder for -o") from error
-    for name, network in method.networks.items():
-        network.load_state_dict(saved["networks"][name])
-    for name, average in method.averages.items():
-        average.module.load_state_dict(saved["averages"][name])
-    for name, optimizer in method.optimizers.items():
-        optimizer.load_state_dict(saved["optimizers"][name])
-    method.load_extra_state(saved["extra"])
-    state: dict[str, Any] = saved["progress"]
     return state
 
 

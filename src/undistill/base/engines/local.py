@@ -11,8 +11,6 @@ from multiprocessing.context import SpawnProcess
 from threading import Thread
 from typing import Any
 
-import torch
-
 from undistill.base.engines import Engine, Maker, Said, Work
 from undistill.base.errors import Failure, UsageError
 
@@ -99,6 +97,8 @@ def _hired(count: int, maker: Maker[Any], work: Work[Any, Any, Any]) -> Iterator
 
 def _work(line: Connection, maker: Maker[Any], work: Work[Any, Any, Any]) -> None:
     """A worker: does the tasks it is given, and tells what they say and, with None, of the end of each."""
+    import torch  # seconds: who only wants `with_parent` needn't wait
+
     with_parent(lambda: os._exit(1))
     torch.set_num_threads(1)  # sums of several threads may be rounded otherwise than those of one
     tool = None
