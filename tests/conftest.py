@@ -40,16 +40,17 @@ def miniature(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def portraits() -> Path:
     """Real FLUX portraits: ../shared/portraits/tiles."""
-    folder = SHARED / "portraits" / "tiles"
-    if not folder.is_dir():
-        pytest.skip("needs ../shared/portraits, which is not here")
-    return folder
+    return _shared("tiles")
 
 
 @pytest.fixture
 def shared_faces() -> Path:
     """Real faces of FLUX and SDXL portraits: ../shared/portraits/faces."""
-    folder = SHARED / "portraits" / "faces"
+    return _shared("faces")
+
+
+def _shared(name: str) -> Path:
+    folder = SHARED / "portraits" / name
     if not folder.is_dir():
         pytest.skip("needs ../shared/portraits, which is not here")
     return folder

@@ -78,7 +78,6 @@ def extract(
         ImageError, ShardError: an image can't be read.
         Failure: an extractor's, with the name of the image.
     """
-    extractors = list(extractors)
     compared = twins if any(extractor.compares for extractor in extractors) else None
     taken: list[list[Features]] = [[] for _ in extractors]
     with progress(words, len(samples)) as bar:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from undistill.base.files import replacing
-from undistill.base.progress import progress
+from undistill.base.progress import progress, progressed
 from undistill.base.threads import spread
 from undistill.dataset.samples import File, Sample, Sides
 from undistill.images import Picture, Pixels, decode, decode_rgb, encode, png
@@ -149,11 +149,8 @@ def write_baselines(students: Sequence[Sample], baselines: Baselines, folder: Pa
                     raise
         return files
 
-    written = []
-    with progress("writing baselines", len(students)) as bar:
-        for files in spread(write, range(len(students))):
-            written.append(files)
-            bar.advance()
+    count = len(students)
+    written = list(progressed("writing baselines", spread(write, range(count)), count))
     return {name: [files[name] for files in written] for name in written[0]}
 
 

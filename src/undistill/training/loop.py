@@ -189,6 +189,8 @@ def restore(method: Method, path: Path) -> dict[str, Any]:
             optimizer.load_state_dict(saved["optimizers"][name])
         method.load_extra_state(saved["extra"])
         state: dict[str, Any] = saved["progress"]
+    except torch.OutOfMemoryError:  # a RuntimeError that says nothing of the file
+        raise
     except (SafetensorError, KeyError, RuntimeError, TypeError, ValueError) as error:
         raise UsageError(f"{path} can't be read ({first_line(error)}): take a new folder for -o") from error
     return state
