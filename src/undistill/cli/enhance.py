@@ -29,7 +29,7 @@ def enhance(
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the enhanced images.")] = Path("enhanced"),
     head: Annotated[
         str | None,
-        typer.Option(help="A shipped head, a folder, or a Hugging Face id.  [default: flux1-lite; of pairs, their pair's]"),
+        typer.Option(help="A shipped head, a folder, or a Hugging Face id.  [default: flux1; a pairs data set's own]"),
     ] = None,
     folds: Annotated[
         Path | None,

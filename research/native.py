@@ -1,0 +1,138 @@
+"""What a head does to native portraits of FLUX.1-schnell: to people, to skin of each tone, to grey walls.
+
+    python -m research.native ../shared/native/schnell ENHANCED [--sheet FILE]
+
+ENHANCED holds the enhanced portraits by the same names (`undistill enhance`). Prints a table (docs/heads.md). Faces are
+looked for at 512 px; skin is what lies in the middle of a face's box, its tone the individual typology angle (Chardon
+et al. 1991) of its median colour; a grey wall is what lies outside of the box, at least half its width away, with a
+chroma under 6.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import torch
+import typer
+from numpy.typing import NDArray
+from PIL import Image
+
+from undistill.base.errors import UsageError
+from undistill.base.progress import progressed
+from undistill.dataset.samples import File, list_files, pixels_of
+from undistill.diversity.attributes import AGE, load_attributes
+from undistill.images import Pixels, to_tensor
+from undistill.losses import lab
+from undistill.metrics.faces import embed_face, identity, load_finder
+from undistill.metrics.jackknife import Value, mean_value
+
+SIDE = 512
+SHOWN = 320
+"""Side of the part of a portrait that a sheet shows, px."""
+
+
+def lab_of(pixels: Pixels) -> NDArray[np.float32]:
+    """(H, W, 3) sRGB to L*, a*, b*."""
+    return np.asarray(lab(to_tensor(pixels)[None])[0].permute(1, 2, 0).numpy())
+
+
+def masks(shape: tuple[int, int], box: Sequence[int]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """The middle of a face, and what is far from it: left, top, right, bottom of its box."""
+    left, top, right, bottom = box
+    width, height = right - left, bottom - top
+    rows, columns = np.indices(shape)
+    face = (abs(rows - (top + bottom) / 2) < 0.25 * height) & (abs(columns - (left + right) / 2) < 0.3 * width)
+    near = (abs(rows - (top + bottom) / 2) < height) & (abs(columns - (left + right) / 2) < width)
+    return face, ~near
+
+
+def typology_angle(colour: NDArray[np.float32]) -> float:
+    """Individual typology angle in degrees, of L*, a*, b*: about 55 and more is very light skin, below -30 dark."""
+    return float(np.degrees(np.arctan2(colour[0] - 50, colour[2])))
+
+
+def hue(colour: NDArray[np.float32]) -> float:
+    """In degrees, of L*, a*, b*."""
+    return float(np.degrees(np.arctan2(colour[2], colour[1])))
+
+
+def shown(value: Value, digits: int = 2) -> str:
+    """A figure with its interval."""
+    if value.value is None or value.low is None or value.high is None:
+        return "-"
+    return f"{value.value:.{digits}f} [{value.low:.{digits}f}, {value.high:.{digits}f}]"
+
+
+def main(student: Path, enhanced: Path, sheet: Annotated[Path | None, typer.Option()] = None) -> None:
+    """Print what becomes of people, skin and walls, and draw a sheet."""
+    find, ages = load_finder(), load_attributes("dlib")
+    sides: list[list[NDArray[np.float32]]] = [[], []]
+    years, skins, walls = [], [], []
+    rows = []
+    samples = list_files([student], (0, 1))
+    for sample in progressed("portraits", samples):
+        other = enhanced / sample.path.name
+        if not other.exists():
+            raise UsageError(f"{other} is missing: undistill enhance {student} -o {enhanced}")
+        whole = [pixels_of(each) for each in (sample, File(other))]
+        x, z = (np.asarray(Image.fromarray(each).resize((SIDE, SIDE), Image.Resampling.LANCZOS)) for each in whole)
+        for side, pixels in zip(sides, (x, z), strict=True):
+            side.append(embed_face(pixels))
+        seen = [ages(pixels) for pixels in (x, z)]
+        if all(len(each) for each in seen):
+            years.append(float(seen[1][0, AGE] - seen[0][0, AGE]))
+        face = find(x)
+        if face is None:
+            continue
+        box = (face.box.left(), face.box.top(), face.box.right(), face.box.bottom())
+        skin, far = masks(x.shape[:2], box)
+        before, after = lab_of(x), lab_of(z)
+        colours = [np.median(each[skin], axis=0) for each in (before, after)]
+        skins.append((typology_angle(colours[0]), colours[1][0] - colours[0][0], hue(colours[1]) - hue(colours[0])))
+        grey = far & (np.hypot(before[..., 1], before[..., 2]) < 6)
+        if grey.mean() > 0.05:
+            walls.append((after - before)[grey].mean(0))
+        rows.append((whole, box))
+    _print(sides, years, np.array(skins), np.array(walls))
+    if sheet is not None:
+        draw(rows[:: max(1, len(rows) // 12)][:12], sheet)
+
+
+def _print(
+    sides: list[list[NDArray[np.float32]]],
+    years: list[float],
+    skins: NDArray[np.float64],
+    walls: NDArray[np.float64],
+) -> None:
+    same = identity(*sides)
+    print("| | |\n| --- | --- |")
+    print(f"| identity to the student | {shown(same['identity'], 3)} |")
+    print(f"| own student the nearest | {shown(same['identity_rank1'], 3)} of {same['identity_rank1'].n} |")
+    print(f"| faces lost | {same['faces_missing'].value:.0f} of {same['faces_missing'].n} |")
+    print(f"| age drift, years | {shown(mean_value(years))} |")
+    order = np.argsort(skins[:, 0])
+    for words, part in zip(("dark", "middle", "light"), np.array_split(order, 3), strict=True):
+        light, turned = (shown(mean_value(skins[part, column].tolist())) for column in (1, 2))
+        angles = f"{skins[part, 0].min():.0f} to {skins[part, 0].max():.0f} degrees"
+        print(f"| {words} skin ({angles}): L*, hue | {light}; {turned} |")
+    for column, name in ((0, "L*"), (1, "a*"), (2, "b*")):
+        print(f"| grey walls, {name} (n = {len(walls)}) | {shown(mean_value(walls[:, column].tolist()))} |")
+
+
+def draw(rows: Sequence[tuple[list[Pixels], Sequence[int]]], path: Path) -> None:
+    """Faces at 100%: students above, enhanced below."""
+    picture = Image.new("RGB", (SHOWN * len(rows), 2 * SHOWN))
+    for column, (whole, box) in enumerate(rows):
+        scale = whole[0].shape[0] / SIDE
+        centre = [round(scale * (box[side] + box[side + 2]) / 2) for side in (1, 0)]
+        top, left = (min(max(0, c - SHOWN // 2), whole[0].shape[axis] - SHOWN) for axis, c in enumerate(centre))
+        for row, pixels in enumerate(whole):
+            part = Image.fromarray(pixels[top : top + SHOWN, left : left + SHOWN])
+            picture.paste(part, (column * SHOWN, row * SHOWN))
+    picture.save(path)
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    typer.run(main)
