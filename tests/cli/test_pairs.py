@@ -1,11 +1,14 @@
 import socket
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from tests.cli.conftest import Run
+from undistill.base.engines import local
 from undistill.dataset.shard import Pairs, shard_path
 from undistill.images import decode_rgb
 from undistill.pairs.generator import Generator
@@ -19,10 +22,25 @@ def prompts(tmp_path: Path) -> Path:
     return file
 
 
-def test_creates_verifies_and_repairs(miniature: Path, prompts: Path, tmp_path: Path, undistill: Run) -> None:
+@pytest.fixture
+def stays(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], None]]:
+    """From its call on, a worker is this process: another imports diffusers first, which takes longer than the rest."""
+    threads = torch.get_num_threads()
+
+    def stay() -> None:
+        torch.set_num_threads(1)  # as a worker's
+        monkeypatch.setattr(local, "in_processes", lambda workers: local.in_process)
+
+    yield stay
+    torch.set_num_threads(threads)
+
+
+def test_creates_verifies_and_repairs(
+    miniature: Path, prompts: Path, tmp_path: Path, undistill: Run, stays: Callable[[], None]
+) -> None:
     out = tmp_path / "pairs"
     arguments = ("pairs", "create", "--pair", miniature, "--prompts", prompts, "-o", out, "--limit", 4)
-    settings = ("--shard-size", 2, "--batch", 2, "--workers", 2, "--device", "cpu")
+    settings = ("--shard-size", 2, "--batch", 2, "--workers", 1, "--device", "cpu")
     code, said, errors = undistill(*arguments, *settings)
     assert not code, errors
     assert said == f"4 pairs of miniature, 0 done before -> {out}\n"
@@ -30,13 +48,14 @@ def test_creates_verifies_and_repairs(miniature: Path, prompts: Path, tmp_path: 
     assert len({row.teacher for row in Pairs(out)} | {row.student for row in Pairs(out)}) == 8
     assert undistill(*arguments, *settings)[1] == f"0 pairs of miniature, 4 done before -> {out}\n"
     assert undistill("pairs", "verify", out)[1] == f"4 pairs in 2 shards, all whole: {out}\n"
-    # What two workers have drawn, one draws the same.
+    # What a worker has drawn, this process draws the same; what several have: tests/pairs/test_create.py.
     before = shard_path(out, 1).read_bytes()
     shard_path(out, 1).write_bytes(before[:-1000] + b"?" + before[-999:])
     code, _, errors = undistill("pairs", "verify", out)
     assert code == 1
     assert "shard-000001.parquet is broken" in errors
     assert errors.endswith(f"undistill: 1 of 2 shards of {out} are broken or missing: --repair draws them again\n")
+    stays()
     code, said, errors = undistill("pairs", "verify", out, "--repair", "--workers", 1, "--device", "cpu")
     assert not code, errors
     assert said == f"1 of 2 shards of {out} drawn again, all whole now\n"
@@ -93,7 +112,10 @@ def test_plans_without_weights_or_network(undistill: Run, monkeypatch: pytest.Mo
     assert errors.startswith("undistill: no pair 'gone'")
 
 
-def test_an_offload_changes_no_image(miniature: Path, prompts: Path, tmp_path: Path, undistill: Run) -> None:
+def test_an_offload_changes_no_image(
+    miniature: Path, prompts: Path, tmp_path: Path, undistill: Run, stays: Callable[[], None]
+) -> None:
+    stays()
     arguments = ("pairs", "create", "--pair", miniature, "--prompts", prompts, "--device", "cpu", "--batch", 1)
     code, _, errors = undistill(*arguments, "--limit", 1, "--offload", "group", "-o", tmp_path / "pairs")
     assert not code, errors

@@ -6,6 +6,7 @@ import torch
 from numpy.random import Generator
 from torchmetrics.image.kid import poly_mmd
 
+from undistill.base.errors import Failure
 from undistill.dataset.samples import File, ImageFolders
 from undistill.metrics.distance import (
     Gap,
@@ -196,7 +197,8 @@ def test_cross_fitted_the_gap_closed_of_fresh_samples_is_what_it_is(n: int) -> N
     """In spaces fitted on the very images that are measured, all of this fails: fresh samples look far away."""
     held = {"teacher": 0, "student": 0}
     refused = 0
-    for draw in range(100):
+    draws = 100 if n < 1000 else 50  # these take a quarter of a second each
+    for draw in range(draws):
         random = np.random.default_rng([n, draw])
         student, teacher = images(random, n, FAR, "s"), images(random, n, 0, "t")
         gap = Gap(student, teacher, cross_fitted(student, teacher))
@@ -205,9 +207,9 @@ def test_cross_fitted_the_gap_closed_of_fresh_samples_is_what_it_is(n: int) -> N
             refused += closed.value is None
             held[side] += holds(closed, truth)
     assert n < 200 or refused == 0
-    answered = 100 - refused / 2  # of one side: both have one denominator
-    assert min(held.values()) >= (90 if n >= 200 else 0.9 * answered)
-    assert answered >= 50
+    answered = draws - refused / 2  # of one side: both have one denominator
+    assert min(held.values()) >= 0.9 * (draws if n >= 200 else answered)
+    assert answered >= draws / 2
 
 
 def test_fitted_on_what_is_measured_fresh_samples_look_far_away() -> None:
@@ -248,8 +250,15 @@ def test_quarters_are_even_on_both_sides_whichever_ids_they_share(shared: int, a
 
 @pytest.mark.shared
 @pytest.mark.parametrize("n", [40, 200])
-def test_other_faces_of_the_teacher_close_the_gap(n: int, shared_faces: Path, tmp_path: Path) -> None:
+def test_other_faces_of_the_teacher_close_the_gap(
+    n: int, shared_faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Real faces: SDXL's as the teacher's, and others of SDXL as what a perfect head makes of FLUX.1-schnell's."""
+
+    def no_dlib() -> None:
+        raise Failure("whose faces they are is not asked here, and takes most of the time")
+
+    monkeypatch.setattr("undistill.metrics.evaluate.face_workers", no_dlib)
     sdxl = sorted((shared_faces / "sdxl").iterdir())
     chosen = [sdxl[int(k)] for k in np.random.default_rng(0).permutation(len(sdxl))]
     student = sorted((shared_faces / "schnell").iterdir())[:n]

@@ -4,7 +4,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from io import BytesIO
@@ -16,7 +16,8 @@ import torch
 from PIL import Image
 
 from tests.pairs.painter import Painter
-from undistill.base.engines.local import in_processes
+from undistill.base.engines import Engine
+from undistill.base.engines.local import in_process, in_processes
 from undistill.base.errors import Failure, UsageError
 from undistill.dataset.shard import Pairs, shard_path
 from undistill.dataset.write import alone
@@ -30,9 +31,23 @@ PROMPTS = numbered([f"A portrait of {name}" for name in "abcdefg"], 5)
 
 
 def draw(
-    out: Path, prompts: list[Prompt] = PROMPTS, spec: PairSpec = TINY, shard_size: int = 3, batch: int = 2
+    out: Path,
+    prompts: list[Prompt] = PROMPTS,
+    spec: PairSpec = TINY,
+    shard_size: int = 3,
+    batch: int = 2,
+    engine: Engine = in_process,
 ) -> tuple[int, int]:
-    return create(prompts, out, spec, partial(Painter, spec), shard_size, batch, in_processes(1))
+    return create(prompts, out, spec, partial(Painter, spec), shard_size, batch, engine)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """As workers have: a worker's process takes seconds to start, so most tests draw in this one."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -43,7 +58,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """7 pairs in shards of 3, in batches of 2."""
     out = tmp_path_factory.mktemp("drawn") / "pairs"
-    assert draw(out) == (7, 0)
+    assert draw(out, engine=in_processes(1)) == (7, 0)
     return out
 
 
@@ -91,10 +106,7 @@ def test_timings_are_logged(drawn: Path) -> None:
 
 def test_a_shard_alone_is_the_same(drawn: Path, tmp_path: Path) -> None:
     path = tmp_path / "elsewhere.parquet"
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     told = list(draw_shard(ShardJob(path, PROMPTS[3:6], TINY.hash(), 2), Painter(TINY)))
-    torch.set_num_threads(threads)
     assert path.read_bytes() == shard_path(drawn, 1).read_bytes()
     assert [replace(timing, student_s=0, teacher_s=0) for timing in told] == [
         Timing("elsewhere.parquet", "000003", 2, 0, 0), Timing("elsewhere.parquet", "000005", 1, 0, 0)
@@ -144,10 +156,10 @@ def test_a_failed_first_try_blocks_nothing(tmp_path: Path, monkeypatch: pytest.M
     out = tmp_path / "out"
     monkeypatch.setenv("PAINTER", "has no weights")
     with pytest.raises(Failure, match="no weights here"):
-        draw(out, PROMPTS[:2], batch=8)
+        draw(out, PROMPTS[:2], batch=8, engine=in_processes(1))
     monkeypatch.setenv("PAINTER", "dies")
     with pytest.raises(Failure, match="a worker was killed, perhaps because memory ran out: take fewer --workers"):
-        draw(out, PROMPTS[:2], batch=8)
+        draw(out, PROMPTS[:2], batch=8, engine=in_processes(1))
     monkeypatch.delenv("PAINTER")
     assert sorted(path.name for path in out.iterdir()) == ["dataset.json", "prompts.jsonl", "timings.csv"]
     draw(out)
@@ -158,7 +170,7 @@ def test_a_disk_that_refuses_is_one_line(pairs: Path, tmp_path: Path) -> None:
     shard_path(pairs, 0).unlink()
     shard_path(pairs, 0).mkdir()  # what can't be replaced by a file
     with pytest.raises(Failure, match=r"shard-000000\.parquet: .+; with that put right, the same command goes on"):
-        repair(pairs, [0], partial(Painter, TINY), in_processes(1))
+        repair(pairs, [0], partial(Painter, TINY), in_process)
     assert not list(pairs.glob(".*"))
 
 
@@ -174,7 +186,7 @@ def test_verify_names_what_is_broken_and_repair_draws_it(pairs: Path, drawn: Pat
     assert "shard-000000.parquet is broken: its checksum" in broken[0]
     assert "shard-000001.parquet is missing" in broken[1]
     assert "shard-000002.parquet holds other prompts than prompts.jsonl" in broken[2]
-    repair(pairs, list(broken), partial(Painter, TINY), in_processes(1))
+    repair(pairs, list(broken), partial(Painter, TINY), in_process)
     assert contents(pairs) == contents(drawn)
 
 
@@ -277,10 +289,10 @@ def test_killed_with_9_and_started_again_ends_the_same(tmp_path: Path) -> None:
     assert "Traceback" not in errors
     assert soon(lambda: not group(interrupted.pid))
 
-    for folder, workers in ((out, 2), (straight, 1)):
-        done = start(tmp_path, folder, workers)
-        said, errors = done.communicate()
-        assert done.returncode == 0, errors
-        assert said.endswith(f"done before -> {folder}\n")
+    done = start(tmp_path, out, 2)
+    said, errors = done.communicate()
+    assert done.returncode == 0, errors
+    assert said.endswith(f"done before -> {out}\n")
+    create(read_prompts(tmp_path / "prompts.jsonl"), straight, TINY, partial(Painter, TINY), 3, 1, in_process)
     assert contents(out) == contents(straight)
     assert len(contents(out)) == 2 + 5

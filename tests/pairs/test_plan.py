@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from tests.pairs.painter import Painter
-from undistill.base.engines.local import in_processes
+from undistill.base.engines.local import in_process
 from undistill.base.errors import UsageError
 from undistill.images import Picture, encode
 from undistill.pairs.create import create
@@ -70,7 +70,7 @@ def test_says_where_figures_come_from(flux1: Plan) -> None:
 
 def test_takes_times_and_sizes_from_pairs_drawn_here(miniature: Path, tmp_path: Path) -> None:
     spec, out = read_spec(miniature), tmp_path / "pairs"
-    create(make_prompts("{name}", 6, seed=1), out, spec, partial(Painter, spec), 2, 1, in_processes(1))
+    create(make_prompts("{name}", 6, seed=1), out, spec, partial(Painter, spec), 2, 1, in_process)
     with (out / "timings.csv").open() as file:
         rows = list(csv.DictReader(file))[1:]
     planned = plan(spec, 100, 1, out)

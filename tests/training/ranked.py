@@ -24,11 +24,11 @@ def recipe(name: str) -> Recipe:
     # Adam's first steps depend on little but a gradient's sign: long ones soon make much of what is rounded otherwise.
     changes = {
         "batch": 4,
-        "steps": 5,
+        "steps": 3,
         "lr": 1e-5,
         "log_every": 1,
         "save_every": 100,
-        "validate_every": 5,
+        "validate_every": 3,
         **ALIKE[name],
     }
     return make_recipe(settings(name.partition("-")[0], **changes))

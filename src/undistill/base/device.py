@@ -19,3 +19,10 @@ def pick_device(name: str | torch.device | None = None) -> torch.device:
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise UsageError(f"device {name!s} can't be used here: {first_line(error)}") from error
     return device
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether torch has kernels for bfloat16 there. A CPU without AVX-512 has none, and takes many times as long."""
+    if device.type != "cpu" or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+        return True  # where nobody says, it is tried
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())

@@ -4,12 +4,13 @@ from collections.abc import Callable, Mapping, Sequence
 
 import torch
 
+from undistill.base.device import has_bfloat16
 from undistill.base.errors import Failure, first_line
 from undistill.base.progress import progressed
 from undistill.bench.machine import LIMITS
 from undistill.bench.memory import cuda_peak
 from undistill.bench.timing import Step, measure_steps, median, warm_up
-from undistill.bench.variants import PUBLISHED, VARIANTS, load, prepare, wait
+from undistill.bench.variants import PUBLISHED, SLOW_BF16, VARIANTS, load, prepare, wait
 from undistill.heads import Head
 from undistill.metrics.jackknife import Value, mean_value
 from undistill.metrics.results import Row
@@ -42,11 +43,14 @@ def measure_alone(
     }
     steps: dict[Cell, Step] = {}
     work: dict[Cell, float] = {}
+    reasons: dict[Cell, str] = {}
     for precision in ("float32", "bfloat16"):
         for limit, make in LIMITS.items():
             run, work[precision, limit] = make(device, getattr(torch, precision))
-            steps[precision, limit] = _step(run, device)
-    reasons: dict[Cell, str] = {}
+            if precision == "bfloat16" and not has_bfloat16(device):
+                reasons[precision, limit] = SLOW_BF16
+            else:
+                steps[precision, limit] = _step(run, device)
     peaks: dict[Cell, Value] = {}
     torch._dynamo.reset()
     # All heads share one forward, and by default torch compiles that for eight of them and then, silently, for none.

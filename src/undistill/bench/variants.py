@@ -8,11 +8,13 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from undistill.base.device import has_bfloat16
 from undistill.base.errors import Failure
 from undistill.heads import Head, ResnetGenerator
 
 PUBLISHED = "cyclegan-published"
 """The published CycleGAN generator (nine blocks, width 64), which the others are held against in eager fp32."""
+SLOW_BF16 = "this CPU has no bfloat16, and would take many times as long"
 
 
 def load(name: str) -> Head:
@@ -62,6 +64,8 @@ def prepare(head: Head, variant: Variant, size: int, device: torch.device) -> Ca
     if variant.mode == "graph" and device.type != "cuda":
         raise Failure("needs a CUDA GPU")
     bf16 = variant.precision(head, device) == "bfloat16"
+    if bf16 and not has_bfloat16(device):
+        raise Failure(SLOW_BF16)
     if bf16 and not head.descriptor.bf16:
         raise Failure("bfloat16 changes the head's picture")
     order = torch.channels_last if variant.channels_last else torch.contiguous_format

@@ -108,7 +108,7 @@ class Size:
 
 
 FULL = Size(pairs=2_200, split="0:0.5", limit=1_000, faces=500)
-QUICK = Size(pairs=240, split="0.333333:1", faces=60, max_steps=10, sizes="64,128", rounds=6, real=16)
+QUICK = Size(pairs=120, split="0.333333:1", faces=60, max_steps=10, sizes="64,128", rounds=6, real=16)
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from tests.pairs.painter import Mortal, Painter
 from tests.pairs.test_create import contents, soon
 from undistill.base.engines import ray as engine
-from undistill.base.engines.local import in_process, in_processes
+from undistill.base.engines.local import in_process
 from undistill.base.engines.ray import on_ray
 from undistill.base.errors import Failure, UsageError
 from undistill.base.files import Place, parse_place
@@ -66,9 +67,11 @@ def cluster(bucket: str) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the local engine draws: 7 pairs in shards of 3, in batches of 1."""
-    out = tmp_path_factory.mktemp("drawn") / "pairs"
-    create(PROMPTS, out, TINY, partial(Painter, TINY), 3, 1, in_processes(1))
+    """What one thread of this process draws: 7 pairs in shards of 3, in batches of 1."""
+    out, threads = tmp_path_factory.mktemp("drawn") / "pairs", torch.get_num_threads()
+    torch.set_num_threads(1)
+    create(PROMPTS, out, TINY, partial(Painter, TINY), 3, 1, in_process)
+    torch.set_num_threads(threads)
     return out
 
 
@@ -113,7 +116,7 @@ def test_a_dead_driver_resumes_on_s3(tmp_path: Path, drawn: Path, bucket: str, c
     assert not shard_path(out, 2).exists()
     assert list(verify(out)) in ([1, 2], [2])
 
-    done = draw(out, partial(Painter, TINY))
+    done = draw(out, partial(Painter, TINY), workers=1)
     assert sum(done) == 7
     assert done[1] in (3, 6)
     assert verify(out) == {}

@@ -12,7 +12,10 @@ TAGS = ("typical adult asian", "man with full beard", "red eyes; grim face", "")
 
 @pytest.fixture
 def portraits_like(tmp_path: Path) -> Path:
-    folder = tmp_path / "portraits"
+    return write_portraits(tmp_path / "portraits")
+
+
+def write_portraits(folder: Path) -> Path:
     (folder / "faces" / "dev").mkdir(parents=True)
     with (folder / "portraits.csv").open("w", newline="") as file:
         writer = csv.DictWriter(

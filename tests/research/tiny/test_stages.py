@@ -12,6 +12,7 @@ from research.tiny import courses, stages
 from research.tiny.train import main
 from safetensors.torch import load_file
 
+from tests.research.tiny.conftest import write_portraits
 from undistill.base.errors import UsageError
 
 SMALL: dict[str, dict[str, Any]] = {
@@ -25,10 +26,8 @@ SMALL: dict[str, dict[str, Any]] = {
 RECIPES = Path(__file__).parents[3] / "research" / "tiny" / "recipes"
 
 
-@pytest.fixture
-def recipes(tmp_path: Path) -> Path:
+def write_recipes(folder: Path) -> Path:
     """The repository's, made small."""
-    folder = tmp_path / "recipes"
     folder.mkdir()
     for stage, changes in SMALL.items():
         recipe = yaml.safe_load((RECIPES / f"{stage}.yaml").read_text())
@@ -39,10 +38,29 @@ def recipes(tmp_path: Path) -> Path:
     return folder
 
 
-def test_from_portraits_to_pipelines(portraits_like: Path, recipes: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out"
+@pytest.fixture
+def recipes(tmp_path: Path) -> Path:
+    return write_recipes(tmp_path / "recipes")
+
+
+@pytest.fixture(scope="module")
+def portraits_like(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_portraits(tmp_path_factory.mktemp("portraits") / "portraits")
+
+
+@pytest.fixture(scope="module")
+def whole(portraits_like: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All stages, each in one go."""
+    folder = tmp_path_factory.mktemp("whole")
+    recipes = write_recipes(folder / "recipes")
     for stage in SMALL:
-        main(portraits_like, stage, out, None, recipes, "cpu")
+        main(portraits_like, stage, folder / "out", None, recipes, "cpu")
+    return folder / "out"
+
+
+def test_from_portraits_to_pipelines(whole: Path) -> None:
+    out, made_in = whole, whole.parents[1]
+    for stage in SMALL:
         assert (out / stage / "samples" / "0000004.png").exists()
     vae = AutoencoderKL.from_pretrained(out / "tiny-dev" / "vae")
     assert vae.config.scaling_factor > 0
@@ -50,7 +68,7 @@ def test_from_portraits_to_pipelines(portraits_like: Path, recipes: Path, tmp_pa
         load_file(out / "tiny-dev" / "transformer" / "diffusion_pytorch_model.safetensors")["proj_out.weight"].dtype
         == torch.float16
     )
-    assert not [path for path in (out / "tiny-dev").rglob("*.json") if str(tmp_path) in path.read_text()]
+    assert not [path for path in (out / "tiny-dev").rglob("*.json") if str(made_in) in path.read_text()]
     ask = {"prompt": "A professional portrait of Ada Okafor", "height": 64, "width": 64, "max_sequence_length": 24}
     dev = FluxPipeline.from_pretrained(out / "tiny-dev", torch_dtype=torch.float32)
     dev.set_progress_bar_config(disable=True)
@@ -71,12 +89,13 @@ def test_from_portraits_to_pipelines(portraits_like: Path, recipes: Path, tmp_pa
     assert all(weight.any() for name, weight in lora.items() if "lora_A" in name)
 
 
-def test_a_stopped_stage_goes_on_to_the_same_weights(portraits_like: Path, recipes: Path, tmp_path: Path) -> None:
-    whole, parts = tmp_path / "whole", tmp_path / "parts"
-    for out, stops in ((whole, [None]), (parts, [2, None])):
-        for stage in SMALL:
-            for stop in stops:
-                main(portraits_like, stage, out, stop, recipes, "cpu")
+def test_a_stopped_stage_goes_on_to_the_same_weights(
+    portraits_like: Path, whole: Path, recipes: Path, tmp_path: Path
+) -> None:
+    parts = tmp_path / "parts"
+    for stage in SMALL:
+        for stop in (2, None):
+            main(portraits_like, stage, parts, stop, recipes, "cpu")
     for stage in SMALL:
         one, other = (load_file(out / stage / "last.safetensors") for out in (whole, parts))
         assert one.keys() == other.keys()
