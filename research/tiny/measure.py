@@ -30,7 +30,7 @@ from undistill.images import Pixels, to_tensor, write_grid
 from undistill.metrics.jackknife import Value
 from undistill.names import ANYWHERE, full_name
 from undistill.pairs.generator import Generator
-from undistill.pairs.load import find
+from undistill.pairs.load import find_weights
 from undistill.pairs.spec import PairSpec, read_spec
 
 BATCH = 50
@@ -103,7 +103,9 @@ def _distribution(values: Sequence[float]) -> dict[str, float]:
 
 def _weights(spec: PairSpec) -> str:
     """A hash of the weights of both sides, which are folders."""
-    folders = {find(place).name for side in (spec.student, spec.teacher) for place in (side.model, side.rest) if place}
+    folders = {
+        find_weights(place).name for side in (spec.student, spec.teacher) for place in (side.model, side.rest) if place
+    }
     files = sorted(path for folder in folders for path in Path(folder).rglob("*.safetensors"))
     return sha256(b"".join(sha256(path.read_bytes()).digest() for path in files)).hexdigest()
 

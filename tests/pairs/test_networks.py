@@ -8,7 +8,7 @@ from diffusers import AutoencoderKL
 from torch import nn
 
 from undistill.base.errors import Failure
-from undistill.pairs.load import Place
+from undistill.pairs.load import WeightsRef
 from undistill.pairs.networks import CONFIGS, Network, _count, at_once, config, networks, work
 from undistill.pairs.spec import PairSpec, make_spec, read_spec, shipped
 
@@ -100,10 +100,10 @@ def test_what_group_offload_keeps() -> None:
 
 
 def test_configurations_of_folders_and_of_shipped_repositories(miniature: Path) -> None:
-    assert config(Place(str(miniature.parent / "dev")), "vae/config.json")["_class_name"] == AutoencoderKL.__name__
-    assert config(Place("black-forest-labs/FLUX.1-dev"), "transformer/config.json")["guidance_embeds"]
+    assert config(WeightsRef(str(miniature.parent / "dev")), "vae/config.json")["_class_name"] == AutoencoderKL.__name__
+    assert config(WeightsRef("black-forest-labs/FLUX.1-dev"), "transformer/config.json")["guidance_embeds"]
     with pytest.raises(Failure, match=r"has no unet/config\.json"):
-        config(Place(str(miniature.parent / "dev")), "unet/config.json")
+        config(WeightsRef(str(miniature.parent / "dev")), "unet/config.json")
     specs = [read_spec(name) for name in shipped()]
     used = {side.model for spec in specs for side in (spec.student, spec.teacher)}
     assert {path.stem for path in CONFIGS.glob("*.json")} == {name.replace("/", "--") for name in used if "/" in name}

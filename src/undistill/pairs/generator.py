@@ -13,7 +13,17 @@ from PIL import Image
 from undistill.base.device import pick_device
 from undistill.base.errors import Failure, UsageError
 from undistill.images import Pixels
-from undistill.pairs.load import DENOISERS, Place, Weights, add_lora, load, lora_encoders, model_of, quiet, rest_of
+from undistill.pairs.load import (
+    DENOISERS,
+    Weights,
+    WeightsRef,
+    add_lora,
+    load_pipeline,
+    lora_encoders,
+    model_ref,
+    quiet,
+    rest_ref,
+)
 from undistill.pairs.place import Networks, Offload, size
 from undistill.pairs.spec import PairSpec, Side, read_spec
 
@@ -49,15 +59,15 @@ class Generator:
         self._networks = Networks(self.device, offload)
         self._answers: dict[str, Any] = {}
         self._student = self._load(
-            "text-to-image", self.spec.student, rest_of(self.spec.student, self.spec.teacher), {}
+            "text-to-image", self.spec.student, rest_ref(self.spec.student, self.spec.teacher), {}
         )
 
     @cached_property
     def _teacher(self) -> Any:
         student, teacher = self.spec.student, self.spec.teacher
-        rest = rest_of(teacher, student)
+        rest = rest_ref(teacher, student)
         shared: dict[str, Any] = {}
-        if rest == rest_of(student, teacher):
+        if rest == rest_ref(student, teacher):
             shared = dict(self._student.components)
             del shared["scheduler"]  # it counts the steps of one side
             if _denoiser(student) != _denoiser(teacher):
@@ -97,10 +107,10 @@ class Generator:
         return self._run(self._teacher, self.spec.teacher, prompts, seeds, start)
 
     def _load(
-        self, mode: Literal["text-to-image", "image-to-image"], side: Side, rest: Place, shared: dict[str, Any]
+        self, mode: Literal["text-to-image", "image-to-image"], side: Side, rest: WeightsRef, shared: dict[str, Any]
     ) -> Any:
         weights = Weights(getattr(torch, self.spec.dtype), self.spec.quantised, side.gguf)
-        pipeline = load(mode, model_of(side), rest, weights, shared)
+        pipeline = load_pipeline(mode, model_ref(side), rest, weights, shared)
         if side.max_sequence_length is not None and "max_sequence_length" not in _options(pipeline):
             raise UsageError(f"{type(pipeline).__name__} takes no max_sequence_length: leave it out of the pair spec")
         if side.lora is not None and not any(name in shared for name in DENOISERS):
@@ -154,7 +164,7 @@ def _options(pipeline: Any) -> frozenset[str]:
 
 
 def _denoiser(side: Side) -> tuple[Any, ...]:
-    return model_of(side), side.gguf, side.lora
+    return model_ref(side), side.gguf, side.lora
 
 
 def _changed(side: Side) -> frozenset[str]:

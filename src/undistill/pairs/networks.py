@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from undistill.base.errors import Failure, first_line
-from undistill.pairs.load import DENOISERS, Place, hub_file, is_t5, model_of, quiet, rest_of
+from undistill.pairs.load import DENOISERS, WeightsRef, hub_file, is_t5, model_ref, quiet, rest_ref
 from undistill.pairs.spec import PairSpec, Side
 
 CONFIGS = Path(__file__).parent / "configs"
@@ -66,7 +66,7 @@ class Work:
     """Bytes at the peak of the denoiser's or the autoencoder's pass over a batch, weights not counted."""
 
 
-def config(place: Place, file: str) -> Any:
+def config(place: WeightsRef, file: str) -> Any:
     """A JSON file of a folder or of a shipped repository; else of the hub.
 
     Raises:
@@ -78,7 +78,7 @@ def config(place: Place, file: str) -> Any:
     return json.loads(hub_file(place, file).read_text(encoding="utf-8"))
 
 
-def _shipped(place: Place) -> Path:
+def _shipped(place: WeightsRef) -> Path:
     return CONFIGS / f"{place.name.replace('/', '--')}.json"
 
 
@@ -150,7 +150,7 @@ def _parameters(network: nn.Module) -> int:
 
 
 def _of_side(spec: PairSpec, side: Side, other: Side, name: str) -> Iterator[Network]:
-    model, rest = model_of(side), rest_of(side, other)
+    model, rest = model_ref(side), rest_ref(side, other)
     for part, entry in config(rest, "model_index.json").items():
         place = model if part in DENOISERS else rest
         if not isinstance(entry, list) or entry[0] not in ("diffusers", "transformers"):
@@ -174,7 +174,7 @@ def _of_side(spec: PairSpec, side: Side, other: Side, name: str) -> Iterator[Net
         yield Network(part, name, place.name, kind, network, held, download)
 
 
-def _stored(place: Place) -> float:
+def _stored(place: WeightsRef) -> float:
     shipped = _shipped(place)
     return json.loads(shipped.read_text())["stored_bytes"] if shipped.is_file() else 4.0
 
