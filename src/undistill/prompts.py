@@ -9,7 +9,7 @@ from typing import Annotated
 from pydantic import Field, ValidationError
 
 from undistill.base.errors import UsageError
-from undistill.base.files import Place, replacing
+from undistill.base.files import AnyPath, replacing
 from undistill.base.settings import Strict, explain_all
 from undistill.names import draw_names, sample_names
 
@@ -26,7 +26,7 @@ class Prompt(Strict):
     seed: Seed
 
 
-def read_prompts(path: Place) -> list[Prompt]:
+def read_prompts(path: AnyPath) -> list[Prompt]:
     """Read a `prompts.jsonl`: {"id", "prompt", "name", "seed"} a line; empty lines are passed over.
 
     Raises:

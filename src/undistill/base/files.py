@@ -15,13 +15,13 @@ from undistill.base.errors import Failure, UsageError, first_line
 if TYPE_CHECKING:
     from upath import UPath
 
-Place = Union[Path, "UPath"]
+AnyPath = Union[Path, "UPath"]
 
 WEIGHTS = Path(str(files("undistill"))) / "weights"
 """What is shipped: heads, the networks of `tiny`, and those of losses."""
 
 
-def parse_place(text: str) -> Place:
+def parse_path(text: str) -> AnyPath:
     """The place that a command was given.
 
     Raises:
@@ -45,7 +45,7 @@ def parse_place(text: str) -> Place:
 
 
 @contextmanager
-def fetched(path: Place) -> Iterator[Path]:
+def fetched(path: AnyPath) -> Iterator[Path]:
     """A file as one on this machine: itself, or a copy for the time being."""
     if isinstance(path, Path):
         yield path
@@ -60,7 +60,7 @@ PART = ".part"
 
 
 @contextmanager
-def replacing(path: Place) -> Iterator[Path]:
+def replacing(path: AnyPath) -> Iterator[Path]:
     """Yields a path beside `path` to write to; the file takes `path`'s place at the end, or goes on an error.
 
     The path beside has a fixed name, so that what a killed process left there is written over by the next. For a place

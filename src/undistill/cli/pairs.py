@@ -46,11 +46,11 @@ def create(
     Run it again to go on, after whatever stopped it: shards that are there are kept, and the data set is, byte for
     byte, what it would have been.
     """
-    from undistill.base.files import parse_place
+    from undistill.base.files import parse_path
     from undistill.prompts import read_prompts
 
     check_engine(engine, address, gpus)
-    folder = parse_place(out)
+    folder = parse_path(out)
     if folder.is_file():
         raise UsageError(f"{out} is a file; -o takes a folder")
     prompts = read_prompts(file)[:limit]
@@ -94,12 +94,12 @@ def verify(
     device: Device = None,
 ) -> None:
     """Re-read every shard of a data set, and name those that are broken or missing."""
-    from undistill.base.files import parse_place
+    from undistill.base.files import parse_path
     from undistill.dataset.shard import read_description
     from undistill.pairs.verify import pair_of, repair
     from undistill.pairs.verify import verify as verify_pairs
 
-    folder = parse_place(data)
+    folder = parse_path(data)
     broken = verify_pairs(folder)
     for what in broken.values():
         typer.echo(what, err=True)

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from undistill.base.errors import Failure, UsageError, first_line
-from undistill.base.files import Place, fetched
+from undistill.base.files import AnyPath, fetched
 from undistill.base.settings import Positive, Strict, explain_all
 
 DESCRIPTION = "dataset.json"
@@ -208,14 +208,14 @@ class Pairs:
         return self._shards[number]
 
 
-def read_description(folder: Place) -> Description:
+def read_description(folder: AnyPath) -> Description:
     """Raises:
     UsageError: the folder is no pairs data set.
     """
     return described(folder, Description, "pairs data set")
 
 
-def described(folder: Place, model: type[Model], what: str) -> Model:
+def described(folder: AnyPath, model: type[Model], what: str) -> Model:
     """A folder's `dataset.json`.
 
     Args:
@@ -250,14 +250,14 @@ def shard_path(folder: Path, number: int) -> Path: ...
 
 
 @overload
-def shard_path(folder: Place, number: int) -> Place: ...
+def shard_path(folder: AnyPath, number: int) -> AnyPath: ...
 
 
-def shard_path(folder: Place, number: int) -> Place:
+def shard_path(folder: AnyPath, number: int) -> AnyPath:
     return folder / f"shard-{number:06d}.parquet"
 
 
-def finished(folder: Place, description: Description) -> list[int]:
+def finished(folder: AnyPath, description: Description) -> list[int]:
     """Numbers of the shards that are there, in order. Each is whole, so no other list of them is kept.
 
     Raises:
@@ -273,7 +273,7 @@ def finished(folder: Place, description: Description) -> list[int]:
     return own
 
 
-def refuse_unfinished(folder: Place, description: Description, command: str) -> None:
+def refuse_unfinished(folder: AnyPath, description: Description, command: str) -> None:
     """Raises:
     UsageError: shards are missing; `command` goes on.
     """
@@ -285,7 +285,7 @@ def refuse_unfinished(folder: Place, description: Description, command: str) -> 
         )
 
 
-def check_shard(path: Place, spec: str) -> list[Texts]:
+def check_shard(path: AnyPath, spec: str) -> list[Texts]:
     """Re-read a shard, whole.
 
     Args:
@@ -321,7 +321,7 @@ def checksum(path: Path, digits: bytes) -> bytes:
 
 
 @contextmanager
-def _reading(path: Place) -> Iterator[None]:
+def _reading(path: AnyPath) -> Iterator[None]:
     """What goes wrong with a shard's bytes is a `ShardError`."""
     try:
         yield

@@ -13,19 +13,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from undistill.base.errors import UsageError
-from undistill.base.files import Place, replacing
+from undistill.base.files import AnyPath, replacing
 from undistill.dataset.enhanced import EnhancedRow, Enhancement
 from undistill.dataset.shard import CHECKSUM, DESCRIPTION, SCHEMA, SPEC, ZEROS, Description, Row, checksum
 
 
-def write_description(folder: Place, description: Description | Enhancement) -> None:
+def write_description(folder: AnyPath, description: Description | Enhancement) -> None:
     with replacing(folder / DESCRIPTION) as beside:
         text = json.dumps(description.model_dump(mode="json"), indent=1, ensure_ascii=False)
         beside.write_text(f"{text}\n", encoding="utf-8")
 
 
 def write_shard(
-    path: Place, rows: Iterable[Row] | Iterable[EnhancedRow], spec: str, schema: pa.Schema = SCHEMA
+    path: AnyPath, rows: Iterable[Row] | Iterable[EnhancedRow], spec: str, schema: pa.Schema = SCHEMA
 ) -> None:
     """Write rows: see `writing`."""
     with writing(path, spec, schema) as write:
@@ -34,7 +34,7 @@ def write_shard(
 
 
 @contextmanager
-def writing(path: Place, spec: str, schema: pa.Schema = SCHEMA) -> Iterator[Callable[[Row | EnhancedRow], None]]:
+def writing(path: AnyPath, spec: str, schema: pa.Schema = SCHEMA) -> Iterator[Callable[[Row | EnhancedRow], None]]:
     """Writes rows as they come; the same rows give the same bytes, with the same version of pyarrow.
 
     A row group a row, so that one can be read alone (0.75 kB of overhead each); no compression, since PNGs are
@@ -78,7 +78,7 @@ def _seal(path: Path) -> None:
 
 
 @contextmanager
-def alone(folder: Place) -> Iterator[None]:
+def alone(folder: AnyPath) -> Iterator[None]:
     """Keeps a second process out of the folder, which would write to the same files.
 
     Object stores have no locks. There two processes draw shards twice, of the same bytes.

@@ -15,7 +15,7 @@ from typing import Protocol
 
 from undistill.base.engines import Engine
 from undistill.base.errors import Failure, UsageError
-from undistill.base.files import PART, Place, replacing
+from undistill.base.files import PART, AnyPath, replacing
 from undistill.base.progress import progress
 from undistill.dataset.shard import DESCRIPTION, Description, Row, finished, read_description, shard_path
 from undistill.dataset.write import alone, write_description, writing
@@ -41,7 +41,7 @@ Maker = Callable[[], Sides]
 class ShardJob:
     """A shard to draw."""
 
-    path: Place
+    path: AnyPath
     """Where it goes."""
     prompts: Sequence[Prompt]
     """Those of its rows."""
@@ -93,7 +93,7 @@ def read_timings(path: Path) -> list[Timing]:
 
 
 def create(
-    prompts: Sequence[Prompt], out: Place, spec: PairSpec, maker: Maker, shard_size: int, batch: int, engine: Engine
+    prompts: Sequence[Prompt], out: AnyPath, spec: PairSpec, maker: Maker, shard_size: int, batch: int, engine: Engine
 ) -> tuple[int, int]:
     """Draw a pairs data set (format: `undistill.dataset.shard`); shards that are there are kept.
 
@@ -133,7 +133,7 @@ def create(
     return drawn, len(prompts) - drawn
 
 
-def _begin(out: Place, description: Description, lines: bytes) -> list[int]:
+def _begin(out: AnyPath, description: Description, lines: bytes) -> list[int]:
     """Description and prompts, before the first shard; returns the shards that are there."""
     done: list[int] = []
     same = False
@@ -200,7 +200,7 @@ def _png(pixels: Pixels) -> bytes:
 
 
 def draw_shards(
-    out: Place,
+    out: AnyPath,
     description: Description,
     prompts: Sequence[Prompt],
     numbers: Sequence[int],
@@ -238,7 +238,7 @@ def draw_shards(
 
 
 @contextmanager
-def _no_parts(folder: Place) -> Iterator[None]:
+def _no_parts(folder: AnyPath) -> Iterator[None]:
     """Takes away what stopped workers leave half written."""
     try:
         yield
@@ -248,7 +248,7 @@ def _no_parts(folder: Place) -> Iterator[None]:
 
 
 @contextmanager
-def _log(path: Place) -> Iterator[Callable[[Timing], None]]:
+def _log(path: AnyPath) -> Iterator[Callable[[Timing], None]]:
     """Adds lines to a CSV file; to one in an object store, which can't be added to, when all of them are there."""
     if not isinstance(path, Path):
         with TemporaryDirectory(prefix="undistill-") as folder:

@@ -4,7 +4,7 @@ from hashlib import sha256
 
 from undistill.base.engines import Engine
 from undistill.base.errors import Failure, UsageError
-from undistill.base.files import Place
+from undistill.base.files import AnyPath
 from undistill.base.progress import progressed
 from undistill.dataset.shard import Description, ShardError, check_shard, finished, read_description, shard_path
 from undistill.dataset.write import alone
@@ -13,7 +13,7 @@ from undistill.pairs.spec import PairSpec, make_spec
 from undistill.prompts import Prompt, read_prompts
 
 
-def verify(folder: Place) -> dict[int, str]:
+def verify(folder: AnyPath) -> dict[int, str]:
     """Re-read all of a pairs data set.
 
     Returns:
@@ -37,7 +37,7 @@ def verify(folder: Place) -> dict[int, str]:
     return broken
 
 
-def repair(folder: Place, numbers: list[int], maker: Maker, engine: Engine) -> None:
+def repair(folder: AnyPath, numbers: list[int], maker: Maker, engine: Engine) -> None:
     """Draw shards again: the bytes they had, on the same kind of machine.
 
     Raises:
@@ -48,12 +48,12 @@ def repair(folder: Place, numbers: list[int], maker: Maker, engine: Engine) -> N
         draw_shards(folder, description, prompts, numbers, maker, engine)
 
 
-def pair_of(folder: Place) -> PairSpec:
+def pair_of(folder: AnyPath) -> PairSpec:
     """The spec that a data set was drawn with."""
     return _read(folder)[1]
 
 
-def _read(folder: Place) -> tuple[Description, PairSpec, list[Prompt]]:
+def _read(folder: AnyPath) -> tuple[Description, PairSpec, list[Prompt]]:
     description = read_description(folder)
     again = "give the same `undistill pairs create` again, which puts it back"
     try:
