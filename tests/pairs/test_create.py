@@ -20,7 +20,7 @@ from undistill.base.engines.local import in_processes
 from undistill.base.errors import Failure, UsageError
 from undistill.dataset.shard import Pairs, shard_path
 from undistill.dataset.write import alone
-from undistill.pairs.create import ShardJob, Timing, create, draw_shard
+from undistill.pairs.create import DrawJob, Timing, create, draw_shard
 from undistill.pairs.spec import PairSpec, read_spec
 from undistill.pairs.verify import repair, verify
 from undistill.prompts import Prompt, as_lines, numbered, read_prompts
@@ -93,7 +93,7 @@ def test_a_shard_alone_is_the_same(drawn: Path, tmp_path: Path) -> None:
     path = tmp_path / "elsewhere.parquet"
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    told = list(draw_shard(ShardJob(path, PROMPTS[3:6], TINY.hash(), 2), Painter(TINY)))
+    told = list(draw_shard(DrawJob(path, PROMPTS[3:6], TINY.hash(), 2), Painter(TINY)))
     torch.set_num_threads(threads)
     assert path.read_bytes() == shard_path(drawn, 1).read_bytes()
     assert [replace(timing, student_s=0, teacher_s=0) for timing in told] == [

@@ -26,19 +26,19 @@ from undistill.prompts import Prompt, as_lines
 PROMPTS, TIMINGS = "prompts.jsonl", "timings.csv"
 
 
-class Sides(Protocol):
+class PairGenerator(Protocol):
     """What is asked of a `Generator`."""
 
     def student(self, prompts: Sequence[str], seeds: Sequence[int]) -> Pixels: ...
     def teacher(self, prompts: Sequence[str], seeds: Sequence[int], images: Pixels) -> Pixels: ...
 
 
-Maker = Callable[[], Sides]
+GeneratorMaker = Callable[[], PairGenerator]
 """Makes the generator, in each worker: it has to be importable there, like `partial(Generator, spec, device)`."""
 
 
 @dataclass(frozen=True)
-class ShardJob:
+class DrawJob:
     """A shard to draw."""
 
     path: AnyPath
@@ -93,7 +93,13 @@ def read_timings(path: Path) -> list[Timing]:
 
 
 def create(
-    prompts: Sequence[Prompt], out: AnyPath, spec: PairSpec, maker: Maker, shard_size: int, batch: int, engine: Engine
+    prompts: Sequence[Prompt],
+    out: AnyPath,
+    spec: PairSpec,
+    maker: GeneratorMaker,
+    shard_size: int,
+    batch: int,
+    engine: Engine,
 ) -> tuple[int, int]:
     """Draw a pairs data set (format: `undistill.dataset.shard`); shards that are there are kept.
 
@@ -126,14 +132,14 @@ def create(
         out = out.absolute()  # another worker's working directory may be another
         out.mkdir(parents=True, exist_ok=True)
     with alone(out):
-        done = _begin(out, description, lines)
+        done = _open_data_set(out, description, lines)
         left = [number for number in range(description.shards) if number not in done]
         draw_shards(out, description, prompts, left, maker, engine)
     drawn = sum(len(description.span(number)) for number in left)
     return drawn, len(prompts) - drawn
 
 
-def _begin(out: AnyPath, description: Description, lines: bytes) -> list[int]:
+def _open_data_set(out: AnyPath, description: Description, lines: bytes) -> list[int]:
     """Description and prompts, before the first shard; returns the shards that are there."""
     done: list[int] = []
     same = False
@@ -168,7 +174,7 @@ def _changes(there: Description, wanted: Description) -> str:
     return ", ".join(changes)
 
 
-def draw_shard(job: ShardJob, generator: Sides) -> Iterator[Timing]:
+def draw_shard(job: DrawJob, generator: PairGenerator) -> Iterator[Timing]:
     """Draw one shard: on this machine or another, the bytes depend on the job alone.
 
     Yields:
@@ -204,7 +210,7 @@ def draw_shards(
     description: Description,
     prompts: Sequence[Prompt],
     numbers: Sequence[int],
-    maker: Maker,
+    maker: GeneratorMaker,
     engine: Engine,
 ) -> None:
     """Draw some shards of a data set; progress is shown, and each batch logged in `timings.csv`.
@@ -220,7 +226,7 @@ def draw_shards(
         return
     spans = {number: description.span(number) for number in numbers}
     jobs = [
-        ShardJob(shard_path(out, number), prompts[span.start : span.stop], description.spec, description.batch)
+        DrawJob(shard_path(out, number), prompts[span.start : span.stop], description.spec, description.batch)
         for number, span in spans.items()
     ]
     seen: set[str] = set()  # first rows of batches: a killed worker's are drawn twice

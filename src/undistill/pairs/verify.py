@@ -8,7 +8,7 @@ from undistill.base.files import AnyPath
 from undistill.base.progress import progressed
 from undistill.dataset.shard import Description, ShardError, check_shard, finished, read_description, shard_path
 from undistill.dataset.write import alone
-from undistill.pairs.create import PROMPTS, Maker, draw_shards
+from undistill.pairs.create import PROMPTS, GeneratorMaker, draw_shards
 from undistill.pairs.spec import PairSpec, make_spec
 from undistill.prompts import Prompt, read_prompts
 
@@ -37,7 +37,7 @@ def verify(folder: AnyPath) -> dict[int, str]:
     return broken
 
 
-def repair(folder: AnyPath, numbers: list[int], maker: Maker, engine: Engine) -> None:
+def repair(folder: AnyPath, numbers: list[int], maker: GeneratorMaker, engine: Engine) -> None:
     """Draw shards again: the bytes they had, on the same kind of machine.
 
     Raises:
