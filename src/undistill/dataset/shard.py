@@ -32,7 +32,7 @@ from undistill.base.settings import Positive, Strict, explain_all
 DESCRIPTION = "dataset.json"
 SPEC, CHECKSUM = b"undistill.spec", b"undistill.sha256"
 ZEROS = b"0" * 64
-PNG = b"\x89PNG\r\n\x1a\n"
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 Model = TypeVar("Model", bound=Strict)
 Side = Literal["student", "teacher"]
@@ -60,8 +60,8 @@ class ShardError(Failure):
 
 
 @dataclass(frozen=True)
-class Row:
-    """A pair: its images are PNG files' bytes."""
+class PairRow:
+    """A pair: its images are PNG_SIGNATURE files' bytes."""
 
     id: str
     prompt: str
@@ -131,7 +131,7 @@ class Shard:
             self._stretches = _stretches(file.metadata)
 
     def image(self, place: int, column: str) -> bytes:
-        """The PNG in a column of the row at `place`; nothing else is read.
+        """The PNG_SIGNATURE in a column of the row at `place`; nothing else is read.
 
         Raises:
             ShardError: the shard is missing or broken.
@@ -140,7 +140,7 @@ class Shard:
         with _reading(self.path), self.path.open("rb") as file:
             file.seek(start)
             stretch = file.read(length)
-            at = stretch.index(PNG)
+            at = stretch.index(PNG_SIGNATURE)
             if int.from_bytes(stretch[at - 4 : at], "little") != length - at:
                 raise ValueError("an image has lost bytes")
             return stretch[at:]
@@ -169,19 +169,19 @@ class Pairs:
     def __len__(self) -> int:
         return self.description.rows
 
-    def __getitem__(self, number: int) -> Row:
+    def __getitem__(self, number: int) -> PairRow:
         """Raises:
         IndexError: no such row.
         ShardError: its shard is broken.
         """
         shard, place = self._find(number)
-        return Row(*shard.texts[place], shard.image(place, "student"), shard.image(place, "teacher"))
+        return PairRow(*shard.texts[place], shard.image(place, "student"), shard.image(place, "teacher"))
 
-    def __iter__(self) -> Iterator[Row]:
+    def __iter__(self) -> Iterator[PairRow]:
         return (self[number] for number in range(len(self)))
 
     def image(self, number: int, side: Side) -> bytes:
-        """One image of a row, PNG; the other one is not read."""
+        """One image of a row, PNG_SIGNATURE; the other one is not read."""
         shard, place = self._find(number)
         return shard.image(place, side)
 
@@ -212,10 +212,10 @@ def read_description(folder: AnyPath) -> Description:
     """Raises:
     UsageError: the folder is no pairs data set.
     """
-    return described(folder, Description, "pairs data set")
+    return read_dataset_json(folder, Description, "pairs data set")
 
 
-def described(folder: AnyPath, model: type[Model], what: str) -> Model:
+def read_dataset_json(folder: AnyPath, model: type[Model], what: str) -> Model:
     """A folder's `dataset.json`.
 
     Args:
@@ -257,7 +257,7 @@ def shard_path(folder: AnyPath, number: int) -> AnyPath:
     return folder / f"shard-{number:06d}.parquet"
 
 
-def finished(folder: AnyPath, description: Description) -> list[int]:
+def finished_shards(folder: AnyPath, description: Description) -> list[int]:
     """Numbers of the shards that are there, in order. Each is whole, so no other list of them is kept.
 
     Raises:
@@ -277,7 +277,7 @@ def refuse_unfinished(folder: AnyPath, description: Description, command: str) -
     """Raises:
     UsageError: shards are missing; `command` goes on.
     """
-    missing = description.shards - len(finished(folder, description))
+    missing = description.shards - len(finished_shards(folder, description))
     if missing:
         raise UsageError(
             f"{folder} is not finished: {missing} of {description.shards} shards are missing; give the same "

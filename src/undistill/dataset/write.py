@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from undistill.base.errors import UsageError
 from undistill.base.files import AnyPath, replacing
 from undistill.dataset.enhanced import EnhancedRow, Enhancement
-from undistill.dataset.shard import CHECKSUM, DESCRIPTION, SCHEMA, SPEC, ZEROS, Description, Row, checksum
+from undistill.dataset.shard import CHECKSUM, DESCRIPTION, SCHEMA, SPEC, ZEROS, Description, PairRow, checksum
 
 
 def write_description(folder: AnyPath, description: Description | Enhancement) -> None:
@@ -25,7 +25,7 @@ def write_description(folder: AnyPath, description: Description | Enhancement) -
 
 
 def write_shard(
-    path: AnyPath, rows: Iterable[Row] | Iterable[EnhancedRow], spec: str, schema: pa.Schema = SCHEMA
+    path: AnyPath, rows: Iterable[PairRow] | Iterable[EnhancedRow], spec: str, schema: pa.Schema = SCHEMA
 ) -> None:
     """Write rows: see `writing`."""
     with writing(path, spec, schema) as write:
@@ -34,7 +34,7 @@ def write_shard(
 
 
 @contextmanager
-def writing(path: AnyPath, spec: str, schema: pa.Schema = SCHEMA) -> Iterator[Callable[[Row | EnhancedRow], None]]:
+def writing(path: AnyPath, spec: str, schema: pa.Schema = SCHEMA) -> Iterator[Callable[[PairRow | EnhancedRow], None]]:
     """Writes rows as they come; the same rows give the same bytes, with the same version of pyarrow.
 
     A row group a row, so that one can be read alone (0.75 kB of overhead each); no compression, since PNGs are
@@ -55,7 +55,7 @@ def writing(path: AnyPath, spec: str, schema: pa.Schema = SCHEMA) -> Iterator[Ca
             write_statistics=False,
         ) as writer:
 
-            def write(row: Row | EnhancedRow) -> None:
+            def write(row: PairRow | EnhancedRow) -> None:
                 columns = {
                     name: {"bytes": value, "path": None} if isinstance(value, bytes) else value
                     for name, value in asdict(row).items()

@@ -18,7 +18,7 @@ from undistill.base.progress import progress
 from undistill.dataset import within
 from undistill.dataset.enhanced import ENHANCED_SCHEMA, EnhancedRow, Enhancement, read_enhancement
 from undistill.dataset.samples import Cell, list_cells, pixels_of
-from undistill.dataset.shard import DESCRIPTION, Pairs, Shard, ShardError, check_shard, finished, shard_path
+from undistill.dataset.shard import DESCRIPTION, Pairs, Shard, ShardError, check_shard, finished_shards, shard_path
 from undistill.dataset.write import alone, write_description, writing
 from undistill.enhance.enhancer import WHOLE, Enhancer
 from undistill.images import Picture, encode
@@ -155,7 +155,7 @@ def _begin(out: Path, wanted: Enhancement) -> list[int]:
         write_description(out, wanted)
         return []
     there = read_enhancement(out)
-    done = finished(out, there.pairs)
+    done = finished_shards(out, there.pairs)
     if there.hash() == wanted.hash():
         return done
     if done:

@@ -17,7 +17,7 @@ from undistill.base.engines import Engine
 from undistill.base.errors import Failure, UsageError
 from undistill.base.files import PART, AnyPath, replacing
 from undistill.base.progress import progress
-from undistill.dataset.shard import DESCRIPTION, Description, Row, finished, read_description, shard_path
+from undistill.dataset.shard import DESCRIPTION, Description, PairRow, finished_shards, read_description, shard_path
 from undistill.dataset.write import alone, write_description, writing
 from undistill.images import Picture, Pixels, encode
 from undistill.pairs.spec import PairSpec
@@ -145,7 +145,7 @@ def _open_data_set(out: AnyPath, description: Description, lines: bytes) -> list
     same = False
     if (out / DESCRIPTION).exists():
         there = read_description(out)
-        done = finished(out, there)
+        done = finished_shards(out, there)
         changes = _changes(there, description)
         if done and changes:
             raise UsageError(f"{out} holds pairs with {changes}: choose another folder for -o")
@@ -194,7 +194,7 @@ def draw_shard(job: DrawJob, generator: PairGenerator) -> Iterator[Timing]:
                 teachers = generator.teacher(texts, seeds, students)
                 end = time.perf_counter()
                 for prompt, student, teacher in zip(some, students, teachers, strict=True):
-                    write(Row(prompt.id, prompt.prompt, prompt.name, prompt.seed, _png(student), _png(teacher)))
+                    write(PairRow(prompt.id, prompt.prompt, prompt.name, prompt.seed, _png(student), _png(teacher)))
                 yield Timing(job.path.name, some[0].id, len(some), middle - start, end - middle)
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else error  # pyarrow says more than is of use

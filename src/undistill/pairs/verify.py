@@ -6,7 +6,7 @@ from undistill.base.engines import Engine
 from undistill.base.errors import Failure, UsageError
 from undistill.base.files import AnyPath
 from undistill.base.progress import progressed
-from undistill.dataset.shard import Description, ShardError, check_shard, finished, read_description, shard_path
+from undistill.dataset.shard import Description, ShardError, check_shard, finished_shards, read_description, shard_path
 from undistill.dataset.write import alone
 from undistill.pairs.create import PROMPTS, GeneratorMaker, draw_shards
 from undistill.pairs.spec import PairSpec, make_spec
@@ -24,7 +24,7 @@ def verify(folder: AnyPath) -> dict[int, str]:
         Failure: its description or its prompts have changed.
     """
     description, _, prompts = _read(folder)
-    finished(folder, description)
+    finished_shards(folder, description)
     broken: dict[int, str] = {}
     for number in progressed("verifying", range(description.shards)):
         span, path = description.span(number), shard_path(folder, number)
