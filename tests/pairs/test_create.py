@@ -19,7 +19,7 @@ from tests.pairs.painter import Painter
 from undistill.base.engines.local import in_processes
 from undistill.base.errors import Failure, UsageError
 from undistill.dataset.shard import Pairs, shard_path
-from undistill.dataset.write import alone
+from undistill.dataset.write import locked
 from undistill.pairs.create import DrawJob, Timing, create, draw_shard
 from undistill.pairs.spec import PairSpec, read_spec
 from undistill.pairs.verify import repair, verify
@@ -136,7 +136,7 @@ def test_refuses_to_mix(pairs: Path, tmp_path: Path) -> None:
     (pairs / "shard-000009.parquet").write_bytes(b"")
     with pytest.raises(UsageError, match=r"shard-000009\.parquet is none of the 3 shards"):
         draw(pairs)
-    with alone(pairs), pytest.raises(UsageError, match="another undistill is at work"):
+    with locked(pairs), pytest.raises(UsageError, match="another undistill is at work"):
         draw(pairs)
 
 

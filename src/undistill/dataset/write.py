@@ -27,14 +27,16 @@ def write_description(folder: AnyPath, description: Description | Enhancement) -
 def write_shard(
     path: AnyPath, rows: Iterable[PairRow] | Iterable[EnhancedRow], spec: str, schema: pa.Schema = SCHEMA
 ) -> None:
-    """Write rows: see `writing`."""
-    with writing(path, spec, schema) as write:
+    """Write rows: see `shard_writer`."""
+    with shard_writer(path, spec, schema) as write:
         for row in rows:
             write(row)
 
 
 @contextmanager
-def writing(path: AnyPath, spec: str, schema: pa.Schema = SCHEMA) -> Iterator[Callable[[PairRow | EnhancedRow], None]]:
+def shard_writer(
+    path: AnyPath, spec: str, schema: pa.Schema = SCHEMA
+) -> Iterator[Callable[[PairRow | EnhancedRow], None]]:
     """Writes rows as they come; the same rows give the same bytes, with the same version of pyarrow.
 
     A row group a row, so that one can be read alone (0.75 kB of overhead each); no compression, since PNGs are
@@ -78,7 +80,7 @@ def _seal(path: Path) -> None:
 
 
 @contextmanager
-def alone(folder: AnyPath) -> Iterator[None]:
+def locked(folder: AnyPath) -> Iterator[None]:
     """Keeps a second process out of the folder, which would write to the same files.
 
     Object stores have no locks. There two processes draw shards twice, of the same bytes.

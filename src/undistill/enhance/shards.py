@@ -19,7 +19,7 @@ from undistill.dataset import within
 from undistill.dataset.enhanced import ENHANCED_SCHEMA, EnhancedRow, Enhancement, read_enhancement
 from undistill.dataset.samples import Cell, list_cells, pixels_of
 from undistill.dataset.shard import DESCRIPTION, Pairs, Shard, ShardError, check_shard, finished_shards, shard_path
-from undistill.dataset.write import alone, write_description, writing
+from undistill.dataset.write import locked, shard_writer, write_description
 from undistill.enhance.enhancer import WHOLE, Enhancer
 from undistill.images import Picture, encode
 
@@ -70,7 +70,7 @@ def enhance_shards(
     with _explained(source, out):
         rows = Counter(cell.shard.path.name for cell in list_cells(pairs, "student", split))
         out.mkdir(parents=True, exist_ok=True)
-        with alone(out):
+        with locked(out):
             done = {shard_path(out, number) for number in _begin(out, wanted)}
             jobs = [
                 ShardJob(shard_path(source, number), shard_path(out, number), wanted)
@@ -124,7 +124,7 @@ def enhance_shard(job: ShardJob, enhancer: Enhancer) -> Iterator[Batch]:
         size = (wanted.size, wanted.size)
         ids = enumerate(id for id, *_ in shard.texts)
         cells = [Cell(id, size, "student", row, shard) for row, id in ids if within(id, wanted.split)]
-        with writing(job.target, wanted.hash(), ENHANCED_SCHEMA) as write:
+        with shard_writer(job.target, wanted.hash(), ENHANCED_SCHEMA) as write:
             for first in range(0, len(cells), wanted.batch):
                 some = cells[first : first + wanted.batch]
                 images = enhancer(np.stack([pixels_of(cell) for cell in some]), wanted.strength)

@@ -18,7 +18,7 @@ from undistill.base.errors import Failure, UsageError
 from undistill.base.files import PART, AnyPath, replacing
 from undistill.base.progress import progress
 from undistill.dataset.shard import DESCRIPTION, Description, PairRow, finished_shards, read_description, shard_path
-from undistill.dataset.write import alone, write_description, writing
+from undistill.dataset.write import locked, shard_writer, write_description
 from undistill.images import Picture, Pixels, encode
 from undistill.pairs.spec import PairSpec
 from undistill.prompts import Prompt, as_lines
@@ -131,7 +131,7 @@ def create(
     if isinstance(out, Path):
         out = out.absolute()  # another worker's working directory may be another
         out.mkdir(parents=True, exist_ok=True)
-    with alone(out):
+    with locked(out):
         done = _open_data_set(out, description, lines)
         left = [number for number in range(description.shards) if number not in done]
         draw_shards(out, description, prompts, left, maker, engine)
@@ -184,7 +184,7 @@ def draw_shard(job: DrawJob, generator: PairGenerator) -> Iterator[Timing]:
         Failure: it can't be written; or the generator's.
     """
     try:
-        with writing(job.path, job.spec) as write:
+        with shard_writer(job.path, job.spec) as write:
             for first in range(0, len(job.prompts), job.batch):
                 some = job.prompts[first : first + job.batch]
                 texts, seeds = [prompt.prompt for prompt in some], [prompt.seed for prompt in some]

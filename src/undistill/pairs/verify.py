@@ -7,7 +7,7 @@ from undistill.base.errors import Failure, UsageError
 from undistill.base.files import AnyPath
 from undistill.base.progress import progressed
 from undistill.dataset.shard import Description, ShardError, check_shard, finished_shards, read_description, shard_path
-from undistill.dataset.write import alone
+from undistill.dataset.write import locked
 from undistill.pairs.create import PROMPTS, GeneratorMaker, draw_shards
 from undistill.pairs.spec import PairSpec, make_spec
 from undistill.prompts import Prompt, read_prompts
@@ -43,7 +43,7 @@ def repair(folder: AnyPath, numbers: list[int], maker: GeneratorMaker, engine: E
     Raises:
         UsageError, Failure: see `undistill.pairs.create.create`.
     """
-    with alone(folder):
+    with locked(folder):
         description, _, prompts = _read(folder)
         draw_shards(folder, description, prompts, numbers, maker, engine)
 
