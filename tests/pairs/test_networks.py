@@ -10,7 +10,7 @@ from torch import nn
 from undistill.base.errors import Failure
 from undistill.pairs.load import WeightsRef
 from undistill.pairs.networks import CONFIGS, Network, _count, at_once, config, networks, work
-from undistill.pairs.spec import PairSpec, make_spec, read_spec, shipped
+from undistill.pairs.spec import PairSpec, make_spec, read_spec, shipped_pairs
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +104,7 @@ def test_configurations_of_folders_and_of_shipped_repositories(miniature: Path) 
     assert config(WeightsRef("black-forest-labs/FLUX.1-dev"), "transformer/config.json")["guidance_embeds"]
     with pytest.raises(Failure, match=r"has no unet/config\.json"):
         config(WeightsRef(str(miniature.parent / "dev")), "unet/config.json")
-    specs = [read_spec(name) for name in shipped()]
+    specs = [read_spec(name) for name in shipped_pairs()]
     used = {side.model for spec in specs for side in (spec.student, spec.teacher)}
     assert {path.stem for path in CONFIGS.glob("*.json")} == {name.replace("/", "--") for name in used if "/" in name}
 

@@ -25,7 +25,7 @@ from undistill.pairs.load import (
     rest_ref,
 )
 from undistill.pairs.place import Networks, Offload, size
-from undistill.pairs.spec import PairSpec, Side, read_spec
+from undistill.pairs.spec import PairSpec, SideSpec, read_spec
 
 _LESS = " (--offload group needs least)"
 
@@ -107,7 +107,7 @@ class Generator:
         return self._run(self._teacher, self.spec.teacher, prompts, seeds, start)
 
     def _load(
-        self, mode: Literal["text-to-image", "image-to-image"], side: Side, rest: WeightsRef, shared: dict[str, Any]
+        self, mode: Literal["text-to-image", "image-to-image"], side: SideSpec, rest: WeightsRef, shared: dict[str, Any]
     ) -> Any:
         weights = Weights(getattr(torch, self.spec.dtype), self.spec.quantised, side.gguf)
         pipeline = load_pipeline(mode, model_ref(side), rest, weights, shared)
@@ -128,7 +128,7 @@ class Generator:
         return pipeline
 
     def _run(
-        self, pipeline: Any, side: Side, prompts: Sequence[str], seeds: Sequence[int], start: dict[str, Any]
+        self, pipeline: Any, side: SideSpec, prompts: Sequence[str], seeds: Sequence[int], start: dict[str, Any]
     ) -> Pixels:
         if len(prompts) != len(seeds):
             raise ValueError(f"{len(prompts)} prompts, but {len(seeds)} seeds")
@@ -163,11 +163,11 @@ def _options(pipeline: Any) -> frozenset[str]:
     return frozenset(signature(pipeline.__call__).parameters)
 
 
-def _denoiser(side: Side) -> tuple[Any, ...]:
+def _denoiser(side: SideSpec) -> tuple[Any, ...]:
     return model_ref(side), side.gguf, side.lora
 
 
-def _changed(side: Side) -> frozenset[str]:
+def _changed(side: SideSpec) -> frozenset[str]:
     return frozenset() if side.lora is None else lora_encoders(side.lora)
 
 

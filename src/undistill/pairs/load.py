@@ -26,7 +26,7 @@ from safetensors import SafetensorError, safe_open
 
 from undistill.base.errors import Failure, UsageError, first_line
 from undistill.base.files import WEIGHTS
-from undistill.pairs.spec import Side
+from undistill.pairs.spec import SideSpec
 
 DENOISERS = ("transformer", "unet")
 LORA_FILE = "pytorch_lora_weights.safetensors"  # diffusers' own name for it
@@ -65,12 +65,12 @@ def find_weights(name: str, revision: str | None = None) -> WeightsRef:
     return WeightsRef(name, revision)
 
 
-def model_ref(side: Side) -> WeightsRef:
+def model_ref(side: SideSpec) -> WeightsRef:
     """Where a side's denoiser and scheduler come from."""
     return find_weights(side.model, side.revision)
 
 
-def rest_ref(side: Side, other: Side) -> WeightsRef:
+def rest_ref(side: SideSpec, other: SideSpec) -> WeightsRef:
     """Where a side's other components come from; the other side's model is meant at the other side's revision."""
     if side.rest is None:
         return model_ref(side)

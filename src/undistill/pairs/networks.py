@@ -19,7 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from undistill.base.errors import Failure, first_line
 from undistill.pairs.load import DENOISERS, WeightsRef, hub_file, is_t5, model_ref, quiet, rest_ref
-from undistill.pairs.spec import PairSpec, Side
+from undistill.pairs.spec import PairSpec, SideSpec
 
 CONFIGS = Path(__file__).parent / "configs"
 """The configurations of the shipped pairs' repositories, some of which are gated; `stored_bytes`: a weight's, there."""
@@ -149,7 +149,7 @@ def _parameters(network: nn.Module) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
 
 
-def _of_side(spec: PairSpec, side: Side, other: Side, name: str) -> Iterator[Network]:
+def _of_side(spec: PairSpec, side: SideSpec, other: SideSpec, name: str) -> Iterator[Network]:
     model, rest = model_ref(side), rest_ref(side, other)
     for part, entry in config(rest, "model_index.json").items():
         place = model if part in DENOISERS else rest
