@@ -70,7 +70,7 @@ class Generator:
         if rest == rest_ref(student, teacher):
             shared = dict(self._student.components)
             del shared["scheduler"]  # it counts the steps of one side
-            if _denoiser(student) != _denoiser(teacher):
+            if _denoiser_key(student) != _denoiser_key(teacher):
                 own = {*DENOISERS, *_changed(student), *_changed(teacher)}
                 shared = {name: part for name, part in shared.items() if name not in own}
         for name in DENOISERS:
@@ -111,7 +111,7 @@ class Generator:
     ) -> Any:
         weights = Weights(getattr(torch, self.spec.dtype), self.spec.quantised, side.gguf)
         pipeline = load_pipeline(mode, model_ref(side), rest, weights, shared)
-        if side.max_sequence_length is not None and "max_sequence_length" not in _options(pipeline):
+        if side.max_sequence_length is not None and "max_sequence_length" not in _call_parameters(pipeline):
             raise UsageError(f"{type(pipeline).__name__} takes no max_sequence_length: leave it out of the pair spec")
         if side.lora is not None and not any(name in shared for name in DENOISERS):
             add_lora(pipeline, side.lora)
@@ -133,7 +133,9 @@ class Generator:
         if len(prompts) != len(seeds):
             raise ValueError(f"{len(prompts)} prompts, but {len(seeds)} seeds")
         # Some pipelines take the size from the image alone.
-        options: dict[str, Any] = {name: self.spec.size for name in ("height", "width") if name in _options(pipeline)}
+        options: dict[str, Any] = {
+            name: self.spec.size for name in ("height", "width") if name in _call_parameters(pipeline)
+        }
         if side.max_sequence_length is not None:
             options["max_sequence_length"] = side.max_sequence_length
         try:
@@ -159,11 +161,11 @@ class Generator:
         return np.asarray((images * 255).round().astype(np.uint8))
 
 
-def _options(pipeline: Any) -> frozenset[str]:
+def _call_parameters(pipeline: Any) -> frozenset[str]:
     return frozenset(signature(pipeline.__call__).parameters)
 
 
-def _denoiser(side: SideSpec) -> tuple[Any, ...]:
+def _denoiser_key(side: SideSpec) -> tuple[Any, ...]:
     return model_ref(side), side.gguf, side.lora
 
 

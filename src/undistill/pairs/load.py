@@ -112,7 +112,7 @@ def load_pipeline(
                 own[denoiser] = _load_denoiser(model, denoiser, weights)
             own = {**shared, **own}
             wanted = {name for name in index if name not in own and (name == denoiser or is_t5(index[name]))}
-            options = _options(weights.dtype)
+            options = _load_options(weights.dtype)
             if weights.quantised is not None and wanted:
                 options["quantization_config"] = diffusers.PipelineQuantizationConfig(
                     quant_mapping={name: _quantisation(weights, index[name][0]) for name in wanted}
@@ -127,7 +127,7 @@ def load_pipeline(
 def _load_denoiser(model: WeightsRef, name: str, weights: Weights) -> Any:
     import diffusers
 
-    options = _options(weights.dtype)
+    options = _load_options(weights.dtype)
     if weights.gguf is None:
         if weights.quantised is not None:
             options["quantization_config"] = _quantisation(weights, "diffusers")
@@ -144,7 +144,7 @@ def _load_denoiser(model: WeightsRef, name: str, weights: Weights) -> Any:
     )
 
 
-def _options(dtype: torch.dtype) -> dict[str, Any]:
+def _load_options(dtype: torch.dtype) -> dict[str, Any]:
     # `torch_dtype`: older diffusers know no `dtype`, and pass over what they don't know.
     return {"torch_dtype": dtype, "use_safetensors": True}
 

@@ -29,7 +29,7 @@ _QUIET = {
     "RAY_DEDUP_LOGS_SKIP_REGEX": ".",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
-_PATIENCE_S = 10.0
+_CONNECT_TIMEOUT_S = 10.0
 _STORE_BYTES = 100 << 20  # what crosses it is small; Ray would take 30% of the memory
 
 
@@ -144,7 +144,7 @@ def _knock(address: str) -> None:
     """Where nobody is, Ray tries for minutes, and not quietly."""
     if match := re.fullmatch(r"(?:ray://)?(.+):(\d+)", address):
         try:
-            create_connection((match[1], int(match[2])), _PATIENCE_S).close()
+            create_connection((match[1], int(match[2])), _CONNECT_TIMEOUT_S).close()
         except (OSError, OverflowError) as error:
             reason = getattr(error, "strerror", None) or first_line(error)
             raise UsageError(f"no Ray cluster at {address}: {reason}") from error
