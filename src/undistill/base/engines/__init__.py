@@ -12,11 +12,11 @@ from typing import Any, Protocol, TypeVar
 
 Task = TypeVar("Task")
 Tool = TypeVar("Tool")
-Said = TypeVar("Said")
+Update = TypeVar("Update")
 
 Maker = Callable[[], Tool]
 """Makes the tool, in each worker, when its first task comes: it has to be importable there, like `partial(f, x)`."""
-Work = Callable[[Task, Tool], Iterator[Said]]
+Work = Callable[[Task, Tool], Iterator[Update]]
 """Does a task, and yields what it has to say, as it goes. What is wrong is a UsageError or a Failure."""
 
 
@@ -30,5 +30,5 @@ class Engine(Protocol):
     """
 
     def __call__(
-        self, tasks: Sequence[Any], maker: Maker[Any], work: Work[Any, Any, Said], /
-    ) -> Generator[Said, None, None]: ...
+        self, tasks: Sequence[Any], maker: Maker[Any], work: Work[Any, Any, Update], /
+    ) -> Generator[Update, None, None]: ...

@@ -11,13 +11,13 @@ from multiprocessing.context import SpawnProcess
 from threading import Thread
 from typing import Any
 
-from undistill.base.engines import Engine, Maker, Said, Work
+from undistill.base.engines import Engine, Maker, Update, Work
 from undistill.base.errors import Failure, UsageError
 
 _JOIN_TIMEOUT_S = 10.0
 
 
-def in_process(tasks: Sequence[Any], maker: Maker[Any], work: Work[Any, Any, Said]) -> Generator[Said, None, None]:
+def in_process(tasks: Sequence[Any], maker: Maker[Any], work: Work[Any, Any, Update]) -> Generator[Update, None, None]:
     """Do the tasks here, one after another, with torch's threads as they are: see `undistill.base.engines.Engine`."""
     if tasks:
         tool = maker()
@@ -31,7 +31,7 @@ def in_processes(workers: int) -> Engine:
     A worker that is killed ends it: most likely memory ran out, and would again.
     """
 
-    def run(tasks: Sequence[Any], maker: Maker[Any], work: Work[Any, Any, Said]) -> Generator[Said, None, None]:
+    def run(tasks: Sequence[Any], maker: Maker[Any], work: Work[Any, Any, Update]) -> Generator[Update, None, None]:
         left = deque(tasks)
 
         def order(line: Connection) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from undistill.base.engines import Engine, Maker, Said, Work
+from undistill.base.engines import Engine, Maker, Update, Work
 from undistill.base.errors import Failure, UsageError, first_line
 
 TRIES = 3
@@ -33,7 +33,7 @@ _CONNECT_TIMEOUT_S = 10.0
 _STORE_BYTES = 100 << 20  # what crosses it is small; Ray would take 30% of the memory
 
 
-class Worker:
+class WorkerActor:
     """What becomes an actor."""
 
     def __init__(self, maker: Maker[Any], work: Work[Any, Any, Any]) -> None:
@@ -76,11 +76,11 @@ def on_ray(workers: int | None = None, address: str | None = None, gpus: float |
     address = address or os.environ.get("RAY_ADDRESS") or "local"
     _knock(address)
 
-    def run(tasks: Sequence[Any], maker: Maker[Any], work: Work[Any, Any, Said]) -> Generator[Said, None, None]:
+    def run(tasks: Sequence[Any], maker: Maker[Any], work: Work[Any, Any, Update]) -> Generator[Update, None, None]:
         if tasks:
             with _cluster(ray, workers, address):
                 count, share = _room(ray.cluster_resources(), workers, gpus)
-                actor = ray.remote(num_cpus=1, num_gpus=share)(Worker)
+                actor = ray.remote(num_cpus=1, num_gpus=share)(WorkerActor)
                 yield from _drive(ray, tasks, partial(actor.remote, maker, work), count)
 
     return run
