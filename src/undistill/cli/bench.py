@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from undistill.base.errors import UsageError
-from undistill.cli.options import Device
+from undistill.cli.options import DeviceOption
 
 
 def bench(
@@ -26,7 +26,7 @@ def bench(
         bool | None,
         typer.Option("--compile/--no-compile", help="Time torch.compile too.  [default: on a GPU]"),
     ] = None,
-    device: Device = None,
+    device: DeviceOption = None,
 ) -> None:
     """Time what an image costs: student, student and head, teacher; and heads by themselves, in every variant.
 

@@ -17,26 +17,26 @@ class EngineName(StrEnum):
     ray = "ray"
 
 
-By = Annotated[EngineName, typer.Option("--engine", help="On this machine, or on a Ray cluster.")]
-Workers = Annotated[
+EngineOption = Annotated[EngineName, typer.Option("--engine", help="On this machine, or on a Ray cluster.")]
+WorkersOption = Annotated[
     int | None,
     typer.Option(
         min=1, help="Processes, each with one thread.  [default: as many as cores; with a GPU, 1; ray: what has room]"
     ),
 ]
-Address = Annotated[
+AddressOption = Annotated[
     str | None,
     typer.Option(metavar="ADDR", help="Of a Ray cluster.  [default: RAY_ADDRESS; else one is started here]"),
 ]
-Gpus = Annotated[
+GpusOption = Annotated[
     float | None,
     typer.Option("--gpus-per-worker", min=0, help="With ray; 0.5: two share one.  [default: 1 where there are GPUs]"),
 ]
-Offload = Annotated[
+OffloadOption = Annotated[
     Literal["none", "model", "group"] | None,
     typer.Option(help="What waits on the CPU: nothing, idle models, or blocks of models too.  [default: what must]"),
 ]
-Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps.  [default: a GPU if there is one]")]
+DeviceOption = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps.  [default: a GPU if there is one]")]
 
 
 def check_engine(name: EngineName, address: str | None, gpus: float | None) -> None:

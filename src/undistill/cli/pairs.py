@@ -8,13 +8,13 @@ import typer
 from undistill.base.engines import Engine
 from undistill.base.errors import Failure, UsageError
 from undistill.cli.options import (
-    Address,
-    By,
-    Device,
+    AddressOption,
+    DeviceOption,
     EngineName,
-    Gpus,
-    Offload,
-    Workers,
+    EngineOption,
+    GpusOption,
+    OffloadOption,
+    WorkersOption,
     check_engine,
     cores,
     ray_engine,
@@ -34,12 +34,12 @@ def create(
     limit: Annotated[int | None, typer.Option(min=1, help="Take the first prompts of FILE only.")] = None,
     shard_size: Annotated[int, typer.Option(min=1, help="Pairs a file.")] = 256,
     batch: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 4,
-    workers: Workers = None,
-    device: Device = None,
-    engine: By = EngineName.local,
-    address: Address = None,
-    gpus: Gpus = None,
-    offload: Offload = None,
+    workers: WorkersOption = None,
+    device: DeviceOption = None,
+    engine: EngineOption = EngineName.local,
+    address: AddressOption = None,
+    gpus: GpusOption = None,
+    offload: OffloadOption = None,
 ) -> None:
     """Draw every prompt with a pair's student and teacher, into Parquet shards.
 
@@ -90,8 +90,8 @@ def plan(
 def verify(
     data: Annotated[str, typer.Argument(metavar="FOLDER", help="A pairs data set: here, or s3://bucket/x.")],
     again: Annotated[bool, typer.Option("--repair", help="Draw what is broken or missing again.")] = False,
-    workers: Workers = None,
-    device: Device = None,
+    workers: WorkersOption = None,
+    device: DeviceOption = None,
 ) -> None:
     """Re-read every shard of a data set, and name those that are broken or missing."""
     from undistill.base.files import parse_path
