@@ -11,7 +11,7 @@ from undistill.report.pictures import Triple, data_uri, embedded
 from undistill.report.table import Column, make_chart, make_table
 from undistill.report.words import Figure, between, decimals, milliseconds, percent
 
-DISTANCES = (
+DISTANCE_COLUMNS = (
     Column("gap_closed", "Gap closed", percent, "more"),
     Column("fd_student", "FD to student", decimals(2)),
     Column("fd_teacher", "FD to teacher", decimals(2), "less"),
@@ -20,7 +20,7 @@ DISTANCES = (
     Column("clip_iqa", "CLIP-IQA", decimals(3), "more"),
     Column("blur_effect", "Blur effect", decimals(3), "less"),
 )
-LIKENESS = (
+LIKENESS_COLUMNS = (
     Column("lpips_student", "LPIPS to student", decimals(4)),
     Column("ssim_student", "SSIM to student", decimals(3)),
     Column("psnr_student", "PSNR, dB", decimals(1)),
@@ -29,14 +29,14 @@ LIKENESS = (
     Column("faces_missing", "Faces lost", decimals(0), "less"),
     Column("periodic", "Periodic, dB", decimals(2), "less"),
 )
-REAL = (
+REAL_COLUMNS = (
     Column("gap_closed", "Gap closed", percent, "more"),
     Column("kid_teacher", "KID to teacher", decimals(4), "less"),
     Column("lpips_student", "LPIPS to student", decimals(3)),
     Column("identity", "Identity", decimals(3), "more"),
     Column("identity_rank1", "Rank 1", percent, "more"),
 )
-ABLATION = (
+ABLATION_COLUMNS = (
     Column("gap_closed", "Gap closed", percent, "more"),
     Column("kid_teacher", "KID to teacher", decimals(4), "less"),
     Column("lpips_student", "LPIPS to student", decimals(4)),
@@ -93,7 +93,8 @@ def write_page(results: dict[str, Any], persons: Sequence[Triple], folder: Path,
         chart=make_chart(first["rows"]),
         measured=first["settings"],
         tables=[
-            make_table(first["rows"], first["settings"], columns, settings["rows"]) for columns in (DISTANCES, LIKENESS)
+            make_table(first["rows"], first["settings"], columns, settings["rows"])
+            for columns in (DISTANCE_COLUMNS, LIKENESS_COLUMNS)
         ],
         closed=closed_everywhere(quality),
         agreement=findings.agreement(results),
@@ -103,7 +104,7 @@ def write_page(results: dict[str, Any], persons: Sequence[Triple], folder: Path,
         ablation_says=findings.ablation(ablation) if ablation is not None else None,
         fd_diff=findings.fd_diff(first["rows"], ablation or {}),
         real=real,
-        real_table=None if real is None else make_table(real["rows"], real["settings"], REAL),
+        real_table=None if real is None else make_table(real["rows"], real["settings"], REAL_COLUMNS),
         real_says=None if real is None else words.gap(real["rows"], "flux1-lite"),
         cost=cost_grid(results["bench"], settings),
         cheaper=findings.cheaper(results),
@@ -199,9 +200,9 @@ def closed_everywhere(quality: Sequence[Mapping[str, Any]]) -> Grid:
 def ablation_grid(rows: Mapping[str, Any]) -> Grid:
     """Section 5.1."""
     return Grid(
-        ("beside LPIPS", *(column.heading for column in ABLATION)),
+        ("beside LPIPS", *(column.heading for column in ABLATION_COLUMNS)),
         [
-            [(word, ""), *(_cell(rows[name][column.metric], column.say) for column in ABLATION)]
+            [(word, ""), *(_cell(rows[name][column.metric], column.say) for column in ABLATION_COLUMNS)]
             for name, word in findings.ABLATED.items()
         ],
     )
