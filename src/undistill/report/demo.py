@@ -8,7 +8,7 @@ from typing import Any
 from undistill.report import words, write_html
 from undistill.report.pictures import SIDES, Triple, data_uri, write_strip
 from undistill.report.table import make_chart, make_table
-from undistill.report.words import Rows, between, milliseconds, percent
+from undistill.report.words import Rows, interval_text, milliseconds, percent
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,9 @@ def cost_bars(cost: Rows, head: str) -> list[CostBar]:
         seconds, saved = cost[name]["seconds"], cost[name]["saved"]
         share = f"{percent(1 - saved['value'])} of the teacher's way" if saved["value"] is not None else ""
         width = round(100 * seconds["value"] / longest, 2)
-        bars.append(CostBar(way, kind, milliseconds(seconds["value"]), between(seconds, milliseconds), width, share))
+        bars.append(
+            CostBar(way, kind, milliseconds(seconds["value"]), interval_text(seconds, milliseconds), width, share)
+        )
     return bars
 
 
@@ -63,9 +65,9 @@ def write_page(results: dict[str, Any], shown: Sequence[Triple], path: Path) -> 
         data_uri=data_uri,
         chart=make_chart(rows),
         table=make_table(rows, settings),
-        gap=words.gap(rows, head),
-        person=words.person(rows, head),
-        price=words.price(cost, head),
+        gap=words.gap_sentence(rows, head),
+        person=words.identity_sentence(rows, head),
+        price=words.cost_sentence(cost, head),
         cost=cost_bars(cost, head),
         rounds=cost[head]["seconds"]["n"],
     )

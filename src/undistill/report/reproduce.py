@@ -9,7 +9,7 @@ from undistill.report import findings, words, write_html
 from undistill.report.findings import OURS
 from undistill.report.pictures import Triple, data_uri, embedded
 from undistill.report.table import Column, make_chart, make_table
-from undistill.report.words import Figure, between, decimals, milliseconds, percent
+from undistill.report.words import Figure, decimals, interval_text, milliseconds, percent
 
 DISTANCE_COLUMNS = (
     Column("gap_closed", "Gap closed", percent, "more"),
@@ -85,10 +85,10 @@ def write_page(results: dict[str, Any], persons: Sequence[Triple], folder: Path,
             )
         },
         diversity=results["diversity"],
-        entropies=entropies(results["diversity"], results["paper"]),
-        shares=shares(results["diversity"]),
-        diverse=findings.diversity(results),
-        studies=sweeps(results["sweep"]),
+        entropies=entropies_grid(results["diversity"], results["paper"]),
+        shares=shares_grid(results["diversity"]),
+        diverse=findings.diversity_sentences(results),
+        studies=sweep_grids(results["sweep"]),
         sweep=results["sweep"],
         chart=make_chart(first["rows"]),
         measured=first["settings"],
@@ -96,7 +96,7 @@ def write_page(results: dict[str, Any], persons: Sequence[Triple], folder: Path,
             make_table(first["rows"], first["settings"], columns, settings["rows"])
             for columns in (DISTANCE_COLUMNS, LIKENESS_COLUMNS)
         ],
-        closed=closed_everywhere(quality),
+        closed=closed_grid(quality),
         agreement=findings.agreement(results),
         blur=findings.blur(first["rows"]),
         ablation=results["ablation"],
@@ -105,7 +105,7 @@ def write_page(results: dict[str, Any], persons: Sequence[Triple], folder: Path,
         fd_diff=findings.fd_diff(first["rows"], ablation or {}),
         real=real,
         real_table=None if real is None else make_table(real["rows"], real["settings"], REAL_COLUMNS),
-        real_says=None if real is None else words.gap(real["rows"], "flux1-lite"),
+        real_says=None if real is None else words.gap_sentence(real["rows"], "flux1-lite"),
         cost=cost_grid(results["bench"], settings),
         cheaper=findings.cheaper(results),
         machine=results["bench"]["settings"]["machine"],
@@ -115,7 +115,7 @@ def write_page(results: dict[str, Any], persons: Sequence[Triple], folder: Path,
     )
 
 
-def entropies(diversity: Mapping[str, Any], paper: Mapping[str, Any]) -> Grid:
+def entropies_grid(diversity: Mapping[str, Any], paper: Mapping[str, Any]) -> Grid:
     """Table 1."""
     rows, differences, tests = (diversity[key] for key in ("rows", "differences", "tests"))
     known = paper["table_1"]
@@ -143,7 +143,7 @@ def entropies(diversity: Mapping[str, Any], paper: Mapping[str, Any]) -> Grid:
     return Grid(("entropy, of its maximum", "business", "names", "difference", "p", "the paper"), lines)
 
 
-def shares(diversity: Mapping[str, Any]) -> Grid:
+def shares_grid(diversity: Mapping[str, Any]) -> Grid:
     """The classes that the entropies of table 1 are of."""
     rows = diversity["rows"]
     classes = [
@@ -160,7 +160,7 @@ def shares(diversity: Mapping[str, Any]) -> Grid:
     )
 
 
-def sweeps(sweep: Mapping[str, Any] | None) -> dict[str, Grid]:
+def sweep_grids(sweep: Mapping[str, Any] | None) -> dict[str, Grid]:
     """Tables 2 and 3, by study: a line for each lambda, a column for each learning rate."""
     if sweep is None:
         return {}
@@ -183,7 +183,7 @@ def _trained(cell: Mapping[str, Any]) -> tuple[str, str]:
     return f"{cell['loss']:.4f}, {cell['ssim']:.4f}", f"{cell['step']} steps"
 
 
-def closed_everywhere(quality: Sequence[Mapping[str, Any]]) -> Grid:
+def closed_grid(quality: Sequence[Mapping[str, Any]]) -> Grid:
     """Gap closed of every row, by extractor and draw."""
     rows = [name for name in quality[0]["found"]["rows"] if name not in ("student", "teacher")]
     headings = ("gap closed", *(f"{one['features']}, draw {one['draw']}" for one in quality))
@@ -231,4 +231,4 @@ def _cell(figure: Figure | None, say: Callable[[float], str]) -> tuple[str, str]
         return "", ""
     if figure["value"] is None:
         return "n/a", ""
-    return say(figure["value"]), between(figure, say)
+    return say(figure["value"]), interval_text(figure, say)

@@ -6,7 +6,7 @@ from types import MappingProxyType
 from typing import Any
 
 from undistill.metrics import BASELINES
-from undistill.report.words import Figure, Rows, between, decimals, percent
+from undistill.report.words import Figure, Rows, decimals, interval_text, percent
 
 Say = Callable[[float], str]
 ABSENT = "not measured for this row"
@@ -79,7 +79,7 @@ def make_table(
 
     def cell(figure: Figure | None, say: Say) -> TableCell:
         if figure is not None and figure["value"] is not None:
-            return TableCell(say(figure["value"]), between(figure, say))
+            return TableCell(say(figure["value"]), interval_text(figure, say))
         why = ABSENT if figure is None else str(figure["why"])
         return TableCell("n/a", mark=marks.setdefault(why, "abcdefghijklmnopqrstuvwxyz"[len(marks)]))
 
@@ -137,7 +137,7 @@ def make_chart(rows: Rows) -> GapChart:
     def bar(name: str, figure: Figure) -> GapBar:
         if figure["value"] is None:
             return GapBar(name, kind_of(name), "n/a", "", str(figure["why"]))
-        text, interval = percent(figure["value"]), between(figure, percent)
+        text, interval = percent(figure["value"]), interval_text(figure, percent)
         at, start, end = (place(figure[key]) for key in ("value", "low", "high"))
         beyond = {0.0: "left", 100.0: "right"}.get(at, "")
         return GapBar(name, kind_of(name), text, interval, at=at, low=start, high=end, beyond=beyond)
