@@ -20,7 +20,7 @@ from undistill.pairs.files import generate_files
 from undistill.pairs.spec import read_spec
 from undistill.pipeline import Pipeline
 from undistill.prompts import Prompt, make_prompts, write_prompts
-from undistill.report.demo import COMPARED, WIPED, write_page, write_triples
+from undistill.report.demo import COMPARED, WIPED, write_demo_page, write_triples
 from undistill.report.pictures import SIDES, triples
 
 TEMPLATE, SEED, SEEN = "A professional portrait of {name}", 1, 10_000
@@ -107,7 +107,7 @@ def demo(pair: str | Path, out: Path, count: int = COUNT) -> dict[str, Any]:
     written: dict[str, Any] = json.loads((out / RESULTS).read_text(encoding="utf-8"))
     shown = triples(prompts[: WIPED + COMPARED], out)
     write_triples(shown, out / STRIP)
-    write_page(written, shown, out / PAGE)
+    write_demo_page(written, shown, out / PAGE)
     return written
 
 

@@ -43,7 +43,7 @@ WIPED, COMPARED = 12, 8
 """Persons under the slider, and after them those that are shown three times."""
 
 
-def write_page(results: dict[str, Any], shown: Sequence[Triple], path: Path) -> None:
+def write_demo_page(results: dict[str, Any], shown: Sequence[Triple], path: Path) -> None:
     """Draw the page from results.json alone, and from the pictures of the first persons.
 
     Args:

@@ -52,7 +52,7 @@ class Grid:
     lines: Sequence[Sequence[tuple[str, str]]]
 
 
-def write_page(results: dict[str, Any], persons: Sequence[Triple], folder: Path, path: Path) -> None:
+def write_reproduce_page(results: dict[str, Any], persons: Sequence[Triple], folder: Path, path: Path) -> None:
     """Draw the page from results.json, and from the pictures beside it.
 
     Args:

@@ -9,7 +9,7 @@ from typing import Any
 from undistill.base.errors import UsageError
 from undistill.metrics.results import write_json
 from undistill.pairs.spec import PairSpec, read_spec
-from undistill.report.reproduce import write_page
+from undistill.report.reproduce import write_reproduce_page
 from undistill.reproduce.gather import gather_results
 from undistill.reproduce.pictures import write_figures
 from undistill.reproduce.plan import FULL, QUICK, plan_steps
@@ -55,7 +55,7 @@ def reproduce(
         write_json(gather_results(spec, Path(), steps, quick, train), Path(RESULTS))
         written: dict[str, Any] = json.loads(Path(RESULTS).read_text(encoding="utf-8"))
         triples = write_figures(written, Path())
-        write_page(written, triples, Path(), Path(PAGE))
+        write_reproduce_page(written, triples, Path(), Path(PAGE))
     return written
 
 
