@@ -21,7 +21,7 @@ from undistill.pairs.spec import read_spec
 from undistill.pipeline import Pipeline
 from undistill.prompts import Prompt, make_prompts, write_prompts
 from undistill.report.demo import COMPARED, WIPED, write_demo_page, write_triples
-from undistill.report.pictures import SIDES, triples
+from undistill.report.pictures import TRIPLE_SIDES, triples
 
 TEMPLATE, SEED, SEEN = "A professional portrait of {name}", 1, 10_000
 """tiny's heads have seen names of the first SEEN prompts of this template and seed, and no others: these come after."""
@@ -71,9 +71,9 @@ def demo(pair: str | Path, out: Path, count: int = COUNT) -> dict[str, Any]:
         raise UsageError(f"the pair {spec.name} has no head of its own: name one in its spec (head: ...)")
     weights = head_folder(spec.head)
     prompts = unseen_prompts(count)
-    made_with: dict[str, dict[str, str]] = {side: {"pair": spec.name, "spec": spec.hash()} for side in SIDES}
+    made_with: dict[str, dict[str, str]] = {side: {"pair": spec.name, "spec": spec.hash()} for side in TRIPLE_SIDES}
     made_with["enhanced"] |= {"head": spec.head, "weights": head_hash(weights)}
-    _refuse_others(out, {f"{side}/{prompt.id}.png" for side in SIDES for prompt in prompts})
+    _refuse_others(out, {f"{side}/{prompt.id}.png" for side in TRIPLE_SIDES for prompt in prompts})
 
     pipeline = Pipeline(spec, weights, pick_device())
     batch = max(1, BATCH_PX // spec.size**2)

@@ -10,7 +10,7 @@ from PIL import Image, PngImagePlugin
 
 from undistill.base.errors import Failure, UsageError
 from undistill.dataset.samples import File
-from undistill.judge.study import SIDES, Study, make_study
+from undistill.judge.study import SCREEN_SIDES, Study, make_study
 
 Folders = Callable[..., Path]
 
@@ -64,7 +64,7 @@ def test_pictures_carry_nothing_but_pixels(folders: dict[str, Path]) -> None:
     for path in folders["mine"].glob("*.png"):
         Image.fromarray(pixels).save(path, pnginfo=note)
     for question in make_study(folders).questions:
-        for side in SIDES:
+        for side in SCREEN_SIDES:
             data = question.picture(side)
             assert b"secret" not in data
             assert data.count(b"IDAT") == 1

@@ -13,7 +13,7 @@ from undistill.base.errors import UsageError
 from undistill.dataset.samples import Sample, list_files, match, pixels_of
 
 QUESTION = "Which looks more like a photograph?"
-SIDES = ("left", "right")
+SCREEN_SIDES = ("left", "right")
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from undistill.report import words, write_html
-from undistill.report.pictures import SIDES, Triple, data_uri, write_strip
+from undistill.report.pictures import TRIPLE_SIDES, Triple, data_uri, write_strip
 from undistill.report.table import make_chart, make_table
 from undistill.report.words import Rows, interval_text, milliseconds, percent
 
@@ -76,4 +76,4 @@ def write_demo_page(results: dict[str, Any], shown: Sequence[Triple], path: Path
 def write_triples(shown: Sequence[Triple], path: Path) -> None:
     """The same persons as a strip, for a README."""
     persons = shown[WIPED : WIPED + COMPARED] or shown[:COMPARED]
-    write_strip({side: [getattr(person, side) for person in persons] for side in SIDES}, path)
+    write_strip({side: [getattr(person, side) for person in persons] for side in TRIPLE_SIDES}, path)

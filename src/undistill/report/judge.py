@@ -8,7 +8,7 @@ from typing import Any
 
 from undistill.base.progress import progressed
 from undistill.judge.answers import AnswerFile, header
-from undistill.judge.study import QUESTION, SIDES, Study
+from undistill.judge.study import QUESTION, SCREEN_SIDES, Study
 from undistill.report import render, write_html
 
 
@@ -27,7 +27,7 @@ def write_export(study: Study, path: Path) -> None:
         ImageError: a picture can't be read.
     """
     pictures = [
-        [f"data:image/png;base64,{b64encode(question.picture(side)).decode()}" for side in SIDES]
+        [f"data:image/png;base64,{b64encode(question.picture(side)).decode()}" for side in SCREEN_SIDES]
         for question in progressed("pictures", study.questions)
     ]
     write_html("judge.html", path, **_parts(study, choices={}, pictures=pictures, key=_veiled(study)))
