@@ -30,7 +30,7 @@ COUNT = 300
 """Prompts, which both sides draw, since what the same prompts have in common cancels in the gap. By efficientnet-lite0
 the gap is 2.1 times its standard error with 120 measured prompts and 2.9 times with 200; below 2.0 it is null."""
 
-MEASURED = (1 / 3, 1.0)
+MEASURED_SPLIT = (1 / 3, 1.0)
 """The split that is measured. On the rest, space and filters are fitted: in a space that was fitted to the students
 measured, whatever it hasn't seen looks farther away."""
 
@@ -88,7 +88,7 @@ def demo(pair: str | Path, out: Path, count: int = COUNT) -> dict[str, Any]:
     # A head may be a folder or a hub id: its row has the last of its names.
     head = Path(spec.head).name
     source = ImageFolders([out / "student"], [out / "teacher"])
-    results = evaluate(source, {head: out / "enhanced"}, MEASURED, device=pipeline.generator.device)
+    results = evaluate(source, {head: out / "enhanced"}, MEASURED_SPLIT, device=pipeline.generator.device)
     timed = min(TIMED, batch, count)
     results.cost = _cost(pipeline, head, prompts, timed)
     results.settings |= {
@@ -152,6 +152,6 @@ def _commands(pair: str | Path, out: Path, head: str) -> list[str]:
     sides = ("--student", out / "student", "--teacher", out / "teacher", "--enhanced", f"{head}={out / 'enhanced'}")
     commands = (
         ("undistill", "demo", *(() if pair == "tiny" else ("--pair", pair)), "-o", out),
-        ("undistill", "evaluate", *sides, "--split", f"{MEASURED[0]:.6f}:1", "-o", "table.json"),
+        ("undistill", "evaluate", *sides, "--split", f"{MEASURED_SPLIT[0]:.6f}:1", "-o", "table.json"),
     )
     return [shlex.join(map(str, command)) for command in commands]

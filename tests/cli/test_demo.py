@@ -42,7 +42,7 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(undistill.demo, "demo", partial(demo, count=8))
     monkeypatch.setattr(undistill.demo, "SEEN", 3)
     monkeypatch.setattr(undistill.demo, "ROUNDS", 2)
-    monkeypatch.setattr(undistill.demo, "MEASURED", (0.0, 1.0))
+    monkeypatch.setattr(undistill.demo, "MEASURED_SPLIT", (0.0, 1.0))
     monkeypatch.setattr(tuning, "search", lambda *_: dict.fromkeys(BASELINES, Filter(blur=0.5)))
 
 
