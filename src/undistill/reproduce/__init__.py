@@ -13,7 +13,7 @@ from undistill.report.reproduce import write_reproduce_page
 from undistill.reproduce.gather import gather_results
 from undistill.reproduce.pictures import write_figures
 from undistill.reproduce.plan import FULL, QUICK, plan_steps
-from undistill.reproduce.run import open_folder, run_steps
+from undistill.reproduce.run import begin_plan, run_steps
 
 RESULTS, PAGE = "results.json", "index.html"
 
@@ -49,7 +49,7 @@ def reproduce(
     anywhere = str(Path(pair).resolve()) if Path(pair).is_file() else str(pair)
     train, portraits = (None if folder is None else folder.resolve() for folder in (train, portraits))
     steps = plan_steps(spec, anywhere, QUICK if quick else FULL, train, portraits)
-    open_folder(out, steps)
+    begin_plan(out, steps)
     with chdir(out):
         run_steps(Path(), steps, undistill, say)
         write_json(gather_results(spec, Path(), steps, quick, train), Path(RESULTS))
