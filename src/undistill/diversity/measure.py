@@ -13,8 +13,8 @@ from undistill.dataset.samples import Sample, list_cells, list_files
 from undistill.dataset.shard import Pairs
 from undistill.diversity.attributes import BELOW, CLASSES, classes_of, load_attributes
 from undistill.diversity.embedding import (
-    FEWEST,
-    Near,
+    FEWEST_FACES,
+    FacePair,
     load_embedding,
     map_faces,
     mean_distance,
@@ -59,7 +59,7 @@ class Group:
     shown: Sequence[Sample]
 
 
-def measure(
+def measure_diversity(
     folders: Mapping[str, Path],
     out: Path,
     data: Path | None = None,
@@ -191,7 +191,7 @@ def _value(theta: Vector, n: int) -> Value:
 
 
 def _draw(results: Diversity, groups: Mapping[str, Group], out: Path, seed: int) -> None:
-    near: dict[str, list[Near]] = {}
+    near: dict[str, list[FacePair]] = {}
     for name, group in groups.items():
         near[name] = nearest_pairs(group.faces, PAIRS)
         results.nearest[name] = [
@@ -202,8 +202,8 @@ def _draw(results: Diversity, groups: Mapping[str, Group], out: Path, seed: int)
         write_pairs(out / NEAREST, near, {name: group.shown for name, group in groups.items()})
         results.figures["nearest"] = NEAREST
     faces = np.concatenate([group.faces for group in groups.values() if len(group.faces)])
-    if len(faces) < FEWEST:
-        results.notes.append(f"no map of the faces: {len(faces)} are too few, it takes {FEWEST}")
+    if len(faces) < FEWEST_FACES:
+        results.notes.append(f"no map of the faces: {len(faces)} are too few, it takes {FEWEST_FACES}")
         return
     results.settings["perplexity"] = perplexity(len(faces))
     write_map(
