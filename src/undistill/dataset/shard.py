@@ -61,7 +61,7 @@ class ShardError(Failure):
 
 @dataclass(frozen=True)
 class PairRow:
-    """A pair: its images are PNG_SIGNATURE files' bytes."""
+    """A pair: its images are PNG files' bytes."""
 
     id: str
     prompt: str
@@ -131,7 +131,7 @@ class Shard:
             self._stretches = _stretches(file.metadata)
 
     def image(self, place: int, column: str) -> bytes:
-        """The PNG_SIGNATURE in a column of the row at `place`; nothing else is read.
+        """The PNG in a column of the row at `place`; nothing else is read.
 
         Raises:
             ShardError: the shard is missing or broken.
@@ -181,7 +181,7 @@ class Pairs:
         return (self[number] for number in range(len(self)))
 
     def image(self, number: int, side: Side) -> bytes:
-        """One image of a row, PNG_SIGNATURE; the other one is not read."""
+        """One image of a row, PNG; the other one is not read."""
         shard, place = self._find(number)
         return shard.image(place, side)
 
