@@ -24,7 +24,7 @@ from undistill.pairs.load import (
     quiet,
     rest_ref,
 )
-from undistill.pairs.place import Networks, Offload, size
+from undistill.pairs.place import NetworkPlacement, Offload, weight_bytes
 from undistill.pairs.spec import PairSpec, SideSpec, read_spec
 
 _LESS = " (--offload group needs least)"
@@ -56,7 +56,7 @@ class Generator:
     ) -> None:
         self.spec = pair if isinstance(pair, PairSpec) else read_spec(pair)
         self.device = pick_device(device)
-        self._networks = Networks(self.device, offload)
+        self._networks = NetworkPlacement(self.device, offload)
         self._answers: dict[str, Any] = {}
         self._student = self._load(
             "text-to-image", self.spec.student, rest_ref(self.spec.student, self.spec.teacher), {}
@@ -75,7 +75,9 @@ class Generator:
                 shared = {name: part for name, part in shared.items() if name not in own}
         for name in DENOISERS:
             if name in self._student.components and name not in shared:
-                self._networks.make_room(size(self._student.components[name]))  # the teacher's is about as large
+                self._networks.make_room(
+                    weight_bytes(self._student.components[name])
+                )  # the teacher's is about as large
         return self._load("image-to-image", teacher, rest, shared)
 
     def student(self, prompts: Sequence[str], seeds: Sequence[int]) -> Pixels:

@@ -12,7 +12,7 @@ from undistill.dataset.shard import Pairs, shard_path
 from undistill.pairs.create import TIMINGS, read_timings
 from undistill.pairs.load import DENOISERS
 from undistill.pairs.networks import Network, Work, at_once, networks, work
-from undistill.pairs.place import Offload, choose
+from undistill.pairs.place import Offload, choose_offload
 from undistill.pairs.spec import PairSpec
 
 DAY_S = 86_400
@@ -103,7 +103,7 @@ def plan(spec: PairSpec, count: int, batch: int = 4, drawn: Path | None = None) 
     todo = work(spec, parts, batch)
     gpus = []
     for gpu in GPUS if spec.dtype != "float32" else ():  # of which the peaks say nothing
-        offload = choose([part.held for part in parts], gpu.memory)
+        offload = choose_offload([part.held for part in parts], gpu.memory)
         seconds = pair_seconds(parts, todo, offload, gpu, batch)
         gpus.append(OnGpu(gpu, offload, peak(parts, todo, offload), seconds))
     return Plan(spec, count, batch, parts, todo, gpus, measured)
