@@ -12,7 +12,7 @@ Offload = Literal["none", "model", "group"]
 """none: all stays on the GPU. model: a network is there while it runs. group: so too, and denoisers block by block."""
 
 WORKING = 3_000_000_000
-"""Bytes kept free for what isn't weights: CUDA itself, and activations (computed by `networks.work`, for batches of 4:
+"""Bytes kept free for what isn't weights: CUDA itself, and activations (by `networks.drawing_cost`, for batches of 4:
 0.5 GB for FLUX at 512 px, 2.1 GB for Stable Diffusion 3.5 at 1024 px)."""
 
 

@@ -11,7 +11,7 @@ from undistill.base.errors import UsageError
 from undistill.dataset.shard import Pairs, shard_path
 from undistill.pairs.create import TIMINGS, read_timings
 from undistill.pairs.load import DENOISERS
-from undistill.pairs.networks import Network, Work, at_once, networks, work
+from undistill.pairs.networks import DrawingCost, Network, drawing_cost, networks, parameters_at_once
 from undistill.pairs.place import Offload, choose_offload
 from undistill.pairs.spec import PairSpec
 
@@ -71,7 +71,7 @@ class Plan:
     count: int
     batch: int
     networks: list[Network]
-    work: Work
+    work: DrawingCost
     gpus: list[OnGpu]
     """None for float32."""
     measured: Measured | None
@@ -100,7 +100,7 @@ def plan(spec: PairSpec, count: int, batch: int = 4, drawn: Path | None = None) 
     """
     measured = None if drawn is None else measure(drawn, spec)
     parts = networks(spec)
-    todo = work(spec, parts, batch)
+    todo = drawing_cost(spec, parts, batch)
     gpus = []
     for gpu in GPUS if spec.dtype != "float32" else ():  # of which the peaks say nothing
         offload = choose_offload([part.held for part in parts], gpu.memory)
@@ -109,7 +109,7 @@ def plan(spec: PairSpec, count: int, batch: int = 4, drawn: Path | None = None) 
     return Plan(spec, count, batch, parts, todo, gpus, measured)
 
 
-def peak(parts: list[Network], todo: Work, offload: Offload) -> int:
+def peak(parts: list[Network], todo: DrawingCost, offload: Offload) -> int:
     """Bytes of a GPU's memory at the peak of a pair."""
     if offload == "none":
         return sum(part.held for part in parts) + todo.activations
@@ -118,13 +118,13 @@ def peak(parts: list[Network], todo: Work, offload: Offload) -> int:
         held = part.held
         if part.part in DENOISERS:
             if offload == "group":
-                held = int(held * at_once(part.model) / part.parameters)
+                held = int(held * parameters_at_once(part.model) / part.parameters)
             held += todo.activations + sum(other.held for other in parts if other.part == "vae")
         most = max(most, held)
     return most
 
 
-def pair_seconds(parts: list[Network], todo: Work, offload: Offload, gpu: Gpu, batch: int) -> float:
+def pair_seconds(parts: list[Network], todo: DrawingCost, offload: Offload, gpu: Gpu, batch: int) -> float:
     """Seconds a pair: operations at `SUSTAINED` of the GPU's peak, and what has to come over the bus for the batch.
 
     By `group` a step's weights come while it computes; the rest waits. What quantised weights take to be expanded is
