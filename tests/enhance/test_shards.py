@@ -48,7 +48,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 @pytest.fixture(autouse=True)
 def _batches_of_3(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shards, "BATCH", 3)
+    monkeypatch.setattr(shards, "ENHANCE_BATCH", 3)
 
 
 def test_rows_and_shards_are_those_of_the_pairs(pairs_folder: Folders, tmp_path: Path) -> None:
