@@ -13,7 +13,7 @@ from torch import Tensor
 from undistill.base.device import pick_device
 from undistill.enhance.tiles import Span, mirrored, spans, weights
 from undistill.heads import Head
-from undistill.heads.pooling import Place, Tile, known_statistics
+from undistill.heads.pooling import Region, Tile, known_statistics
 from undistill.heads.resampling import enlarged, fit, resized, share
 from undistill.images import to_image, to_picture, upright
 
@@ -169,7 +169,7 @@ class Enhancer:
                 bottom=row.end - row.start,
                 left=column.begin - column.start,
                 right=column.end - column.start,
-                place=Place(row.start, column.start, high, wide),
+                place=Region(row.start, column.start, high, wide),
             )
 
         result = torch.empty_like(image)

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from undistill.heads.head import Head
-from undistill.heads.pooling import Place, WholeImage
+from undistill.heads.pooling import Region, WholeImage
 from undistill.heads.resampling import enlarged, fit, interpolated, lines, resized
 
 _LUMA = (0.2126, 0.7152, 0.0722)  # Rec. 709, of sRGB values as they are
@@ -87,7 +87,7 @@ class GridHead(Head):
         """The size at which the whole image is looked at."""
         return fit(height, width, self.trained_at or min(height, width), LARGEST)
 
-    def _colour(self, x: Tensor, grid: Tensor, place: Place) -> Tensor:
+    def _colour(self, x: Tensor, grid: Tensor, place: Region) -> Tensor:
         """A (x, 1) of each pixel, A read off the grid where the pixel lies. Shape kept."""
         (images, _, height, width), (*_, high, wide) = x.shape, grid.shape
         rows = lines(high, place.height, place.row, place.row + height, x.device)
@@ -104,7 +104,7 @@ class GridHead(Head):
             change.addcmul_(affine[..., channel, :], by_rows[..., channel, :])
         return change.transpose(1, 2)
 
-    def _detail(self, whole: Tensor, gains: Tensor, place: Place, size: torch.Size) -> Tensor:
+    def _detail(self, whole: Tensor, gains: Tensor, place: Region, size: torch.Size) -> Tensor:
         """The bands' change of luminance, (N, 1, *size)."""
         levels = [_luma(whole)]
         for _ in range(self.bands):

@@ -21,7 +21,7 @@ from undistill.heads.resampling import resized, share
 
 
 @dataclass(frozen=True)
-class Place:
+class Region:
     """Where a part of an image begins in it, and the image's height and width, px."""
 
     row: int
@@ -40,7 +40,7 @@ class Tile:
     bottom: int
     left: int
     right: int
-    place: Place
+    place: Region
 
 
 @dataclass
@@ -113,7 +113,7 @@ class GlobalPool(nn.Module):
 class WholeImage(nn.Module):
     """The whole image, brought to a size; of a tile that of the image that it is part of."""
 
-    def forward(self, x: Tensor, size: Callable[[int, int], tuple[int, int]]) -> tuple[Tensor, Place]:
+    def forward(self, x: Tensor, size: Callable[[int, int], tuple[int, int]]) -> tuple[Tensor, Region]:
         """(N, C, h, w), and where x (N, C, H, W) lies in the image.
 
         Args:
@@ -122,7 +122,7 @@ class WholeImage(nn.Module):
         height, width = x.shape[-2:]
         statistics = _statistics()
         if statistics is None:
-            return resized(x, size(height, width)), Place(0, 0, height, width)
+            return resized(x, size(height, width)), Region(0, 0, height, width)
         tile = statistics.tile
         assert tile is not None
         if self not in statistics.known:
