@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from undistill.heads.resampling import resized, share
+from undistill.heads.resampling import resampled_part, resized
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ class WholeImage(nn.Module):
             place = tile.place
             own = x[..., tile.top : tile.bottom, tile.left : tile.right]
             whole = (place.height, place.width)
-            part = share(own, place.row + tile.top, place.column + tile.left, whole, size(*whole))
+            part = resampled_part(own, place.row + tile.top, place.column + tile.left, whole, size(*whole))
             count, *before = statistics.gathered.get(self, (0,))
             statistics.gathered[self] = count + 1, sum(before, part)
             raise _GatheredError
