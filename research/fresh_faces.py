@@ -16,7 +16,7 @@ import numpy as np
 import torch
 import typer
 
-from undistill.dataset.samples import File
+from undistill.dataset.samples import ImageFile
 from undistill.metrics.distance import Gap, Points, Space, cross_fitted, fitted_on
 from undistill.metrics.extraction import extract
 from undistill.metrics.features import load_extractor
@@ -33,7 +33,7 @@ def main(
     extractor = load_extractor("efficientnet-lite0", torch.device("cpu"))
     seen = {}
     for model in ("schnell", "sdxl"):
-        samples = [File(path) for path in sorted((faces / model).iterdir())]
+        samples = [ImageFile(path) for path in sorted((faces / model).iterdir())]
         seen[model] = Points.of(samples, extract(model, samples, [extractor])[extractor.name])
     print("| images a side | draw | space | other teacher images close | other student images close |")
     print("| --- | --- | --- | --- | --- |")

@@ -6,7 +6,7 @@ import torch
 from numpy.random import Generator
 from torchmetrics.image.kid import poly_mmd
 
-from undistill.dataset.samples import File, ImageFolders
+from undistill.dataset.samples import ImageFile, ImageFolders
 from undistill.metrics.distance import (
     Gap,
     Gaussians,
@@ -288,7 +288,7 @@ def test_few_images_give_few_directions() -> None:
 
 
 def test_equal_crops_are_kept_once() -> None:
-    sample = File(Path("a.png"))
+    sample = ImageFile(Path("a.png"))
     assert Points.of([sample], [np.ones((5, 3), np.float32)]).x.shape == (1, 1, 3)
     assert Points.of([sample], [np.eye(5, 3, dtype=np.float32)]).x.shape == (1, 5, 3)
 

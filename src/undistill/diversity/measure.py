@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from undistill.base.errors import UsageError
-from undistill.dataset.samples import Sample, list_cells, list_files
+from undistill.dataset.samples import Sample, list_files, list_shard_images
 from undistill.dataset.shard import Pairs
 from undistill.diversity.attributes import BELOW, CLASSES, classes_of, load_attributes
 from undistill.diversity.embedding import (
@@ -121,7 +121,7 @@ def _list(folders: Mapping[str, Path], data: Path | None, split: tuple[float, fl
     listed: dict[str, Sequence[Sample]] = {}
     if data is not None:
         pairs = Pairs(data)
-        listed = {side: list_cells(pairs, side, split) for side in ("student", "teacher")}
+        listed = {side: list_shard_images(pairs, side, split) for side in ("student", "teacher")}
     for name, folder in folders.items():
         if name in listed:
             raise UsageError(f"{name} is a side of --data: give {folder} another name")

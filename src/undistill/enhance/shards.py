@@ -17,7 +17,7 @@ from undistill.base.files import PART
 from undistill.base.progress import progress
 from undistill.dataset import within
 from undistill.dataset.enhanced import ENHANCED_SCHEMA, EnhancedRow, Enhancement, read_enhancement
-from undistill.dataset.samples import Cell, list_cells, pixels_of
+from undistill.dataset.samples import ShardImage, list_shard_images, pixels_of
 from undistill.dataset.shard import DESCRIPTION, Pairs, Shard, ShardError, check_shard, finished_shards, shard_path
 from undistill.dataset.write import locked, shard_writer, write_description
 from undistill.enhance.enhancer import WHOLE, Enhancer
@@ -68,7 +68,7 @@ def enhance_shards(
         pairs=pairs.description,
     )
     with _explained(source, out):
-        rows = Counter(cell.shard.path.name for cell in list_cells(pairs, "student", split))
+        rows = Counter(cell.shard.path.name for cell in list_shard_images(pairs, "student", split))
         out.mkdir(parents=True, exist_ok=True)
         with locked(out):
             done = {shard_path(out, number) for number in _open_data_set(out, wanted)}
@@ -123,7 +123,7 @@ def enhance_shard(job: EnhanceShardJob, enhancer: Enhancer) -> Iterator[Enhanced
         shard = Shard(job.source)
         size = (wanted.size, wanted.size)
         ids = enumerate(id for id, *_ in shard.texts)
-        cells = [Cell(id, size, "student", row, shard) for row, id in ids if within(id, wanted.split)]
+        cells = [ShardImage(id, size, "student", row, shard) for row, id in ids if within(id, wanted.split)]
         with shard_writer(job.target, wanted.hash(), ENHANCED_SCHEMA) as write:
             for first in range(0, len(cells), wanted.batch):
                 some = cells[first : first + wanted.batch]

@@ -10,7 +10,7 @@ import torch
 from undistill.base.errors import Failure, UsageError
 from undistill.dataset import position, within
 from undistill.dataset.enhanced import Enhanced
-from undistill.dataset.samples import ImageFolders, Sample, Sides, Source, list_cells, list_files, list_sides
+from undistill.dataset.samples import ImageFolders, Sample, Sides, Source, list_files, list_shard_images, list_sides
 from undistill.dataset.shard import DESCRIPTION
 from undistill.metrics import ITSELF, OWN_ROWS
 from undistill.metrics.cache import key_of, room, trim
@@ -228,7 +228,7 @@ def _match(students: Sequence[Sample], folder: Path, source: Source) -> list[Sam
         data = Enhanced(folder)
         if not isinstance(source, ImageFolders) and data.description.pairs.origin != source.description.origin:
             raise UsageError(f"{folder} was made of other pairs than {source.folder}")
-        everything = list_cells(data, "enhanced", (0, 1))
+        everything = list_shard_images(data, "enhanced", (0, 1))
     else:
         everything = list_files([folder], (0, 1))
     wanted = {sample.id for sample in students}
