@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 
 from undistill.base.errors import Failure
 from undistill.dataset import parse_split
-from undistill.dataset.read import Cut, Training, Validation
+from undistill.dataset.read import Cropping, TrainingCrops, ValidationCrops
 from undistill.dataset.samples import DataError, ImageFolders, Sample, Sides, Source, list_sides, match
 from undistill.heads import Head
 from undistill.metrics.similarity import ssim
@@ -75,8 +75,8 @@ def train(
             sides, held_out = sides_of(recipe, source)
             images = _inventory(source, sides, held_out)
             check_folder(run, recipe, images)
-            cut = cut_of(recipe)
-            training = Training(*sides, cut, recipe.seed, isinstance(recipe, PAIRED))
+            cut = cropping_of(recipe)
+            training = TrainingCrops(*sides, cut, recipe.seed, isinstance(recipe, PAIRED))
             method = method_of(fabric, recipe, training)
             if recipe.start is not None and not (run / "last.safetensors").exists():
                 begin_from(method, Path(recipe.start))
@@ -88,7 +88,7 @@ def train(
             method,
             recipe,
             training,
-            Validation(*held_out, cut),
+            ValidationCrops(*held_out, cut),
             run,
             max_steps,
             workers=recipe.data.workers,
@@ -107,12 +107,12 @@ def validate(recipe: Recipe, source: Source, run: Path, *, device: str = "auto")
     Returns: the figures of the recipe's way of training, `val_loss` among them, and `val_ssim`: SSIM(x, G(x)).
     """
     sides, held_out = sides_of(recipe, source)
-    cut = cut_of(recipe)
+    cut = cropping_of(recipe)
     fabric = start(recipe, device)
-    method = method_of(fabric, recipe, Training(*sides, cut, recipe.seed, isinstance(recipe, PAIRED)))
+    method = method_of(fabric, recipe, TrainingCrops(*sides, cut, recipe.seed, isinstance(recipe, PAIRED)))
     restore(method, _kept(recipe, run))
     method.prepare()
-    batches = load(fabric, Validation(*held_out, cut), recipe.batch, workers=recipe.data.workers)
+    batches = load(fabric, ValidationCrops(*held_out, cut), recipe.batch, workers=recipe.data.workers)
     likeness = torch.zeros(())
     with _enough_memory(recipe):
         figures = figures_of(method, batches)
@@ -153,7 +153,7 @@ def head_of(method: Method) -> Head:
     return head
 
 
-def cut_of(recipe: Recipe) -> Cut:
+def cropping_of(recipe: Recipe) -> Cropping:
     """Raises:
     RecipeError: the head can't take the recipe's crops.
     """
@@ -163,7 +163,7 @@ def cut_of(recipe: Recipe) -> Cut:
         raise RecipeError(
             f"data: crop {data.crop} is no multiple of {multiple}, which {recipe.head.architecture} needs"
         )
-    return Cut(data.crop, data.size, data.flip, data.gamma, data.colour)
+    return Cropping(data.crop, data.size, data.flip, data.gamma, data.colour)
 
 
 def sides_of(recipe: Recipe, source: Source) -> tuple[Sides, Sides]:

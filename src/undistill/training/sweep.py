@@ -29,7 +29,7 @@ from undistill.dataset.shard import Pairs
 from undistill.metrics.results import write_json
 from undistill.training.loop import Diverged
 from undistill.training.recipe import Recipe, RecipeError, change_recipe, make_recipe, read_recipe
-from undistill.training.run import cut_of, sides_of, train, validate
+from undistill.training.run import cropping_of, sides_of, train, validate
 
 Value = bool | int | float | Annotated[str, Field(pattern=r"^[\w.:-]+$")]
 Values = dict[str, Value]
@@ -103,7 +103,7 @@ def check_cells(studies: list[Study], data: Pairs, device: str) -> None:
             needs = (type(recipe), recipe.data.model_dump_json(), recipe.head.model_dump_json())
             if needs not in seen:
                 seen.add(needs)
-                cut_of(recipe)
+                cropping_of(recipe)
                 sides_of(recipe, data)
 
 
