@@ -337,7 +337,7 @@ class Watch:
         Raises:
             Diverged: a loss was not finite up to this step, or a weight isn't; it says which.
         """
-        with ranks.together(self.method.fabric):
+        with ranks.all_ranks_or_none(self.method.fabric):
             first, name = min(zip(self.first.tolist(), self.method.columns, strict=True), key=itemgetter(0))
             bad = f"step {first:.0f}: {name} is" if first <= step else self._weights(step)
             if bad is not None:

@@ -59,7 +59,7 @@ def first() -> bool:
 
 
 @contextmanager
-def together(fabric: Fabric) -> Iterator[None]:
+def all_ranks_or_none(fabric: Fabric) -> Iterator[None]:
     """The block ends in all ranks, or in none: of several errors, the first rank's is raised, the others end silently.
 
     For what ends without a word between the ranks; see `parting` for the rest.

@@ -25,7 +25,7 @@ from undistill.training.method import Batch, Method
 from undistill.training.method import validate as figures_of
 from undistill.training.mmd import Mmd
 from undistill.training.paired import Paired
-from undistill.training.ranks import parting, share, together
+from undistill.training.ranks import all_ranks_or_none, parting, share
 from undistill.training.recipe import (
     PAIRED,
     ContrastiveRecipe,
@@ -70,7 +70,7 @@ def train(
     """
     fabric = start(recipe, device)
     with parting(fabric), _enough_memory(recipe):
-        with together(fabric):
+        with all_ranks_or_none(fabric):
             share(fabric, recipe.batch)
             sides, held_out = sides_of(recipe, source)
             images = _inventory(source, sides, held_out)
@@ -80,7 +80,7 @@ def train(
             method = method_of(fabric, recipe, training)
             if recipe.start is not None and not (run / "last.safetensors").exists():
                 begin_from(method, Path(recipe.start))
-        with together(fabric):
+        with all_ranks_or_none(fabric):
             if fabric.is_global_zero:
                 open_folder(run, recipe, images)
         step, ended = fit(
@@ -94,7 +94,7 @@ def train(
             workers=recipe.data.workers,
             patience=recipe.patience if isinstance(recipe, PairedRecipe) else None,
         )
-        with together(fabric):
+        with all_ranks_or_none(fabric):
             if ended != "interrupted" and fabric.is_global_zero:
                 _export(method, recipe, run, step)
     return Result(step, ended, None if ended == "interrupted" else run / "head")
