@@ -62,7 +62,7 @@ def first() -> bool:
 def all_ranks_or_none(fabric: Fabric) -> Iterator[None]:
     """The block ends in all ranks, or in none: of several errors, the first rank's is raised, the others end silently.
 
-    For what ends without a word between the ranks; see `parting` for the rest.
+    For what ends without a word between the ranks; see `explain_lost_rank` for the rest.
     """
     problem: UsageError | Failure | OSError | None = None
     try:
@@ -80,7 +80,7 @@ def all_ranks_or_none(fabric: Fabric) -> Iterator[None]:
 
 
 @contextmanager
-def parting(fabric: Fabric) -> Iterator[None]:
+def explain_lost_rank(fabric: Fabric) -> Iterator[None]:
     """Whoever waits for a rank that is gone ends with one line.
 
     Raises:

@@ -25,7 +25,7 @@ from undistill.training.method import Batch, Method
 from undistill.training.method import validate as figures_of
 from undistill.training.mmd import Mmd
 from undistill.training.paired import Paired
-from undistill.training.ranks import all_ranks_or_none, parting, share
+from undistill.training.ranks import all_ranks_or_none, explain_lost_rank, share
 from undistill.training.recipe import (
     PAIRED,
     ContrastiveRecipe,
@@ -69,7 +69,7 @@ def train(
         Failure: an image is broken, a loss is not finite, or another process ended.
     """
     fabric = start(recipe, device)
-    with parting(fabric), _enough_memory(recipe):
+    with explain_lost_rank(fabric), _enough_memory(recipe):
         with all_ranks_or_none(fabric):
             share(fabric, recipe.batch)
             sides, held_out = sides_of(recipe, source)
