@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from undistill.heads import PatchGAN
 from undistill.losses import ImagePool, adversarial, chroma, pool_random, tone
 from undistill.training.method import Losses
-from undistill.training.ranks import gathered, own
+from undistill.training.ranks import gathered, rank_slice
 from undistill.training.recipe import Adversarial, build_head
 
 
@@ -44,7 +44,7 @@ class AdversarialLoss:
     def discriminator(self, discriminator: Any, real: Tensor, fake: Tensor) -> Tensor:
         """The discriminator's loss, halved as in Zhu et al. 2017, section 4: it learns half as fast."""
         if self.pool.size:
-            fake = own(self.fabric, self.pool.exchange(gathered(self.fabric, fake), self.random))
+            fake = rank_slice(self.fabric, self.pool.exchange(gathered(self.fabric, fake), self.random))
         judged_real = discriminator(self._shown(real, 1))
         judged_fake = discriminator(self._shown(fake, 2))
         return 0.5 * (adversarial(judged_real, real=True) + adversarial(judged_fake, real=False))

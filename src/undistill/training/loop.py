@@ -136,9 +136,9 @@ def _loaders(
     training, validation = data
     per_step = recipe.batch * recipe.accumulate
     here = (fabric.global_rank, fabric.world_size)
-    order = Consecutive(start * per_step, plan.last * per_step, ranks.share(fabric, recipe.batch), *here)
+    order = Consecutive(start * per_step, plan.last * per_step, ranks.rank_batch(fabric, recipe.batch), *here)
     rows = Consecutive(0, len(validation), recipe.batch, *here)  # type: ignore[arg-type]
-    batches = load(fabric, training, ranks.share(fabric, recipe.batch), order, workers)
+    batches = load(fabric, training, ranks.rank_batch(fabric, recipe.batch), order, workers)
     held_out = load(fabric, validation, recipe.batch, rows, workers)
     return iter(batches), held_out, next(iter(load(fabric, validation, 6)))
 

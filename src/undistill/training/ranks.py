@@ -97,7 +97,7 @@ def explain_lost_rank(fabric: Fabric) -> Iterator[None]:
         raise
 
 
-def share(fabric: Fabric, batch: int) -> int:
+def rank_batch(fabric: Fabric, batch: int) -> int:
     """A rank's part of a batch.
 
     Raises:
@@ -112,7 +112,7 @@ def share(fabric: Fabric, batch: int) -> int:
     return batch // ranks
 
 
-def own(fabric: Fabric, everyones: Tensor) -> Tensor:
+def rank_slice(fabric: Fabric, everyones: Tensor) -> Tensor:
     """This rank's share of what belongs to a whole batch."""
     return everyones.chunk(fabric.world_size)[fabric.global_rank]
 

@@ -25,7 +25,7 @@ from undistill.training.method import Batch, Method
 from undistill.training.method import validate as figures_of
 from undistill.training.mmd import Mmd
 from undistill.training.paired import Paired
-from undistill.training.ranks import all_ranks_or_none, explain_lost_rank, share
+from undistill.training.ranks import all_ranks_or_none, explain_lost_rank, rank_batch
 from undistill.training.recipe import (
     PAIRED,
     ContrastiveRecipe,
@@ -71,7 +71,7 @@ def train(
     fabric = start(recipe, device)
     with explain_lost_rank(fabric), _enough_memory(recipe):
         with all_ranks_or_none(fabric):
-            share(fabric, recipe.batch)
+            rank_batch(fabric, recipe.batch)
             sides, held_out = sides_of(recipe, source)
             images = _inventory(source, sides, held_out)
             check_folder(run, recipe, images)
