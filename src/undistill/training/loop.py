@@ -111,7 +111,7 @@ def fit(
             stop = interrupted.is_set()
             if fabric.world_size > 1:
                 asks = plan.looks(done) or done % INTERRUPTS_EVERY == 0
-                stop = asks and ranks.anywhere(fabric, stop)
+                stop = asks and ranks.any_rank(fabric, stop)
             if plan.saves(done) or state["stopped"] or stop:
                 watch.check(done)
                 if writes:

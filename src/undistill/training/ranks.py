@@ -20,7 +20,7 @@ from torch import distributed as dist
 from undistill.base.device import pick_device
 from undistill.base.errors import Failure, UsageError
 
-_PATIENCE = timedelta(hours=1)
+_DDP_TIMEOUT = timedelta(hours=1)
 
 
 def connect(device: str, precision: Literal["32-true", "bf16-mixed"]) -> Fabric:
@@ -43,7 +43,7 @@ def connect(device: str, precision: Literal["32-true", "bf16-mixed"]) -> Fabric:
         devices=here,
         num_nodes=int(os.environ["WORLD_SIZE"]) // here,
         precision=precision,
-        strategy=DDPStrategy(timeout=_PATIENCE),
+        strategy=DDPStrategy(timeout=_DDP_TIMEOUT),
     )
     if not dist.is_initialized():
         # At the very end: a network that is wrapped for DDP must not outlive the connection. Its destructor would wait
@@ -132,7 +132,7 @@ def mean(fabric: Fabric, values: Tensor) -> Tensor:
     return total(fabric, values) / fabric.world_size
 
 
-def anywhere(fabric: Fabric, here: bool) -> bool:
+def any_rank(fabric: Fabric, here: bool) -> bool:
     """Is it so in one of the ranks?"""
     return bool(total(fabric, torch.tensor(float(here))) > 0)
 
