@@ -101,7 +101,7 @@ def train(
 
 
 @torch.no_grad()
-def validate(recipe: Recipe, source: Source, run: Path, *, device: str = "auto") -> dict[str, float]:
+def validate_run(recipe: Recipe, source: Source, run: Path, *, device: str = "auto") -> dict[str, float]:
     """What the head of a run gives on all its validation images.
 
     Returns: the figures of the recipe's way of training, `val_loss` among them, and `val_ssim`: SSIM(x, G(x)).

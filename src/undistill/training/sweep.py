@@ -29,7 +29,7 @@ from undistill.dataset.shard import Pairs
 from undistill.metrics.results import write_json
 from undistill.training.loop import Diverged
 from undistill.training.recipe import Recipe, RecipeError, change_recipe, make_recipe, read_recipe
-from undistill.training.run import cropping_of, sides_of, train, validate
+from undistill.training.run import cropping_of, sides_of, train, validate_run
 
 Value = bool | int | float | Annotated[str, Field(pattern=r"^[\w.:-]+$")]
 Values = dict[str, Value]
@@ -176,7 +176,7 @@ def work(
                     continue
                 if result.head is None:
                     return False
-                scores = validate(recipe, data, run, device=device)
+                scores = validate_run(recipe, data, run, device=device)
                 _tell(trials, trial, {"step": result.step, **scores})
                 say(f"{study.name} {cell_name(cell)}: loss {scores['val_loss']:.4g}, SSIM {scores['val_ssim']:.4f}")
     return True
