@@ -24,7 +24,7 @@ from undistill.base.progress import progress
 from undistill.dataset.read import Consecutive
 from undistill.images import write_grid
 from undistill.training import checkpoint, ranks
-from undistill.training.method import Batch, Losses, Method, train_step, validate
+from undistill.training.method import Batch, Losses, Method, train_step, validation_figures
 from undistill.training.recipe import Schedule
 from undistill.training.schedule import Plan
 
@@ -97,7 +97,7 @@ def fit(
                 values = {"lr": rate, **means} if plan.logs(done) else {}
             bar.advance(words)
             if plan.validates(done):
-                figures = fabric.broadcast(validate(method, held_out))
+                figures = fabric.broadcast(validation_figures(method, held_out))
                 values.update(figures)
                 if _better(figures["val_loss"], state["best"]):
                     state.update(best=figures["val_loss"], best_step=done)

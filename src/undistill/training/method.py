@@ -148,7 +148,7 @@ def train_step(method: Method, batches: Sequence[Batch], step: int) -> Losses:
 
 
 @torch.no_grad()
-def validate(method: Method, batches: Iterable[Batch]) -> dict[str, float]:
+def validation_figures(method: Method, batches: Iterable[Batch]) -> dict[str, float]:
     """The validation columns: means over all images of all ranks, each of which may have another number, or none."""
     sums: dict[str, Tensor] = {}
     count = 0

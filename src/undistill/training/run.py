@@ -22,7 +22,7 @@ from undistill.training.contrastive import Contrastive
 from undistill.training.folder import Inventory, card, check_folder, open_folder
 from undistill.training.loop import begin_from, fit, load, restore, start
 from undistill.training.method import Batch, Method
-from undistill.training.method import validate as figures_of
+from undistill.training.method import validation_figures as figures_of
 from undistill.training.mmd import Mmd
 from undistill.training.paired import Paired
 from undistill.training.ranks import all_ranks_or_none, explain_lost_rank, rank_batch
