@@ -138,9 +138,9 @@ def _loaders(
     here = (fabric.global_rank, fabric.world_size)
     order = Consecutive(start * per_step, plan.last * per_step, ranks.rank_batch(fabric, recipe.batch), *here)
     rows = Consecutive(0, len(validation), recipe.batch, *here)  # type: ignore[arg-type]
-    batches = load(fabric, training, ranks.rank_batch(fabric, recipe.batch), order, workers)
-    held_out = load(fabric, validation, recipe.batch, rows, workers)
-    return iter(batches), held_out, next(iter(load(fabric, validation, 6)))
+    batches = load_batches(fabric, training, ranks.rank_batch(fabric, recipe.batch), order, workers)
+    held_out = load_batches(fabric, validation, recipe.batch, rows, workers)
+    return iter(batches), held_out, next(iter(load_batches(fabric, validation, 6)))
 
 
 def _means(fabric: Fabric, losses: Losses) -> dict[str, float]:
@@ -255,7 +255,7 @@ class Log:
             self.board.close()
 
 
-def load(
+def load_batches(
     fabric: Fabric, data: Dataset[Batch], batch: int, order: Sampler[int] | None = None, workers: int = 0
 ) -> "Batches":
     """Batches on the device, one after another, as often as they are iterated over.

@@ -20,7 +20,7 @@ from undistill.heads import Head
 from undistill.metrics.similarity import ssim
 from undistill.training.contrastive import Contrastive
 from undistill.training.folder import Inventory, card, check_folder, open_folder
-from undistill.training.loop import begin_from, fit, load, restore, start
+from undistill.training.loop import begin_from, fit, load_batches, restore, start
 from undistill.training.method import Batch, Method
 from undistill.training.method import validation_figures as figures_of
 from undistill.training.mmd import Mmd
@@ -112,7 +112,7 @@ def validate_run(recipe: Recipe, source: Source, run: Path, *, device: str = "au
     method = method_of(fabric, recipe, TrainingCrops(*sides, cut, recipe.seed, isinstance(recipe, PAIRED)))
     restore(method, _kept(recipe, run))
     method.prepare()
-    batches = load(fabric, ValidationCrops(*held_out, cut), recipe.batch, workers=recipe.data.workers)
+    batches = load_batches(fabric, ValidationCrops(*held_out, cut), recipe.batch, workers=recipe.data.workers)
     likeness = torch.zeros(())
     with _enough_memory(recipe):
         figures = figures_of(method, batches)
