@@ -253,7 +253,7 @@ def test_embeddings_are_fitted_once(
 
     def counted(*given: Any) -> None:
         fits.append(1)
-        embedding.fit(*given)
+        embedding.fit_embeddings(*given)
 
     monkeypatch.setattr(mmd, "fit", counted)
     train(recipe("mmd"), source, run, max_steps=6, device="cpu")

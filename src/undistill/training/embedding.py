@@ -163,7 +163,7 @@ class RunningMMD:
 
 
 @torch.no_grad()
-def fit(fabric: Fabric, mmds: Sequence[RunningMMD], images: Iterable[tuple[Tensor, Tensor]]) -> None:
+def fit_embeddings(fabric: Fabric, mmds: Sequence[RunningMMD], images: Iterable[tuple[Tensor, Tensor]]) -> None:
     """Fit the embeddings to images of both sides, and find the gap between these: on the first rank, for all.
 
     Args:
