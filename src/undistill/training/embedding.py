@@ -18,7 +18,7 @@ FREQUENCIES = 1024
 
 
 @dataclass(frozen=True, eq=False)
-class Projection:
+class FourierFeatures:
     """From the (N, D) features of a map to (N, FREQUENCIES) random Fourier features (Rahimi & Recht 2007).
 
     sqrt(2 / FREQUENCIES) cos(f(features) @ frequencies + phases), f bringing them to d whitened principal components:
@@ -37,7 +37,7 @@ class Projection:
     phases: Tensor
 
     @classmethod
-    def fitted(cls, x: Tensor, y: Tensor, random: torch.Generator) -> "Projection":
+    def fitted(cls, x: Tensor, y: Tensor, random: torch.Generator) -> "FourierFeatures":
         """To the features of both sides, (n, D) each, together."""
         rows = torch.cat([x, y]).cpu().numpy().astype(np.float64)
         count, width = rows.shape
@@ -73,7 +73,7 @@ class Embedding:
         self.lpips = lpips
         self.side = side
         self.seed = seed
-        self.projections: list[Projection] = []
+        self.projections: list[FourierFeatures] = []
 
     def maps(self, images: Tensor) -> list[Tensor]:
         """AlexNet's maps, (N, C, H, W) each, of images (N, 3, H, W) in [-1, 1]."""
@@ -88,7 +88,7 @@ class Embedding:
     def fit(self, x: Sequence[Tensor], y: Sequence[Tensor]) -> None:
         """To what `pooled` makes of both sides: (n, 6C) for each map."""
         random = torch.Generator().manual_seed(self.seed)
-        self.projections = [Projection.fitted(one, other, random) for one, other in zip(x, y, strict=True)]
+        self.projections = [FourierFeatures.fitted(one, other, random) for one, other in zip(x, y, strict=True)]
 
     def __call__(self, pooled: Sequence[Tensor]) -> Tensor:
         """(N, 5 x FREQUENCIES) of what `pooled` gives."""
@@ -158,7 +158,7 @@ class RunningMMD:
         device = self.fabric.device
         self.gap, self.moved = (state[name].to(device) for name in ("gap", "moved"))
         self.embedding.projections = [
-            Projection(**{name: part.to(device) for name, part in parts.items()}) for parts in state["projections"]
+            FourierFeatures(**{name: part.to(device) for name, part in parts.items()}) for parts in state["projections"]
         ]
 
 
