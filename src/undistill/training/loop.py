@@ -26,7 +26,7 @@ from undistill.images import write_grid
 from undistill.training import checkpoint, ranks
 from undistill.training.method import Batch, Losses, Method, train_step, validation_figures
 from undistill.training.recipe import Schedule
-from undistill.training.schedule import Plan
+from undistill.training.schedule import StepPlan
 
 INTERRUPTS_EVERY = 8
 """Steps after which several ranks ask each other whether one was interrupted; one process asks after each."""
@@ -65,7 +65,7 @@ def fit(
     Raises:
         Diverged: a loss or a weight is not finite. What was saved before stays as it is.
     """
-    plan = Plan.of(recipe, len(training), max_steps)  # type: ignore[arg-type]  # torch leaves __len__ out of Dataset
+    plan = StepPlan.of(recipe, len(training), max_steps)  # type: ignore[arg-type]  # torch leaves __len__ out of Dataset
     state: dict[str, Any] = {"step": 0, "best": None, "best_step": 0, "stopped": False}
     if (run / "last.safetensors").exists():
         state = restore(method, run / "last.safetensors")
@@ -127,7 +127,7 @@ def fit(
 def _loaders(
     fabric: Fabric,
     recipe: Schedule,
-    plan: Plan,
+    plan: StepPlan,
     start: int,
     data: tuple[Dataset[Batch], Dataset[Batch]],
     workers: int,
