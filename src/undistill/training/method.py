@@ -64,7 +64,7 @@ class Method(ABC):
     ) -> None:
         self.fabric = fabric
         self.networks = dict(networks)
-        self.averages = {name: Average(networks[name], recipe.ema) for name in averaged}
+        self.averages = {name: MovingAverage(networks[name], recipe.ema) for name in averaged}
         self.wrapped: dict[str, Any] = {name: self.wrap(network) for name, network in networks.items()}
         self.weights = {}
 
@@ -187,7 +187,7 @@ def _gradients_shared(method: Method, names: Sequence[str]) -> Iterator[None]:
         yield
 
 
-class Average:
+class MovingAverage:
     """`module` holds it: after step t, d x average + (1 - d) x weights with d = min(decay, (1 + t) / (10 + t)).
 
     The rising decay forgets the untrained start. Decay 0 follows the weights.
