@@ -79,7 +79,7 @@ def fit(
     writes = fabric.is_global_zero
     log = Log(run if writes else None, ("step", "epoch", "lr", *method.columns, *method.validation_columns), start)
     batches, held_out, samples = _loaders(fabric, recipe, plan, start, (training, validation), workers)
-    watch = Watch(method, run, start)
+    watch = DivergenceWatch(method, run, start)
     words = ""
 
     with progress("training", plan.last, start, shown=writes) as bar, _interruptible() as interrupted, closing(log):
@@ -313,7 +313,7 @@ class Diverged(Failure):
     """Losses or weights are no longer numbers."""
 
 
-class Watch:
+class DivergenceWatch:
     """Looks out for losses and weights that are not finite, without a wait for the device in each step.
 
     Args:
