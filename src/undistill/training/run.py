@@ -39,7 +39,7 @@ from undistill.training.unpaired import Unpaired
 
 
 @dataclass(frozen=True)
-class Result:
+class RunResult:
     """Where a run stands: its last step, why it stopped there, and its head's folder (None if interrupted)."""
 
     step: int
@@ -54,7 +54,7 @@ def train(
     *,
     max_steps: int | None = None,
     device: str = "auto",
-) -> Result:
+) -> RunResult:
     """Train a head on images of both sides, or go on with the run in `run`; under torchrun, with its other processes.
 
     Args:
@@ -97,7 +97,7 @@ def train(
         with all_ranks_or_none(fabric):
             if ended != "interrupted" and fabric.is_global_zero:
                 _export(method, recipe, run, step)
-    return Result(step, ended, None if ended == "interrupted" else run / "head")
+    return RunResult(step, ended, None if ended == "interrupted" else run / "head")
 
 
 @torch.no_grad()
