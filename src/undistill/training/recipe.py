@@ -101,7 +101,7 @@ class Schedule(Strict):
         return self
 
 
-class Common(Schedule):
+class TrainingRecipe(Schedule):
     """What all ways of training a head share."""
 
     head: HeadRecipe
@@ -112,7 +112,7 @@ class Common(Schedule):
     """Folder of a run with networks alike: this one starts from its best weights."""
 
 
-class PairedRecipe(Common):
+class PairedRecipe(TrainingRecipe):
     """GRAD(x, z) + LPIPS(y, z), early stopping on the validation loss."""
 
     mode: Literal["paired"]
@@ -124,7 +124,7 @@ class PairedRecipe(Common):
     """Share of the run in which the learning rate rises: without norms, Adam's first steps would throw a head off."""
 
 
-class MmdRecipe(Common):
+class MmdRecipe(TrainingRecipe):
     """mmd x MMD^2(z, y) + lpips x LPIPS(y, z): pairs and distributions at once; linear decay in the second half."""
 
     mode: Annotated[Literal["mmd", "matched"], AfterValidator(lambda _: "mmd")]
@@ -137,7 +137,7 @@ class MmdRecipe(Common):
     """How much of what the last steps saw of the outputs' distribution is kept."""
 
 
-class Adversarial(Common):
+class AdversarialRecipe(TrainingRecipe):
     """What ways of training without pairs share; linear decay in the second half."""
 
     tone: Annotated[float, Field(ge=0)] = 0.0
@@ -154,7 +154,7 @@ class Adversarial(Common):
     """What generators and discriminators start with: ours, or CycleGAN's N(0, 0.02), as published."""
 
 
-class UnpairedRecipe(Adversarial):
+class UnpairedRecipe(AdversarialRecipe):
     """CycleGAN: L_GAN + L_GAN + cycle x L_cycle (+ identity x L_identity)."""
 
     mode: Literal["unpaired"]
@@ -165,7 +165,7 @@ class UnpairedRecipe(Adversarial):
     """Compile the networks: minutes at the start. On a CPU nothing is gained."""
 
 
-class ContrastiveRecipe(Adversarial):
+class ContrastiveRecipe(AdversarialRecipe):
     """CUT (Park et al. 2020): L_GAN + contrast x L_PatchNCE(x, z) + identity x L_PatchNCE(y, G(y)); no way back."""
 
     mode: Literal["contrastive"]
@@ -176,7 +176,7 @@ class ContrastiveRecipe(Adversarial):
 Recipe = PairedRecipe | MmdRecipe | UnpairedRecipe | ContrastiveRecipe
 PAIRED = (PairedRecipe, MmdRecipe)
 """Those that take the two images of a pair together."""
-MODES: dict[str, type[Common]] = {
+MODES: dict[str, type[TrainingRecipe]] = {
     "paired": PairedRecipe,
     "mmd": MmdRecipe,
     "unpaired": UnpairedRecipe,
