@@ -18,7 +18,7 @@ from undistill.base.errors import Failure, UsageError
 from undistill.dataset.shard import Pairs
 from undistill.training import sweep
 from undistill.training.sweep import (
-    Study,
+    SweepStudy,
     _free_cell,
     _storage,
     as_tables,
@@ -50,7 +50,9 @@ def write(folder: Path, **changes: Any) -> Path:
     return file
 
 
-def begin(file: Path, data: Path, out: Path, max_steps: int | None = 1) -> tuple[list[Study], Pairs, Path, int | None]:
+def begin(
+    file: Path, data: Path, out: Path, max_steps: int | None = 1
+) -> tuple[list[SweepStudy], Pairs, Path, int | None]:
     studies, pairs = read_sweep(file), Pairs(data)
     open_sweep(studies, pairs, out, max_steps)
     return studies, pairs, out, max_steps

@@ -50,7 +50,7 @@ class SweepRecipe(Strict):
 
 
 @dataclass(frozen=True)
-class Study:
+class SweepStudy:
     """A recipe, and the grid that is laid over it."""
 
     name: str
@@ -63,7 +63,7 @@ class Study:
         return [dict(zip(self.grid, values, strict=True)) for values in product(*self.grid.values())]
 
 
-def read_sweep(path: Path) -> list[Study]:
+def read_sweep(path: Path) -> list[SweepStudy]:
     """The studies of a sweep file, every cell of which has a recipe that can be followed.
 
     Raises:
@@ -80,7 +80,7 @@ def read_sweep(path: Path) -> list[Study]:
             raise UsageError(f"sweep {path}: {name}: {explain_all(error, SweepRecipe, 'study')}") from error
         try:
             recipe = change_recipe(read_recipe(path.parent / asked.recipe), asked.changes)
-            study = Study(str(name), asked.title or str(name), recipe, asked.grid)
+            study = SweepStudy(str(name), asked.title or str(name), recipe, asked.grid)
             for cell in study.cells():
                 change_recipe(recipe, cell)
         except RecipeError as error:
@@ -89,7 +89,7 @@ def read_sweep(path: Path) -> list[Study]:
     return studies
 
 
-def check_cells(studies: list[Study], data: Pairs, device: str) -> None:
+def check_cells(studies: list[SweepStudy], data: Pairs, device: str) -> None:
     """Look at what every cell needs, before anything is written: a wrong first try must not block the second.
 
     Raises:
@@ -107,7 +107,7 @@ def check_cells(studies: list[Study], data: Pairs, device: str) -> None:
                 sides_of(recipe, data)
 
 
-def open_sweep(studies: list[Study], data: Pairs, out: Path, max_steps: int | None) -> None:
+def open_sweep(studies: list[SweepStudy], data: Pairs, out: Path, max_steps: int | None) -> None:
     """Make the folder, if need be, and write down what is swept.
 
     Raises:
@@ -149,7 +149,7 @@ def open_sweep(studies: list[Study], data: Pairs, out: Path, max_steps: int | No
 
 
 def work(
-    studies: list[Study], data: Pairs, out: Path, max_steps: int | None, device: str, say: Callable[[str], None]
+    studies: list[SweepStudy], data: Pairs, out: Path, max_steps: int | None, device: str, say: Callable[[str], None]
 ) -> bool:
     """Train one free cell after another, until there is none: what a process of a sweep does.
 

@@ -15,11 +15,11 @@ from undistill.base.engines.local import with_parent
 from undistill.base.errors import Failure, UsageError
 from undistill.base.progress import progress
 from undistill.dataset.shard import Pairs
-from undistill.training.sweep import Study, results, work
+from undistill.training.sweep import SweepStudy, results, work
 
 
 def work_together(
-    studies: list[Study], data: Path, out: Path, max_steps: int | None, device: str, workers: int
+    studies: list[SweepStudy], data: Path, out: Path, max_steps: int | None, device: str, workers: int
 ) -> bool:
     """`work` in several processes, with a bar of the cells; on a machine with several GPUs they share them out.
 
@@ -97,7 +97,7 @@ def _end(lines: dict[Connection, Any]) -> None:
 
 
 def _work(
-    line: Connection, studies: list[Study], data: Path, out: Path, max_steps: int | None, device: str, threads: int
+    line: Connection, studies: list[SweepStudy], data: Path, out: Path, max_steps: int | None, device: str, threads: int
 ) -> None:
     # Ctrl-C reaches all processes of a terminal; workers leave it to the first, which sends them SIGTERM.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
