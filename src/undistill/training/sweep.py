@@ -31,10 +31,10 @@ from undistill.training.loop import Diverged
 from undistill.training.recipe import Recipe, RecipeError, change_recipe, make_recipe, read_recipe
 from undistill.training.run import cropping_of, sides_of, train, validate_run
 
-Value = bool | int | float | Annotated[str, Field(pattern=r"^[\w.:-]+$")]
-Values = dict[str, Value]
+GridValue = bool | int | float | Annotated[str, Field(pattern=r"^[\w.:-]+$")]
+CellValues = dict[str, GridValue]
 
-_SQLITE_PATIENCE_S = 60
+_SQLITE_TIMEOUT_S = 60
 
 
 class SweepRecipe(Strict):
@@ -43,10 +43,10 @@ class SweepRecipe(Strict):
     recipe: str
     """The recipe that is varied, a path beside the sweep file."""
     title: str = ""
-    changes: Annotated[Values, Field(alias="set", default_factory=dict)]
+    changes: Annotated[CellValues, Field(alias="set", default_factory=dict)]
     """Changes to the recipe that all cells share, by dotted key."""
-    grid: Annotated[dict[str, Annotated[list[Value], Field(min_length=1)]], Field(min_length=1)]
-    """Values by dotted key: every combination is a cell."""
+    grid: Annotated[dict[str, Annotated[list[GridValue], Field(min_length=1)]], Field(min_length=1)]
+    """CellValues by dotted key: every combination is a cell."""
 
 
 @dataclass(frozen=True)
@@ -56,9 +56,9 @@ class SweepStudy:
     name: str
     title: str
     recipe: Recipe
-    grid: dict[str, list[Value]]
+    grid: dict[str, list[GridValue]]
 
-    def cells(self) -> list[Values]:
+    def cells(self) -> list[CellValues]:
         """In the order of the grid as it is written."""
         return [dict(zip(self.grid, values, strict=True)) for values in product(*self.grid.values())]
 
@@ -224,7 +224,7 @@ def cell_name(cell: Mapping[str, object]) -> str:
 
 def _storage(out: Path) -> optuna.storages.RDBStorage:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    waiting = {"connect_args": {"timeout": _SQLITE_PATIENCE_S}}
+    waiting = {"connect_args": {"timeout": _SQLITE_TIMEOUT_S}}
     return optuna.storages.RDBStorage(f"sqlite:///{out.resolve() / 'sweep.db'}", engine_kwargs=waiting)
 
 
