@@ -148,7 +148,7 @@ def open_sweep(studies: list[SweepStudy], data: Pairs, out: Path, max_steps: int
             )
 
 
-def work(
+def train_cells(
     studies: list[SweepStudy], data: Pairs, out: Path, max_steps: int | None, device: str, say: Callable[[str], None]
 ) -> bool:
     """Train one free cell after another, until there is none: what a process of a sweep does.
