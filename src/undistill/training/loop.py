@@ -196,7 +196,7 @@ def restore(method: Method, path: Path) -> dict[str, Any]:
     return state
 
 
-def begin_from(method: Method, run: Path) -> None:
+def load_networks_from(method: Method, run: Path) -> None:
     """Take the networks of another run, at its best validation: their averages, where it has them.
 
     Raises:

@@ -20,7 +20,7 @@ from undistill.heads import Head
 from undistill.metrics.similarity import ssim
 from undistill.training.contrastive import Contrastive
 from undistill.training.folder import Inventory, card, check_folder, open_folder
-from undistill.training.loop import begin_from, fit, load_batches, restore, start
+from undistill.training.loop import fit, load_batches, load_networks_from, restore, start
 from undistill.training.method import Batch, Method
 from undistill.training.method import validation_figures as figures_of
 from undistill.training.mmd import Mmd
@@ -79,7 +79,7 @@ def train(
             training = TrainingCrops(*sides, cut, recipe.seed, isinstance(recipe, PAIRED))
             method = method_of(fabric, recipe, training)
             if recipe.start is not None and not (run / "last.safetensors").exists():
-                begin_from(method, Path(recipe.start))
+                load_networks_from(method, Path(recipe.start))
         with all_ranks_or_none(fabric):
             if fabric.is_global_zero:
                 open_folder(run, recipe, images)
