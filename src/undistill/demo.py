@@ -15,7 +15,7 @@ from undistill.dataset.samples import ImageFolders
 from undistill.heads.head import head_folder, head_hash
 from undistill.images import Pixels
 from undistill.metrics.evaluate import evaluate
-from undistill.metrics.results import Row
+from undistill.metrics.results import MetricRow
 from undistill.pairs.files import generate_files
 from undistill.pairs.spec import read_spec
 from undistill.pipeline import Pipeline
@@ -123,7 +123,7 @@ def _refuse_others(out: Path, images: set[str]) -> None:
                 raise UsageError(f"{path} is not of this demo: choose another folder for -o")
 
 
-def _cost(pipeline: Pipeline, head: str, prompts: Sequence[Prompt], images: int) -> dict[str, Row]:
+def _cost(pipeline: Pipeline, head: str, prompts: Sequence[Prompt], images: int) -> dict[str, MetricRow]:
     """Student, student and head, student and teacher, the last of which starts from the student's image."""
     generator, enhancer = pipeline.generator, pipeline.enhancer
     assert enhancer is not None

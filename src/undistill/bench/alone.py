@@ -12,7 +12,7 @@ from undistill.bench.timing import Step, measure_steps, median, warm_up
 from undistill.bench.variants import PUBLISHED, VARIANTS, load, prepare, wait
 from undistill.heads import Head
 from undistill.metrics.jackknife import Value, mean_value
-from undistill.metrics.results import Row
+from undistill.metrics.results import MetricRow
 
 REFERENCE = (PUBLISHED, "fp32")
 """Head and variant; the published generator is timed in no other."""
@@ -25,7 +25,7 @@ Cell = tuple[str, str]
 
 def measure_alone(
     heads: Mapping[str, Head], size: int, rounds: int, budget: float, device: torch.device, compiles: bool
-) -> tuple[dict[str, dict[str, Row]], dict[str, Row]]:
+) -> tuple[dict[str, dict[str, MetricRow]], dict[str, MetricRow]]:
     """Rows by head and variant (`head_row`), and the limits, GFLOP/s, by precision and name (`LIMITS`).
 
     Args:
@@ -67,7 +67,7 @@ def measure_alone(
         seconds = measure_steps(able, rounds, budget, True, f"heads at {size} px")
 
     speeds = {cell: [work[cell] / s for s in seconds[cell]] for cell in work if cell in seconds}
-    rows: dict[str, dict[str, Row]] = {name: {} for name in heads}
+    rows: dict[str, dict[str, MetricRow]] = {name: {} for name in heads}
     for cell, variant in wanted.items():
         name, called = cell
         if cell in reasons:
@@ -78,7 +78,7 @@ def measure_alone(
         rows[name][called] = head_row(seconds[cell], heads[name].gflop(size), tops, seconds.get(REFERENCE))
         if cell in peaks:
             rows[name][called]["peak_mb"] = peaks[cell]
-    limits: dict[str, Row] = {}
+    limits: dict[str, MetricRow] = {}
     for precision, limit in work:
         known = speeds.get((precision, limit))
         limits.setdefault(precision, {})[limit] = median(known) if known else Value(None, why=reasons[precision, limit])
@@ -90,7 +90,7 @@ def head_row(
     gflop: float,
     tops: Mapping[str, Sequence[float] | None],
     reference: Sequence[float] | None,
-) -> Row:
+) -> MetricRow:
     """`seconds` (median), `seconds_mean`, `images_per_s`, `gflop`, `gflop_per_s`, and what is compared round by round:
     `of_LIMIT`, the share of each limit that is reached, and `times`, how many times as fast as the reference it is.
 

@@ -17,7 +17,7 @@ from undistill.bench.variants import PUBLISHED, load
 from undistill.bench.ways import measure_ways
 from undistill.enhance import Enhancer
 from undistill.heads import Head, shipped
-from undistill.metrics.results import Row, plain, versions
+from undistill.metrics.results import MetricRow, plain, versions
 from undistill.pairs.generator import Generator
 from undistill.pairs.spec import read_spec
 
@@ -80,12 +80,12 @@ def bench(
     }
     generator = Generator(spec, where)
     enhancers = {name: Enhancer(head, where, scale="native") for name, head in loaded.items()}
-    cost: dict[int, dict[str, Row]] = {}
+    cost: dict[int, dict[str, MetricRow]] = {}
     for size in sizes:
         generator.spec = spec.model_copy(update={"size": size})
         cost[size] = measure_ways(generator, enhancers, rounds, BUDGET)
-    alone: dict[int, dict[str, dict[str, Row]]] = {}
-    limits: dict[int, dict[str, Row]] = {}
+    alone: dict[int, dict[str, dict[str, MetricRow]]] = {}
+    limits: dict[int, dict[str, MetricRow]] = {}
     for size in sizes:
         alone[size], limits[size] = measure_alone(loaded, size, rounds, BUDGET, where, compiles)
     if where.type == "cpu":
@@ -119,7 +119,7 @@ def _each(names: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(one for name in names for one in ([*shipped(), PUBLISHED] if name == ALL else [name])))
 
 
-def _add_cpu_peaks(alone: Mapping[int, dict[str, dict[str, Row]]], paths: Mapping[str, str]) -> None:
+def _add_cpu_peaks(alone: Mapping[int, dict[str, dict[str, MetricRow]]], paths: Mapping[str, str]) -> None:
     for name in progressed("memory", [*paths, *({PUBLISHED} - paths.keys())]):
         for (size, variant), peak in cpu_peaks(paths.get(name, name), list(alone)).items():
             if alone[size][name].get(variant, {}).get("images_per_s"):  # it ran

@@ -11,7 +11,7 @@ from undistill.base.errors import Failure, first_line
 from undistill.base.progress import progress
 from undistill.metrics import ITSELF
 from undistill.metrics.jackknife import Value
-from undistill.metrics.results import Row
+from undistill.metrics.results import MetricRow
 
 Name = TypeVar("Name", bound=Hashable)
 Step = Callable[[int], object]
@@ -61,7 +61,9 @@ def measure_steps(
     return seconds
 
 
-def cost(seconds: Mapping[str, Sequence[float]], ways: Mapping[str, Sequence[str]], images: int) -> dict[str, Row]:
+def cost(
+    seconds: Mapping[str, Sequence[float]], ways: Mapping[str, Sequence[str]], images: int
+) -> dict[str, MetricRow]:
     """`seconds` of an image by each way, and what it has `saved` of the last way's, 0 to 1.
 
     Args:
@@ -74,7 +76,7 @@ def cost(seconds: Mapping[str, Sequence[float]], ways: Mapping[str, Sequence[str
         for way, steps in ways.items()
     }
     *_, dearest = took
-    rows: dict[str, Row] = {}
+    rows: dict[str, MetricRow] = {}
     for way, values in took.items():
         saved = [1 - mine / whole for mine, whole in zip(values, took[dearest], strict=True)]
         itself = Value(None, n=len(values), why=ITSELF)

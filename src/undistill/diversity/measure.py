@@ -35,7 +35,7 @@ from undistill.diversity.shares import (
 )
 from undistill.metrics.extraction import Extractor, Features, extract
 from undistill.metrics.jackknife import Value, Vector, groups_of, interval
-from undistill.metrics.results import Row
+from undistill.metrics.results import MetricRow
 
 PAIRS = 8
 """Nearest pairs of each group that are shown."""
@@ -163,7 +163,7 @@ def _compare_attributes(
             if first is None:
                 first = counts
                 continue
-            differences: Row = results.differences.setdefault(name, {})
+            differences: MetricRow = results.differences.setdefault(name, {})
             differences[entropy] = entropy_difference(first, counts, seed, why)
             results.tests.setdefault(name, {})[attribute] = difference_test(first.sum(0), counts.sum(0), seed)
 

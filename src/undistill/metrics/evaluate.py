@@ -21,7 +21,7 @@ from undistill.metrics.features import CROPS, SIDE, load_extractor
 from undistill.metrics.jackknife import Value, interval, mean_value
 from undistill.metrics.no_reference import NO_REFERENCE
 from undistill.metrics.periodic import SMALLEST, load_periodic
-from undistill.metrics.results import Results, Row
+from undistill.metrics.results import MetricRow, Results
 from undistill.metrics.similarity import LIKENESS, load_likeness
 from undistill.metrics.tuning import tune, write_baselines
 
@@ -68,7 +68,7 @@ def evaluate(
     _refuse_few(measured, 2 if rest else MEASURED)
     _refuse_small([*students, *teachers])
 
-    rows: dict[str, Row] = {}
+    rows: dict[str, MetricRow] = {}
     with ExitStack() as stack:
         look = _Extractors(features, device or torch.device("cpu"), stack)
         student, teacher = look.student(students), look.teacher(teachers)
@@ -125,7 +125,7 @@ class _Extractors:
         self.likeness = load_likeness(device)
         self.periodic = load_periodic(device)
         self.alone: dict[str, Extractor] = {}
-        self.why: Row = {}
+        self.why: MetricRow = {}
         for metric, load in NO_REFERENCE.items():
             try:
                 self.alone[metric] = load(device)
@@ -159,7 +159,7 @@ class _Extractors:
     def _faces(self) -> list[Extractor]:
         return [] if self.faces is None else [self.faces]
 
-    def means(self, seen: Mapping[str, Sequence[Features]]) -> Row:
+    def means(self, seen: Mapping[str, Sequence[Features]]) -> MetricRow:
         """Of what is a figure for each image."""
         figures = {"periodic": self.periodic, **self.alone}
         row = {
@@ -172,7 +172,7 @@ class _Extractors:
                 row[metric] = mean_value([float(values[0, place]) for values in seen[self.likeness.name]])
         return row | self.why
 
-    def identity(self, student: Mapping[str, Sequence[Features]], seen: Mapping[str, Sequence[Features]]) -> Row:
+    def identity(self, student: Mapping[str, Sequence[Features]], seen: Mapping[str, Sequence[Features]]) -> MetricRow:
         """Whether it is still the same person."""
         if self.faces is None:
             return self.no_faces
@@ -245,7 +245,7 @@ def _match(students: Sequence[Sample], folder: Path, source: Source) -> list[Sam
     return [by_id[sample.id] for sample in students]
 
 
-def _distances(name: str, placed: Placed, gap: Gap) -> Row:
+def _distances(name: str, placed: Placed, gap: Gap) -> MetricRow:
     """A set to itself: one half to the other."""
     n = len({id for points in placed for id in points.ids})
     kid, fd = {}, {}
