@@ -16,7 +16,7 @@ from scipy.stats import binomtest
 
 from undistill.base.errors import UsageError
 from undistill.judge.study import Question, Study
-from undistill.metrics.jackknife import Value, share
+from undistill.metrics.jackknife import Value, proportion
 
 CHOICES = ("left", "right", "none")
 
@@ -146,7 +146,7 @@ def summarise(answers: Sequence[Answers]) -> Summary:
         losses=losses,
         ties=len(net) - wins - losses,
         pairs=first["pairs"],
-        rate=share(wins, wins + losses),
+        rate=proportion(wins, wins + losses),
         p=float(binomtest(wins, wins + losses).pvalue) if wins + losses else None,
         left=sum(each.left for each in answers),
         decided=sum(bool(vote) for each in answers for vote in each.votes.values()),

@@ -19,7 +19,7 @@ from PIL import Image
 
 from undistill.base.engines.local import with_parent
 from undistill.base.errors import Failure
-from undistill.metrics.jackknife import Value, mean_value, share
+from undistill.metrics.jackknife import Value, mean_value, proportion
 
 if TYPE_CHECKING:  # torch takes seconds to import, and `face_workers` needs none
     from undistill.metrics.extraction import EvalImage, Extractor
@@ -162,6 +162,6 @@ def identity(student: Sequence[Features], images: Sequence[Features]) -> dict[st
     hits = int((cosines.argmax(1) == own).sum())
     return {
         "identity": mean_value(cosines[np.arange(len(both)), own].tolist()),
-        "identity_rank1": share(hits, len(both)),
+        "identity_rank1": proportion(hits, len(both)),
         "faces_missing": missing,
     }

@@ -80,7 +80,7 @@ def mean_value(values: Sequence[float]) -> Value:
     return Value(mean, mean - half, mean + half, n)
 
 
-def share(hits: int, n: int) -> Value:
+def proportion(hits: int, n: int) -> Value:
     """A proportion with Wilson's 95% interval."""
     if n == 0:
         return Value(None, why="no image")
