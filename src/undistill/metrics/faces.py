@@ -27,7 +27,7 @@ if TYPE_CHECKING:  # torch takes seconds to import, and `face_workers` needs non
 
 FaceEmbedding = NDArray[np.float32]
 
-SMALLEST = 320
+DETECTOR_SIDE = 320
 """Images whose shorter side is less are enlarged to it, px: the detector finds faces from 80 px on."""
 _NAME = "dlib-128"
 
@@ -37,7 +37,7 @@ class Face:
     """The largest face of an image.
 
     Args:
-        pixels: the image, enlarged to `SMALLEST`.
+        pixels: the image, enlarged to `DETECTOR_SIDE`.
         box: of the face, inside `pixels`; a dlib.rectangle.
         landmarks: corners of the eyes, and the nose; a dlib.full_object_detection.
     """
@@ -89,7 +89,7 @@ def load_finder() -> Callable[[Pixels], Face | None]:
             own.detect = dlib.get_frontal_face_detector()
             own.landmarks = dlib.shape_predictor(str(models / "shape_predictor_5_face_landmarks.dat"))
         height, width = pixels.shape[:2]
-        scale = SMALLEST / min(height, width)
+        scale = DETECTOR_SIDE / min(height, width)
         if scale > 1:
             size = round(width * scale), round(height * scale)
             pixels = np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC))
