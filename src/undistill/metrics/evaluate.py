@@ -14,7 +14,15 @@ from undistill.dataset.samples import ImageFolders, Sample, Sides, Source, list_
 from undistill.dataset.shard import DESCRIPTION
 from undistill.metrics import ITSELF, OWN_ROWS
 from undistill.metrics.cache import key_of, room, trim
-from undistill.metrics.distance import FEWEST, MEASURED, Gap, Placed, Points, cross_fitted, fitted_on
+from undistill.metrics.distance import (
+    FEWEST_CROSS_FITTED,
+    FEWEST_MEASURED,
+    Gap,
+    Placed,
+    Points,
+    cross_fitted,
+    fitted_on,
+)
 from undistill.metrics.extraction import Extractor, Features, extract, row_key
 from undistill.metrics.faces import face_workers, identity
 from undistill.metrics.features import CROPS, SIDE, load_extractor
@@ -65,7 +73,7 @@ def evaluate(
     measured, rest = divide(list_sides(source, (0, 1), min_side=min_side), split, limit)
     students, teachers = measured
     sets: dict[str, Sequence[Sample]] = {name: _match(students, folder, source) for name, folder in enhanced.items()}
-    _refuse_few(measured, 2 if rest else MEASURED)
+    _refuse_few(measured, 2 if rest else FEWEST_MEASURED)
     _refuse_small([*students, *teachers])
 
     rows: dict[str, MetricRow] = {}
@@ -200,7 +208,9 @@ def divide(sides: Sides, split: tuple[float, float], limit: int | None = None) -
     for sample in measured[0]:
         if seen.setdefault(sample.id, sample) is not sample:
             raise UsageError(f"{seen[sample.id]} and {sample} have one name: enhanced ones can't be told apart")
-    apart = all(len(others) >= max(FEWEST, len(side) / 2) for side, others in zip(measured, rest, strict=True))
+    apart = all(
+        len(others) >= max(FEWEST_CROSS_FITTED, len(side) / 2) for side, others in zip(measured, rest, strict=True)
+    )
     return (measured[0], measured[1]), (rest[0], rest[1]) if apart else None
 
 
