@@ -8,7 +8,7 @@ from undistill.base.errors import Failure, first_line
 from undistill.base.progress import progressed
 from undistill.bench.machine import LIMITS
 from undistill.bench.memory import cuda_peak
-from undistill.bench.timing import Step, measure_steps, median, warm_up
+from undistill.bench.timing import TimedStep, measure_steps, median, warm_up
 from undistill.bench.variants import PUBLISHED, VARIANTS, load, prepare, wait
 from undistill.heads import Head
 from undistill.metrics.jackknife import Value, mean_value
@@ -19,7 +19,7 @@ REFERENCE = (PUBLISHED, "fp32")
 MINUTES = "compiling takes minutes a head on a CPU: --compile"
 HELD = Value(None, why="a graph holds its memory from its capture on")
 
-Cell = tuple[str, str]
+StepName = tuple[str, str]
 """Head and variant, or precision and limit."""
 
 
@@ -40,14 +40,14 @@ def measure_alone(
         for variant in VARIANTS
         if name != PUBLISHED or variant.name == REFERENCE[1]
     }
-    steps: dict[Cell, Step] = {}
-    work: dict[Cell, float] = {}
+    steps: dict[StepName, TimedStep] = {}
+    work: dict[StepName, float] = {}
     for precision in ("float32", "bfloat16"):
         for limit, make in LIMITS.items():
             run, work[precision, limit] = make(device, getattr(torch, precision))
-            steps[precision, limit] = _step(run, device)
-    reasons: dict[Cell, str] = {}
-    peaks: dict[Cell, Value] = {}
+            steps[precision, limit] = _timed_step(run, device)
+    reasons: dict[StepName, str] = {}
+    peaks: dict[StepName, Value] = {}
     torch._dynamo.reset()
     # All heads share one forward, and by default torch compiles that for eight of them and then, silently, for none.
     with torch._dynamo.config.patch(recompile_limit=len(wanted), fail_on_recompile_limit_hit=True):
@@ -59,7 +59,7 @@ def measure_alone(
                 run = prepare(head, variant, size, device)
                 if device.type == "cuda":
                     peaks[cell] = HELD if variant.mode == "graph" else _peak(run, head, device)
-                steps[cell] = _step(run, device)
+                steps[cell] = _timed_step(run, device)
             except (Failure, RuntimeError) as error:
                 reasons[cell] = first_line(error)
         reasons |= warm_up(steps)
@@ -120,7 +120,7 @@ def head_row(
     return row
 
 
-def _step(run: Callable[[], object], device: torch.device) -> Step:
+def _timed_step(run: Callable[[], object], device: torch.device) -> TimedStep:
     def step(turn: int) -> None:
         run()
         wait(device)

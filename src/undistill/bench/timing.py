@@ -14,13 +14,13 @@ from undistill.metrics.jackknife import Value
 from undistill.metrics.results import MetricRow
 
 Name = TypeVar("Name", bound=Hashable)
-Step = Callable[[int], object]
+TimedStep = Callable[[int], object]
 
 ENOUGH = 6
 """Rounds from which on a median has an interval."""
 
 
-def warm_up(steps: Mapping[Name, Step]) -> dict[Name, str]:
+def warm_up(steps: Mapping[Name, TimedStep]) -> dict[Name, str]:
     """Take each step once, and say why it can't be taken, by name, where it can't."""
     reasons = {}
     for name, step in steps.items():
@@ -32,7 +32,7 @@ def warm_up(steps: Mapping[Name, Step]) -> dict[Name, str]:
 
 
 def measure_steps(
-    steps: Mapping[Name, Step], rounds: int, budget: float = inf, warm: bool = False, what: str = "timing"
+    steps: Mapping[Name, TimedStep], rounds: int, budget: float = inf, warm: bool = False, what: str = "timing"
 ) -> dict[Name, list[float]]:
     """The seconds that each step took in each round, after one round to warm up.
 
