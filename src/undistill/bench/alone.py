@@ -9,7 +9,7 @@ from undistill.base.progress import progressed
 from undistill.bench.machine import LIMITS
 from undistill.bench.memory import cuda_peak
 from undistill.bench.timing import TimedStep, measure_steps, median, warm_up
-from undistill.bench.variants import PUBLISHED, VARIANTS, load, prepare, wait
+from undistill.bench.variants import PUBLISHED, VARIANTS, load_head, prepare_run, wait
 from undistill.heads import Head
 from undistill.metrics.jackknife import Value, mean_value
 from undistill.metrics.results import MetricRow
@@ -33,7 +33,7 @@ def measure_alone(
         size: of the images, px, one at a time.
         compiles: time torch.compile too.
     """
-    heads = {**heads, PUBLISHED: load(PUBLISHED)}
+    heads = {**heads, PUBLISHED: load_head(PUBLISHED)}
     wanted = {
         (name, variant.name): variant
         for name in heads
@@ -56,7 +56,7 @@ def measure_alone(
             try:
                 if variant.mode == "compiled" and not compiles:
                     raise Failure(MINUTES)
-                run = prepare(head, variant, size, device)
+                run = prepare_run(head, variant, size, device)
                 if device.type == "cuda":
                     peaks[cell] = HELD if variant.mode == "graph" else _peak(run, head, device)
                 steps[cell] = _timed_step(run, device)

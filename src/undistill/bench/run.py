@@ -13,7 +13,7 @@ from undistill.base.progress import progressed
 from undistill.bench.alone import REFERENCE, measure_alone
 from undistill.bench.machine import machine
 from undistill.bench.memory import cpu_peaks
-from undistill.bench.variants import PUBLISHED, load
+from undistill.bench.variants import PUBLISHED, load_head
 from undistill.bench.ways import measure_ways
 from undistill.enhance import Enhancer
 from undistill.heads import Head, shipped
@@ -110,7 +110,7 @@ def load_heads(names: Sequence[str]) -> dict[str, Head]:
         row = Path(name).name
         if row in heads or row in ("student", "teacher"):
             raise UsageError(f"the head {name} has the name of another row, {row}: rename its folder")
-        heads[row] = load(name)
+        heads[row] = load_head(name)
     return heads
 
 

@@ -15,7 +15,7 @@ PUBLISHED = "cyclegan-published"
 """The published CycleGAN generator (nine blocks, width 64), which the others are held against in eager fp32."""
 
 
-def load(name: str) -> Head:
+def load_head(name: str) -> Head:
     """A head by its name, or the published generator, whose weights are random: its cost does not depend on them.
 
     Raises:
@@ -52,7 +52,7 @@ VARIANTS = (
 )
 
 
-def prepare(head: Head, variant: Variant, size: int, device: torch.device) -> Callable[[], object]:
+def prepare_run(head: Head, variant: Variant, size: int, device: torch.device) -> Callable[[], object]:
     """What runs the head once on an image of `size` x `size` px, padded as the head asks; it does not wait.
 
     Raises:
