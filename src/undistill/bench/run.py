@@ -26,8 +26,8 @@ ROUNDS = 20
 BUDGET = 30.0
 """Seconds of rounds at a size; see `measure_steps`."""
 
-GRID, LARGEST = 16, 8192
-"""Sizes are multiples of GRID up to LARGEST, px: pairs draw no others."""
+SIZE_MULTIPLE, LARGEST_SIZE = 16, 8192
+"""Sizes are multiples of SIZE_MULTIPLE up to LARGEST_SIZE, px: pairs draw no others."""
 
 
 def bench(
@@ -56,8 +56,10 @@ def bench(
         Failure: the student's weights can't be had.
     """
     for size in sizes:
-        if size % GRID or not GRID <= size <= LARGEST:
-            raise UsageError(f"size {size}: take multiples of {GRID} from {GRID} to {LARGEST} px")
+        if size % SIZE_MULTIPLE or not SIZE_MULTIPLE <= size <= LARGEST_SIZE:
+            raise UsageError(
+                f"size {size}: take multiples of {SIZE_MULTIPLE} from {SIZE_MULTIPLE} to {LARGEST_SIZE} px"
+            )
     sizes = sorted(set(sizes))
     spec = read_spec(pair)
     where = pick_device(device)
