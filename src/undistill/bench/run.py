@@ -16,7 +16,7 @@ from undistill.bench.memory import cpu_peaks
 from undistill.bench.variants import PUBLISHED, load_head
 from undistill.bench.ways import measure_ways
 from undistill.enhance import Enhancer
-from undistill.heads import Head, shipped
+from undistill.heads import Head, shipped_heads
 from undistill.metrics.results import MetricRow, plain, versions
 from undistill.pairs.generator import Generator
 from undistill.pairs.spec import read_spec
@@ -118,7 +118,9 @@ def load_heads(names: Sequence[str]) -> dict[str, Head]:
 
 def _each(names: Sequence[str]) -> list[str]:
     """The heads that are meant, each once."""
-    return list(dict.fromkeys(one for name in names for one in ([*shipped(), PUBLISHED] if name == ALL else [name])))
+    return list(
+        dict.fromkeys(one for name in names for one in ([*shipped_heads(), PUBLISHED] if name == ALL else [name]))
+    )
 
 
 def _add_cpu_peaks(alone: Mapping[int, dict[str, dict[str, MetricRow]]], paths: Mapping[str, str]) -> None:

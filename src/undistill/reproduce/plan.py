@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from undistill.base.errors import UsageError
-from undistill.heads import shipped
+from undistill.heads import shipped_heads
 from undistill.pairs.spec import PairSpec
 from undistill.report.findings import OURS
 
@@ -253,7 +253,7 @@ def _bench(setup: PairSetup, pair: str, size: RunSize) -> Iterator[PlanStep]:
     sizes = size.sizes or setup.sizes
     few = () if size.rounds is None else ("--rounds", size.rounds)
     own = setup.heads[OURS]
-    heads = ("--heads", "all", *(() if own in shipped() else ("--heads", own)))
+    heads = ("--heads", "all", *(() if own in shipped_heads() else ("--heads", own)))
     yield _step("cost", "bench", "bench", "--pair", pair, "--sizes", sizes, *heads, *few, "-o", "bench")
 
 

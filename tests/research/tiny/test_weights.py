@@ -11,7 +11,7 @@ from research.tiny.faces import list_faces, pixels_of
 from research.tiny.measure import described_prompts, draw, named_prompts
 
 from undistill.base.files import WEIGHTS
-from undistill.heads.head import shipped
+from undistill.heads.head import shipped_heads
 from undistill.images import Pixels
 from undistill.metrics.jackknife import Value
 from undistill.pairs.generator import Generator
@@ -61,7 +61,7 @@ def test_weights_are_small() -> None:
         return sum(size for path, size in sizes.items() if path.relative_to(WEIGHTS).parts[0] in folders)
 
     assert of("tiny-dev", "tiny-schnell") < 30e6
-    assert all(of(head) < 1.7e6 for head in shipped())
+    assert all(of(head) < 1.7e6 for head in shipped_heads())
     assert 0 < of("tiny-realism-lora") < 1e6
     assert sum(sizes.values()) < 48e6
 
