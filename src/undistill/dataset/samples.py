@@ -20,7 +20,7 @@ class DataError(UsageError):
 
 
 class Sample(Protocol):
-    """An image: a `ImageFile`, or a `ShardImage` of a data set. Its text is how messages call it."""
+    """An image: an `ImageFile`, or a `ShardImage` of a data set. Its text is how messages call it."""
 
     @property
     def id(self) -> str:

@@ -46,7 +46,7 @@ class SweepRecipe(Strict):
     changes: Annotated[CellValues, Field(alias="set", default_factory=dict)]
     """Changes to the recipe that all cells share, by dotted key."""
     grid: Annotated[dict[str, Annotated[list[GridValue], Field(min_length=1)]], Field(min_length=1)]
-    """CellValues by dotted key: every combination is a cell."""
+    """Values by dotted key: every combination is a cell."""
 
 
 @dataclass(frozen=True)
