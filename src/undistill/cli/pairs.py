@@ -79,11 +79,11 @@ def plan(
     ] = None,
 ) -> None:
     """Say what a pairs data set will take: downloads, memory, time, storage. Nothing is downloaded."""
-    from undistill.pairs.plan import lines
     from undistill.pairs.plan import plan as plan_pairs
+    from undistill.pairs.plan import plan_lines
     from undistill.pairs.spec import read_spec
 
-    typer.echo("\n".join(lines(plan_pairs(read_spec(pair), count, batch, drawn))))
+    typer.echo("\n".join(plan_lines(plan_pairs(read_spec(pair), count, batch, drawn))))
 
 
 @pairs.command()
