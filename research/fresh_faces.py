@@ -39,7 +39,7 @@ def main(
     print("| --- | --- | --- | --- | --- |")
     for n in images or (40, 200):
         for draw in range(draws):
-            shuffled = {model: _shuffled(points, draw) for model, points in seen.items()}
+            shuffled = {model: _reordered(points, draw) for model, points in seen.items()}
             student, teacher = _some(shuffled["schnell"], 0, n, "s"), _some(shuffled["sdxl"], 0, n, "t")
             for way, fit in WAYS.items():
                 gap = Gap(student, teacher, fit(student, teacher))
@@ -48,7 +48,7 @@ def main(
                 print(f"| {n} | {draw + 1} | {way} | {' | '.join(cells)} |", flush=True)
 
 
-def _shuffled(points: Points, seed: int) -> Points:
+def _reordered(points: Points, seed: int) -> Points:
     order = np.random.default_rng(seed).permutation(len(points.ids))
     return Points([points.ids[place] for place in order], points.x[order])
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from numpy.random import Generator
 
-from research.tiny.faces import Face
+from research.tiny.faces import TrainingFace
 from undistill.names import ANYWHERE, full_name
 
 # Words of tags, and the locales of Faker whose names fit. The first that occurs counts.
@@ -30,12 +30,12 @@ def locales(tags: Sequence[str]) -> tuple[str, ...]:
     return next((fitting for word, fitting in LOCALES.items() if word in words), ANYWHERE)
 
 
-def person(gender: str, age: float) -> str:
+def describe_person(gender: str, age: float) -> str:
     """E.g. "a 35 year old woman"."""
     return f"a {age:.0f} year old {'man' if gender == 'male' else 'woman'}"
 
 
-def caption(face: Face, random: Generator) -> str:
+def caption(face: TrainingFace, random: Generator) -> str:
     """One of many: half of them a name, in the paper's form; the others age, gender and often a tag."""
     kind = random.random()
     if kind < 0.5:
@@ -44,7 +44,7 @@ def caption(face: Face, random: Generator) -> str:
     if kind < 0.56:
         return BUSINESS
     # Estimates of age are no better than this, and an age that no face has must mean something too.
-    text = f"A portrait of {person(face.gender, max(18, face.age + random.integers(-2, 3)))}"
+    text = f"A portrait of {describe_person(face.gender, max(18, face.age + random.integers(-2, 3)))}"
     if face.tags and random.random() < 0.6:
         text += f", {random.choice(face.tags)}"
     return text

@@ -58,7 +58,7 @@ def correlation(x: Distances, y: Distances) -> Value:
     return Value(r, float(np.tanh(np.arctanh(r) - half)), float(np.tanh(np.arctanh(r) + half)), n)
 
 
-def gap(student: Pixels, teacher: Pixels, reference: Pixels) -> dict[str, Value]:
+def gap_values(student: Pixels, teacher: Pixels, reference: Pixels) -> dict[str, Value]:
     """How far student and teacher are from the teacher's images of other prompts, on AlexNet's second layer.
 
     Args:

@@ -105,7 +105,7 @@ def compile_transformer(network: Velocity) -> None:
     network.transformer.compile(dynamic=False)
 
 
-def between(x: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+def interpolate(x: Tensor, noise: Tensor, t: Tensor) -> Tensor:
     """x_t = (1 - t) x + t e, `t` (N,)."""
     t = t.view(-1, 1, 1, 1)
     return (1 - t) * x + t * noise
@@ -129,7 +129,7 @@ class Straight:
     def __call__(self, network: Any, batch: Batch, random: torch.Generator) -> tuple[Tensor, Tensor]:
         x, *ids = batch
         noise, t = draw(x, random)
-        said = network(between(x, noise, t), t, network.encode(*ids), torch.ones_like(t))
+        said = network(interpolate(x, noise, t), t, network.encode(*ids), torch.ones_like(t))
         return said, noise - x
 
     def picture(self, network: Velocity, batch: Batch, noise: Tensor) -> Tensor:
@@ -153,7 +153,7 @@ class Guided:
         x, *ids = batch
         noise, t = draw(x, random)
         by = 1 + (self.strongest - 1) * torch.rand(len(x), generator=random, device=x.device)
-        point = between(x, noise, t)
+        point = interpolate(x, noise, t)
         with torch.no_grad():
             text = self.flow.encode(*ids)
             right = self.flow.guided(point, t, text, self.empty, by)
@@ -178,7 +178,7 @@ class Shortened:
         anywhere = torch.rand(len(x), generator=random, device=x.device)
         stops = torch.randint(1, 5, (len(x),), generator=random, device=x.device) / 4
         t = torch.where(torch.rand(len(x), generator=random, device=x.device) < 0.5, stops, anywhere)
-        return network(between(x, noise, t), t, network.encode(*ids), None), noise - x
+        return network(interpolate(x, noise, t), t, network.encode(*ids), None), noise - x
 
     def picture(self, network: Velocity, batch: Batch, noise: Tensor) -> Tensor:
         text = network.encode(*batch[1:3])

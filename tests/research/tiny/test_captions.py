@@ -2,11 +2,11 @@ from pathlib import Path
 
 import numpy as np
 from research.tiny.captions import BUSINESS, LOCALES, caption, locales
-from research.tiny.faces import Face
+from research.tiny.faces import TrainingFace
 
 from undistill.names import ANYWHERE, full_name
 
-WOMAN = Face(Path("x.jpg"), "female", 34.0, ("typical adult asian",))
+WOMAN = TrainingFace(Path("x.jpg"), "female", 34.0, ("typical adult asian",))
 
 
 def test_captions_say_what_is_known_of_the_face() -> None:
