@@ -23,7 +23,7 @@ from undistill.prompts import Prompt, make_prompts, write_prompts
 from undistill.report.demo import COMPARED, WIPED, write_demo_page, write_triples
 from undistill.report.pictures import TRIPLE_SIDES, triples
 
-TEMPLATE, SEED, SEEN = "A professional portrait of {name}", 1, 10_000
+TEMPLATE, DEMO_SEED, SEEN = "A professional portrait of {name}", 1, 10_000
 """tiny's heads have seen names of the first SEEN prompts of this template and seed, and no others: these come after."""
 
 COUNT = 300
@@ -37,7 +37,7 @@ measured, whatever it hasn't seen looks farther away."""
 BATCH_PX = 32 * 64 * 64
 """Pixels that are drawn at a time: 32 images of tiny."""
 
-TIMED, ROUNDS = 8, 9
+TIMED_IMAGES, TIMED_ROUNDS = 8, 9
 """Images in a round of timing, and rounds."""
 
 RESULTS, PAGE, STRIP, PROMPTS = "results.json", "index.html", "triples.png", "prompts.jsonl"
@@ -45,7 +45,7 @@ RESULTS, PAGE, STRIP, PROMPTS = "results.json", "index.html", "triples.png", "pr
 
 def unseen_prompts(count: int) -> list[Prompt]:
     """Prompts of people whom no head of tiny has seen; the first of more are the same."""
-    return make_prompts(TEMPLATE, count, SEED, skip=SEEN)
+    return make_prompts(TEMPLATE, count, DEMO_SEED, skip=SEEN)
 
 
 def demo(pair: str | Path, out: Path, count: int = COUNT) -> dict[str, Any]:
@@ -89,15 +89,15 @@ def demo(pair: str | Path, out: Path, count: int = COUNT) -> dict[str, Any]:
     head = Path(spec.head).name
     source = ImageFolders([out / "student"], [out / "teacher"])
     results = evaluate(source, {head: out / "enhanced"}, MEASURED_SPLIT, device=pipeline.generator.device)
-    timed = min(TIMED, batch, count)
+    timed = min(TIMED_IMAGES, batch, count)
     results.cost = _cost(pipeline, head, prompts, timed)
     results.settings |= {
         **made_with["enhanced"],
         "size": spec.size,
         "student_side": spec.student.model_dump(mode="json", exclude_defaults=True),
         "teacher_side": spec.teacher.model_dump(mode="json", exclude_defaults=True),
-        "prompts": {"template": TEMPLATE, "seed": SEED, "first": SEEN, "count": count},
-        "timed": {"images": timed, "rounds": ROUNDS},
+        "prompts": {"template": TEMPLATE, "seed": DEMO_SEED, "first": SEEN, "count": count},
+        "timed": {"images": timed, "rounds": TIMED_ROUNDS},
         "machine": machine(pipeline.generator.device),
         "date": datetime.now(UTC).date().isoformat(),
         "commands": _commands(pair, out, head),
@@ -144,7 +144,7 @@ def _cost(pipeline: Pipeline, head: str, prompts: Sequence[Prompt], images: int)
         "teacher": lambda turn: generator.teacher(*some(turn), student),
     }
     ways = {"student": ("student",), head: ("student", "head"), "teacher": ("student", "teacher")}
-    return cost(measure_steps(steps, ROUNDS), ways, images)
+    return cost(measure_steps(steps, TIMED_ROUNDS), ways, images)
 
 
 def _commands(pair: str | Path, out: Path, head: str) -> list[str]:
