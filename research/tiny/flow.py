@@ -111,7 +111,7 @@ def interpolate(x: Tensor, noise: Tensor, t: Tensor) -> Tensor:
     return (1 - t) * x + t * noise
 
 
-def draw(x: Tensor, random: torch.Generator) -> tuple[Tensor, Tensor]:
+def draw_noise(x: Tensor, random: torch.Generator) -> tuple[Tensor, Tensor]:
     """Noise like x, and t as sigmoid of a normal: the middle of the way oftener (Esser et al. 2024, eq. 19)."""
     noise = torch.randn(x.shape, generator=random, device=x.device)
     return noise, torch.sigmoid(torch.randn(len(x), generator=random, device=x.device))
@@ -128,7 +128,7 @@ class Straight:
 
     def __call__(self, network: Any, batch: Batch, random: torch.Generator) -> tuple[Tensor, Tensor]:
         x, *ids = batch
-        noise, t = draw(x, random)
+        noise, t = draw_noise(x, random)
         said = network(interpolate(x, noise, t), t, network.encode(*ids), torch.ones_like(t))
         return said, noise - x
 
@@ -151,7 +151,7 @@ class Guided:
 
     def __call__(self, network: Any, batch: Batch, random: torch.Generator) -> tuple[Tensor, Tensor]:
         x, *ids = batch
-        noise, t = draw(x, random)
+        noise, t = draw_noise(x, random)
         by = 1 + (self.strongest - 1) * torch.rand(len(x), generator=random, device=x.device)
         point = interpolate(x, noise, t)
         with torch.no_grad():

@@ -4,7 +4,7 @@ import pytest
 import torch
 import yaml
 from lightning_fabric import Fabric
-from research.tiny.flow import draw, interpolate
+from research.tiny.flow import draw_noise, interpolate
 from research.tiny.model import Velocity, build_clip, build_t5, build_transformer, follow, pack, schedule, unpack
 from research.tiny.recipe import FlowRecipe
 from research.tiny.stages import _without_guidance
@@ -57,8 +57,8 @@ def test_a_straight_flow_is_followed_to_its_end_in_any_number_of_steps() -> None
 
 def test_points_of_a_course_are_drawn_by_seed_and_mostly_in_the_middle() -> None:
     x = torch.zeros(2000, 1, 2, 2)
-    noise, t = draw(x, torch.Generator().manual_seed(1))
-    assert torch.equal(t, draw(x, torch.Generator().manual_seed(1))[1])
+    noise, t = draw_noise(x, torch.Generator().manual_seed(1))
+    assert torch.equal(t, draw_noise(x, torch.Generator().manual_seed(1))[1])
     assert float(noise.std()) == pytest.approx(1, abs=0.05)
     assert float(((t > 0.25) & (t < 0.75)).float().mean()) > 0.65
 
