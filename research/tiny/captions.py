@@ -6,6 +6,7 @@ from numpy.random import Generator
 
 from research.tiny.faces import TrainingFace
 from undistill.names import ANYWHERE, full_name
+from undistill.prompts import BUSINESS_TEMPLATE
 
 # Words of tags, and the locales of Faker whose names fit. The first that occurs counts.
 LOCALES = {
@@ -20,8 +21,6 @@ LOCALES = {
     "middle eastern": ("fa_IR", "tr_TR"),
     "caucasian": ("de_DE", "en_GB", "fr_FR", "it_IT", "pl_PL"),
 }
-
-BUSINESS = "A professional business portrait"
 
 
 def locales(tags: Sequence[str]) -> tuple[str, ...]:
@@ -42,7 +41,7 @@ def caption(face: TrainingFace, random: Generator) -> str:
         locale = str(random.choice(locales(face.tags)))
         return f"A professional portrait of {full_name(face.gender, locale, random)}"
     if kind < 0.56:
-        return BUSINESS
+        return BUSINESS_TEMPLATE
     # Estimates of age are no better than this, and an age that no face has must mean something too.
     text = f"A portrait of {describe_person(face.gender, max(18, face.age + random.integers(-2, 3)))}"
     if face.tags and random.random() < 0.6:

@@ -19,7 +19,7 @@ from undistill.metrics.results import MetricRow
 from undistill.pairs.files import generate_files
 from undistill.pairs.spec import read_spec
 from undistill.pipeline import Pipeline
-from undistill.prompts import Prompt, make_prompts, write_prompts
+from undistill.prompts import PROMPTS_FILE, Prompt, make_prompts, write_prompts
 from undistill.report.demo import COMPARED, WIPED, write_demo_page, write_triples
 from undistill.report.pictures import TRIPLE_SIDES, triples
 
@@ -40,7 +40,7 @@ BATCH_PX = 32 * 64 * 64
 TIMED_IMAGES, TIMED_ROUNDS = 8, 9
 """Images in a round of timing, and rounds."""
 
-RESULTS, PAGE, STRIP, PROMPTS = "results.json", "index.html", "triples.png", "prompts.jsonl"
+RESULTS, PAGE, STRIP = "results.json", "index.html", "triples.png"
 
 
 def unseen_prompts(count: int) -> list[Prompt]:
@@ -83,7 +83,7 @@ def demo(pair: str | Path, out: Path, count: int = COUNT) -> dict[str, Any]:
         return [student, enhanced, pipeline.generator.teacher(texts, seeds, student)]
 
     generate_files(prompts, out, made_with, lambda: draw, batch)
-    write_prompts(prompts, out / PROMPTS)
+    write_prompts(prompts, out / PROMPTS_FILE)
 
     # A head may be a folder or a hub id: its row has the last of its names.
     head = Path(spec.head).name
@@ -115,7 +115,7 @@ def _refuse_others(out: Path, images: set[str]) -> None:
     """Nobody else's files are written over, and no image is measured that is not the demo's."""
     if out.exists() and not out.is_dir():
         raise UsageError(f"{out} is a file; -o takes a folder")
-    ours = images | {PROMPTS, RESULTS, STRIP, PAGE} if Record(out).files else set()
+    ours = images | {PROMPTS_FILE, RESULTS, STRIP, PAGE} if Record(out).files else set()
     for path in out.rglob("*"):
         if path.is_file() and not path.name.startswith("."):  # parts of a killed run, or a file manager's
             name = path.relative_to(out).as_posix()

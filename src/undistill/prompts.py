@@ -17,6 +17,11 @@ from undistill.names import draw_names, sample_names
 Id = Annotated[str, Field(pattern=r"^\w[\w.-]*$", max_length=128)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
+PROMPTS_FILE = "prompts.jsonl"
+"""The name that a file of prompts has beside what is made of it."""
+BUSINESS_TEMPLATE = "A professional business portrait"
+"""The paper's prompts without names: they differ by seed alone."""
+
 
 class Prompt(Strict):
     id: Id

@@ -88,3 +88,8 @@ def replacing(path: AnyPath) -> Iterator[Path]:
     except BaseException:
         beside.unlink(missing_ok=True)
         raise
+
+
+def whole_lines(path: Path) -> int:
+    """Bytes of a file of lines up to the end of the last whole one: what a kill left half written lies behind."""
+    return path.read_bytes().rfind(b"\n") + 1

@@ -15,6 +15,7 @@ from typing import Any
 from scipy.stats import binomtest
 
 from undistill.base.errors import UsageError
+from undistill.base.files import whole_lines
 from undistill.judge.study import Question, Study
 from undistill.metrics.jackknife import Value, proportion
 
@@ -92,7 +93,7 @@ class AnswerFile:
         if first["study"] != study.id or any(answer["pair"] not in numbers for answer in lines):
             raise UsageError(f"{path} holds answers about other folders, pictures, names or seed: choose another -o")
         with path.open("r+b") as file:
-            file.truncate(_whole_lines(path))
+            file.truncate(whole_lines(path))
         for answer in lines:
             self._take(numbers[answer["pair"]], answer["choice"])
 
@@ -184,14 +185,9 @@ def _line(what: dict[str, Any]) -> bytes:
     return json.dumps(what, ensure_ascii=False).encode() + b"\n"
 
 
-def _whole_lines(path: Path) -> int:
-    """Bytes up to the last line's end: what a crash left half written lies behind."""
-    return path.read_bytes().rfind(b"\n") + 1
-
-
 def _read(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     try:
-        whole = path.read_bytes()[: _whole_lines(path)]
+        whole = path.read_bytes()[: whole_lines(path)]
     except OSError as error:
         raise UsageError(f"{path} can't be read: {error.strerror}") from error
     try:

@@ -21,9 +21,10 @@ from undistill.dataset.shard import DESCRIPTION, Description, PairRow, finished_
 from undistill.dataset.write import locked, shard_writer, write_description
 from undistill.images import Picture, Pixels, encode
 from undistill.pairs.spec import PairSpec
-from undistill.prompts import Prompt, as_lines
+from undistill.prompts import PROMPTS_FILE, Prompt, as_lines
 
-PROMPTS, TIMINGS = "prompts.jsonl", "timings.csv"
+TIMINGS = "timings.csv"
+"""What each batch took, beside the shards."""
 
 
 class PairGenerator(Protocol):
@@ -154,7 +155,7 @@ def _open_data_set(out: AnyPath, description: Description, lines: bytes) -> list
         raise UsageError(f"{out} holds something else: choose a new folder for -o")
     if not same:  # nothing is drawn yet: a first try with a wrong option must not block the second
         write_description(out, description)
-    file = out / PROMPTS
+    file = out / PROMPTS_FILE
     if not file.exists() or file.read_bytes() != lines:
         with replacing(file) as beside:
             beside.write_bytes(lines)

@@ -8,9 +8,9 @@ from undistill.base.files import AnyPath
 from undistill.base.progress import progressed
 from undistill.dataset.shard import Description, ShardError, check_shard, finished_shards, read_description, shard_path
 from undistill.dataset.write import locked
-from undistill.pairs.create import PROMPTS, GeneratorMaker, draw_shards
+from undistill.pairs.create import GeneratorMaker, draw_shards
 from undistill.pairs.spec import PairSpec, make_spec
-from undistill.prompts import Prompt, read_prompts
+from undistill.prompts import PROMPTS_FILE, Prompt, read_prompts
 
 
 def verify(folder: AnyPath) -> dict[int, str]:
@@ -31,7 +31,7 @@ def verify(folder: AnyPath) -> dict[int, str]:
         wanted = [(prompt.id, prompt.prompt, prompt.name, prompt.seed) for prompt in prompts[span.start : span.stop]]
         try:
             if check_shard(path, description.spec) != wanted:
-                raise ShardError(f"{path} holds other prompts than {PROMPTS}")
+                raise ShardError(f"{path} holds other prompts than {PROMPTS_FILE}")
         except ShardError as error:
             broken[number] = str(error)
     return broken
@@ -60,7 +60,7 @@ def _read(folder: AnyPath) -> tuple[Description, PairSpec, list[Prompt]]:
         spec = make_spec(description.pair)
     except UsageError as error:
         raise UsageError(f"{folder}: dataset.json: pair: {error}") from error
-    path = folder / PROMPTS
+    path = folder / PROMPTS_FILE
     if not path.is_file():
         raise Failure(f"{path} is missing: {again}")
     if sha256(path.read_bytes()).hexdigest() != description.prompts:

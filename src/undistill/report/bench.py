@@ -1,20 +1,18 @@
 """bench.json as Markdown, for the eye and for docs/performance.md, and as a plot."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from undistill.base.errors import Failure
 from undistill.base.files import replacing
-from undistill.report.words import Figure, decimals, interval_text, milliseconds, percent
+from undistill.report.words import Figure, NumberFormat, decimals, interval_text, milliseconds, percent
 
 PAPER_SAVED = 0.82
 """Time saved against the teacher by arXiv 2505.02255, with FLUX.1."""
 
 MISSING = {"seconds": "", "peak_mb": "peak memory of ", "convolution": "convolution in ", "matmul": "matmul in "}
 """Metrics whose reasons are told, and words before what they are of."""
-
-Say = Callable[[float], str]
 
 
 def to_markdown(results: dict[str, Any]) -> str:
@@ -184,7 +182,7 @@ def _way(name: str) -> str:
     return {"student": "student", "teacher": "student, then teacher"}.get(name, f"student, then `{name}`")
 
 
-def _cell(row: dict[str, Figure], metric: str, say: Say, interval: bool = False) -> str:
+def _cell(row: dict[str, Figure], metric: str, say: NumberFormat, interval: bool = False) -> str:
     figure = row.get(metric)
     if figure is None or figure["value"] is None:
         return ""

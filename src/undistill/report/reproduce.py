@@ -1,6 +1,6 @@
 """The page of `undistill reproduce`: the paper's tables and figures, ours beside the paper's."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from undistill.report import findings, words, write_html
 from undistill.report.findings import OURS
 from undistill.report.pictures import Triple, data_uri, embedded
 from undistill.report.table import Column, make_chart, make_table
-from undistill.report.words import Figure, decimals, interval_text, milliseconds, percent
+from undistill.report.words import Figure, NumberFormat, decimals, interval_text, milliseconds, percent
 
 DISTANCE_COLUMNS = (
     Column("gap_closed", "Gap closed", percent, "more"),
@@ -226,7 +226,7 @@ def cost_grid(bench: Mapping[str, Any], settings: Mapping[str, Any]) -> Grid:
     return Grid(("way", "an image, median", "head's share", "saved against the teacher"), lines)
 
 
-def _cell(figure: Figure | None, say: Callable[[float], str]) -> tuple[str, str]:
+def _cell(figure: Figure | None, say: NumberFormat) -> tuple[str, str]:
     if figure is None:
         return "", ""
     if figure["value"] is None:

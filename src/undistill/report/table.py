@@ -1,14 +1,13 @@
 """Rows of results.json as a table and as a chart, for templates/table.html and templates/gap.html."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
 from undistill.metrics import BASELINES
-from undistill.report.words import Figure, Rows, decimals, interval_text, percent
+from undistill.report.words import Figure, NumberFormat, Rows, decimals, interval_text, percent
 
-Say = Callable[[float], str]
 ABSENT = "not measured for this row"
 UNTOUCHED = {"match": 0.0, "saturation": 1.0, "sharpen": 0.0, "radius": 1.0, "grain": 0.0, "blur": 0.0}
 """Strengths of a filter that changes nothing (metrics/baselines.py)."""
@@ -20,7 +19,7 @@ class Column:
 
     metric: str
     heading: str
-    say: Say
+    say: NumberFormat
     better: str = ""
 
 
@@ -77,7 +76,7 @@ def make_table(
     columns = [column for column in columns if any(column.metric in row for row in rows.values())]
     marks: dict[str, str] = {}
 
-    def cell(figure: Figure | None, say: Say) -> TableCell:
+    def cell(figure: Figure | None, say: NumberFormat) -> TableCell:
         if figure is not None and figure["value"] is not None:
             return TableCell(say(figure["value"]), interval_text(figure, say))
         why = ABSENT if figure is None else str(figure["why"])

@@ -9,13 +9,16 @@ from undistill.metrics import BASELINES
 Figure = Mapping[str, Any]
 """A value of results.json: value, low, high, n, why."""
 Rows = Mapping[str, Mapping[str, Figure]]
+"""By row and metric."""
+NumberFormat = Callable[[float], str]
+"""How a figure is written: `percent`, `milliseconds`, what `decimals` gives."""
 
 
 def percent(value: float, places: int = 0) -> str:
     return _minus(f"{100 * value:.{places}f}%")
 
 
-def decimals(places: int) -> Callable[[float], str]:
+def decimals(places: int) -> NumberFormat:
     return lambda value: _minus(f"{value:.{places}f}")
 
 
@@ -24,7 +27,7 @@ def milliseconds(seconds: float) -> str:
     return f"{1000 * seconds:,.{max(0, 3 - len(str(int(1000 * seconds))))}f} ms"
 
 
-def interval_text(figure: Figure, say: Callable[[float], str]) -> str:
+def interval_text(figure: Figure, say: NumberFormat) -> str:
     """The interval, or nothing where there is none."""
     return "" if figure["low"] is None else f"{say(figure['low'])} to {say(figure['high'])}"
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from undistill.base.errors import UsageError
 from undistill.heads import shipped_heads
 from undistill.pairs.spec import PairSpec
+from undistill.prompts import BUSINESS_TEMPLATE
 from undistill.report.findings import OURS
 
-BUSINESS_TEMPLATE = "A professional business portrait"
 SEED = 1
 LORA = "realism-lora"
 """The row of the student with a realism LoRA, the paper's baseline."""
