@@ -1,6 +1,6 @@
 """Answers in a JSONL file, and what they come to.
 
-The first line is the study, as `header` makes it; each of the others an answer: {"pair": "000012", "left": "mine",
+The first line is `Study.header`; each of the others an answer: {"pair": "000012", "left": "mine",
 "choice": "left"}, or "right", "none" (no difference) or null (taken back). A later answer replaces an earlier.
 """
 
@@ -61,11 +61,6 @@ class Summary:
     decided: int
 
 
-def header(study: Study) -> dict[str, Any]:
-    """What the first line says."""
-    return {"study": study.id, "names": list(study.names), "seed": study.seed, "pairs": len(study.questions)}
-
-
 def line(question: Question, choice: str | None) -> dict[str, Any]:
     """What an answer's line says."""
     return {"pair": question.pair, "left": question.left_name, "choice": choice}
@@ -83,10 +78,10 @@ class AnswerFile:
         self.study = study
         self.choices: dict[int, str] = {}
         begun = path.read_bytes() if path.exists() else b""
-        if begun != _line(header(study)) and _line(header(study)).startswith(begun):
+        if begun != _line(study.header) and _line(study.header).startswith(begun):
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(b"")  # no more than half a first line
-            _append(path, header(study))
+            _append(path, study.header)
             return
         first, lines = _read(path)
         numbers = {question.pair: number for number, question in enumerate(study.questions)}
