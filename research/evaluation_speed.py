@@ -93,6 +93,7 @@ def main(
     limit: Annotated[int, typer.Option()] = 300,
     turns: Annotated[int, typer.Option()] = 3,
 ) -> None:
+    """Time both checkouts by turns, and print how far what they find differs."""
     here = Path(__file__).parents[1]
     seconds: dict[str, list[float]] = {"before": [], "here": []}
     found: dict[str, dict[str, Any]] = {}

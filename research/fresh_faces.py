@@ -30,6 +30,7 @@ def main(
     draws: Annotated[int, typer.Option()] = 3,
     images: Annotated[list[int] | None, typer.Option(help="A side; may be repeated.  [default: 40, 200]")] = None,
 ) -> None:
+    """Print how much of the gap other images of either side close, by space, number of images and draw."""
     extractor = load_extractor("efficientnet-lite0", torch.device("cpu"))
     seen = {}
     for model in ("schnell", "sdxl"):

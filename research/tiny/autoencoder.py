@@ -60,6 +60,7 @@ class Autoencoder(Method):
         return networks["vae"].decode(posterior.sample(self.random)).sample, posterior.kl() / posterior.mean[0].numel()
 
     def losses(self, networks: Networks, batch: Batch, outputs: Outputs) -> Losses:
+        """L1, LPIPS and KL, scalars."""
         decoded, kl = outputs
         return {**self._distances(batch[0], decoded), "loss_kl": kl.mean()}
 

@@ -71,6 +71,7 @@ class Flow(Method):
             return self.lesson(networks["flow"], batch, self.random)
 
     def losses(self, networks: Networks, batch: Batch, outputs: Outputs) -> Losses:
+        """Mean squared error of the velocity, a scalar."""
         said, right = outputs
         return {"loss_velocity": F.mse_loss(said.float(), right)}
 
@@ -95,6 +96,7 @@ class Flow(Method):
 
     @property
     def average(self) -> Velocity:
+        """The moving average of the network, which is validated and exported."""
         network = self.averages["flow"].module
         assert isinstance(network, Velocity)
         return network

@@ -73,6 +73,7 @@ class Faces:
 
 
 def split_faces(data: Path) -> Faces:
+    """The faces of a folder of portraits, by the splits TRAIN and HELD_OUT."""
     return Faces(list_faces(data, TRAIN), list_faces(data, HELD_OUT))
 
 

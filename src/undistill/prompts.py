@@ -24,6 +24,8 @@ BUSINESS_TEMPLATE = "A professional business portrait"
 
 
 class Prompt(Strict):
+    """What to generate, with which seed: a line of `prompts.jsonl`."""
+
     id: Id
     prompt: str
     name: str = ""

@@ -13,6 +13,8 @@ from undistill.base.errors import UsageError
 
 
 class EngineName(StrEnum):
+    """The engines that --engine takes."""
+
     local = "local"
     ray = "ray"
 
@@ -59,6 +61,7 @@ def ray_engine(
 
 
 def cores() -> int:
+    """CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

@@ -107,6 +107,7 @@ class Description(Strict):
 
     @property
     def shards(self) -> int:
+        """How many shards the data set has when it is finished."""
         return -(-self.rows // self.shard_size)
 
     def span(self, shard: int) -> range:
@@ -254,6 +255,7 @@ def shard_path(folder: AnyPath, number: int) -> AnyPath: ...
 
 
 def shard_path(folder: AnyPath, number: int) -> AnyPath:
+    """Where the shard of a number is, 0 the first."""
     return folder / f"shard-{number:06d}.parquet"
 
 

@@ -19,6 +19,7 @@ from undistill.dataset.shard import CHECKSUM, DESCRIPTION, SCHEMA, SPEC, ZEROS, 
 
 
 def write_description(folder: AnyPath, description: Description | Enhancement) -> None:
+    """Write `dataset.json`, whole or not at all."""
     with replacing(folder / DESCRIPTION) as beside:
         text = json.dumps(description.model_dump(mode="json"), indent=1, ensure_ascii=False)
         beside.write_text(f"{text}\n", encoding="utf-8")

@@ -95,7 +95,8 @@ class Head(
         self.bf16_psnr: dict[str, float] = {}  # and dB by kind of device
 
     @abstractmethod
-    def body(self, x: Tensor) -> Tensor: ...
+    def body(self, x: Tensor) -> Tensor:
+        """The network: (N, 3, H, W) in [-1, 1] to the same shape and range."""
 
     @abstractmethod
     def encode(self, x: Tensor) -> list[Tensor]:
@@ -107,9 +108,15 @@ class Head(
         return self.multiple
 
     @abstractmethod
-    def reach(self) -> int: ...
+    def reach(self) -> int:
+        """How far an output pixel sees to each side, px of the input; statistics of the whole image apart."""
 
     def forward(self, x: Tensor) -> Tensor:
+        """Enhance a batch; see the class.
+
+        Raises:
+            ValueError: height or width is none that the head takes.
+        """
         height, width = x.shape[-2:]
         if min(height, width) < self.smallest or height % self.multiple or width % self.multiple:
             raise ValueError(

@@ -105,6 +105,7 @@ class AnswerFile:
 
     @property
     def finished(self) -> bool:
+        """Whether every question has an answer."""
         return len(self.choices) == len(self.study.questions)
 
 

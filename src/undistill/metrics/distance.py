@@ -51,6 +51,7 @@ class Points:
         return cls([sample.id for sample in samples], x[:, :1] if (x == x[:, :1]).all() else x)
 
     def only(self, keep: Callable[[str], bool]) -> "Points":
+        """The images whose ids are kept."""
         places = [place for place, id in enumerate(self.ids) if keep(id)]
         return Points([self.ids[place] for place in places], self.x[places])
 

@@ -37,6 +37,7 @@ class Value:
     why: str | None = None
 
     def to_json(self) -> dict[str, Any]:
+        """As results.json holds it; `why` only where there is a reason."""
         return {key: part for key, part in asdict(self).items() if key != "why" or part}
 
 

@@ -30,8 +30,11 @@ TIMINGS = "timings.csv"
 class PairGenerator(Protocol):
     """What is asked of a `Generator`."""
 
-    def student(self, prompts: Sequence[str], seeds: Sequence[int]) -> Pixels: ...
-    def teacher(self, prompts: Sequence[str], seeds: Sequence[int], images: Pixels) -> Pixels: ...
+    def student(self, prompts: Sequence[str], seeds: Sequence[int]) -> Pixels:
+        """The student's images, (N, size, size, 3) uint8."""
+
+    def teacher(self, prompts: Sequence[str], seeds: Sequence[int], images: Pixels) -> Pixels:
+        """What the teacher makes of the student's images, in the same shape."""
 
 
 GeneratorMaker = Callable[[], PairGenerator]

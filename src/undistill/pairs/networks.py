@@ -49,6 +49,7 @@ class Network:
 
     @property
     def parameters(self) -> int:
+        """How many weights it has."""
         return _parameters(self.model)
 
 

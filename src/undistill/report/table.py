@@ -54,6 +54,8 @@ class TableRow:
 
 @dataclass(frozen=True)
 class Table:
+    """A table as templates/table.html draws it."""
+
     columns: Sequence[Column]
     counts: list[str]
     """How many images the figures of each column rest on."""
@@ -146,6 +148,7 @@ def make_chart(rows: Rows) -> GapChart:
 
 
 def kind_of(name: str) -> str:
+    """What a row is, by its name: student, teacher, filter or head."""
     return name if name in ("student", "teacher") else "filter" if name in BASELINES else "head"
 
 

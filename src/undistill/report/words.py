@@ -15,10 +15,12 @@ NumberFormat = Callable[[float], str]
 
 
 def percent(value: float, places: int = 0) -> str:
+    """A share in percent: 0.583 is 58%, with places=1 58.3%."""
     return _minus(f"{100 * value:.{places}f}%")
 
 
 def decimals(places: int) -> NumberFormat:
+    """What writes a number with so many decimal places."""
     return lambda value: _minus(f"{value:.{places}f}")
 
 

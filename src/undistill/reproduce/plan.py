@@ -167,6 +167,7 @@ def _seen(setup: PairSetup, size: RunSize, train: Path | None) -> int:
 
 
 def setup_of(spec: PairSpec) -> PairSetup:
+    """What stands for the paper's rows with this pair."""
     return SETUPS.get(spec.name) or PairSetup(heads={OURS: spec.head} if spec.head else {})
 
 
@@ -184,6 +185,7 @@ def folder_of(row: str, draw: int) -> str:
 
 
 def results_of(features: str, draw: int) -> str:
+    """Where the results of an extractor and a draw are."""
     return f"draw-{draw}/{features}.json"
 
 

@@ -115,6 +115,7 @@ class RunningMMD:
 
     @property
     def fitted(self) -> bool:
+        """Whether the embedding is fitted, by `fit_embeddings` or from a checkpoint."""
         return bool(self.embedding.projections)
 
     def change(self, x: Sequence[Tensor], z: Sequence[Tensor]) -> Tensor:

@@ -240,6 +240,7 @@ class Log:
         self.board = SummaryWriter(str(run), purge_step=start + 1)
 
     def write(self, step: int, values: dict[str, float]) -> None:
+        """Add a row to metrics.csv, and its values to the events."""
         if self.board is None:
             return
         with self.path.open("a", newline="") as file:
@@ -251,6 +252,7 @@ class Log:
         self.board.flush()
 
     def close(self) -> None:
+        """Close the events."""
         if self.board is not None:
             self.board.close()
 

@@ -199,6 +199,7 @@ class MovingAverage:
 
     @torch.no_grad()
     def update(self, network: nn.Module, step: int) -> None:
+        """Move the average towards the weights of a network, after a step."""
         decay = min(self.decay, (1 + step) / (10 + step))
         for average, weight in zip(self.module.parameters(), network.parameters(), strict=True):
             average.lerp_(weight, 1 - decay)

@@ -44,6 +44,8 @@ class HeadRecipe(Strict, extra="allow"):
 
 
 class DataRecipe(Strict):
+    """Which images are trained on, and how they are cut and varied."""
+
     crop: Annotated[int, Field(ge=32)]
     """Side of the training crops, px."""
     size: Positive | None = None
@@ -214,6 +216,11 @@ def build_head(recipe: HeadRecipe) -> Head:
 
 
 def make_recipe(data: Any) -> Recipe:
+    """A recipe from what its YAML holds.
+
+    Raises:
+        RecipeError: a key or a value that does not belong.
+    """
     return validated(data, "mode", MODES, _adapter)
 
 
@@ -257,6 +264,7 @@ def change_recipe(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
 
 
 def dump_recipe(recipe: Schedule) -> str:
+    """The recipe as YAML, with all its values."""
     return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False)
 
 

@@ -219,6 +219,7 @@ def _tell(study: optuna.Study, trial: Trial, scores: Mapping[str, float]) -> Non
 
 
 def cell_name(cell: Mapping[str, object]) -> str:
+    """The name of a cell, and of its run folder: KEY=VALUE with commas between."""
     return ",".join(f"{key}={value}" for key, value in cell.items())
 
 
@@ -286,4 +287,5 @@ def as_tables(found: Mapping[str, Any]) -> str:
 
 
 def write_report(found: Mapping[str, Any], out: Path) -> None:
+    """Write OUT/report.json, whole or not at all."""
     write_json(found, out / "report.json")
