@@ -84,7 +84,7 @@ def bench(
     enhancers = {name: Enhancer(head, where, scale="native") for name, head in loaded.items()}
     cost: dict[int, dict[str, MetricRow]] = {}
     for size in sizes:
-        generator.spec = spec.model_copy(update={"size": size})
+        generator = generator.at_size(size)  # of the last one: the teacher is loaded once
         cost[size] = measure_ways(generator, enhancers, rounds, BUDGET)
     alone: dict[int, dict[str, dict[str, MetricRow]]] = {}
     limits: dict[int, dict[str, MetricRow]] = {}

@@ -1,10 +1,11 @@
 """Runs the two sides of a pair."""
 
 from collections.abc import Callable, Sequence
+from copy import copy
 from functools import cached_property, wraps
 from inspect import signature
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
@@ -79,6 +80,12 @@ class Generator:
                     weight_bytes(self._student.components[name])
                 )  # the teacher's is about as large
         return self._load("image-to-image", teacher, rest, shared)
+
+    def at_size(self, size: int) -> Self:
+        """A generator of images of another size, px, with the networks of this one: those that are loaded by now."""
+        other = copy(self)
+        other.spec = self.spec.model_copy(update={"size": size})
+        return other
 
     def student(self, prompts: Sequence[str], seeds: Sequence[int]) -> Pixels:
         """The student's images of one batch, (N, size, size, 3) uint8.
@@ -185,6 +192,8 @@ def _remember(pipeline: Any, encoders: list[Any], answers: dict[str, Any], asked
     """
     if not hasattr(pipeline, "encode_prompt"):
         return
+    # Not by prompt_embeds=..., which pipelines take instead: each family names and orders its embeddings otherwise, and
+    # offloads its encoders at another place. The method is replaced on our own pipeline alone, nobody else holds it.
     encode = pipeline.encode_prompt
 
     @wraps(encode)

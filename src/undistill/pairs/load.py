@@ -229,7 +229,11 @@ def _named(name: str, suffix: str, default: str | None = None) -> Path:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """No warnings and no bars but those of the hub's downloads; afterwards all is set as it was before."""
+    """No warnings and no bars but those of the hub's downloads; afterwards all is set as it was before.
+
+    These switches are the whole process's, and neither diffusers nor transformers has others: a message that another
+    thread logs meanwhile, of WARNING or less, is lost. So it is held for a call of theirs, no longer.
+    """
     from diffusers.utils import logging as diffusers
     from transformers.utils import logging as transformers
 

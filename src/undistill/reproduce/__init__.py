@@ -50,6 +50,9 @@ def reproduce(
     train, portraits = (None if folder is None else folder.resolve() for folder in (train, portraits))
     steps = plan_steps(spec, anywhere, QUICK if quick else FULL, train, portraits)
     begin_plan(out, steps)
+    # The commands have paths from `out`, so that plan.json and the page hold wherever the folder lies. They run in this
+    # process, through the command line's own functions: that they find their files takes the working folder of the
+    # process. Nothing else runs in it meanwhile.
     with chdir(out):
         run_steps(Path(), steps, undistill, say)
         write_json(gather_results(spec, Path(), steps, quick, train), Path(RESULTS))

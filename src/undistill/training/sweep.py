@@ -159,6 +159,10 @@ def train_cells(
     Returns: False if it was interrupted; what it was at is saved.
     """
     for study in studies:
+        # Of Optuna a sweep takes which cells there are, which of them are begun or done, and a database that processes
+        # share. A product of lists, the lock that each cell has already and a JSON file in its run folder would do the
+        # same: nothing is suggested or pruned by what was found. It stays because sweeps that were begun with it must
+        # go on; who changes the format may leave it out, and the extra `sweep` with it.
         sampler = optuna.samplers.GridSampler(study.grid, seed=0)
         trials = optuna.load_study(study_name=study.name, storage=_storage(out), sampler=sampler)
         while True:
