@@ -27,7 +27,7 @@ from undistill.metrics.features import cut_crops, load_extractor
 from undistill.metrics.jackknife import Vector, interval, mean_value, standard_error
 from undistill.metrics.whitening import DIMENSIONS
 
-DISTANCES: dict[str, tuple[Kernel, Callable[[Gap, Placed, str | Placed], Vector]]] = {
+COMPARED_DISTANCES: dict[str, tuple[Kernel, Callable[[Gap, Placed, str | Placed], Vector]]] = {
     "KID, Gaussian": (gaussian, Gap.kid),
     "KID, cubic": (cubic, Gap.kid),
     "FD": (gaussian, Gap.fd),
@@ -96,7 +96,7 @@ def main(
             "whitened 16": sixteen,
         }
         for space, project in spaces.items():
-            for distance, (kernel, measure) in DISTANCES.items():
+            for distance, (kernel, measure) in COMPARED_DISTANCES.items():
                 gap = Gap(measured[0], measured[1], [project], kernel)
                 x = gap.sides["student"]
                 biased = distance == "FD"

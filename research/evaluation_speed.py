@@ -29,10 +29,18 @@ FILTERS = {
     "blur": {"blur": 0.5},
 }
 ROW = "tiny-best"
-COMPARED = ("ssim_student", "psnr_student", "lpips_student", "identity", "identity_rank1", "periodic", "blur_effect")
+COMPARED_METRICS = (
+    "ssim_student",
+    "psnr_student",
+    "lpips_student",
+    "identity",
+    "identity_rank1",
+    "periodic",
+    "blur_effect",
+)
 
 
-def measure(data: Path, enhanced: Path, limit: int, tuned: bool, out: Path) -> None:
+def time_evaluation(data: Path, enhanced: Path, limit: int, tuned: bool, out: Path) -> None:
     """In a process of its own, of either checkout: measure, and write seconds, rows and some raw features."""
     import numpy as np
     import torch
@@ -65,8 +73,8 @@ def measure(data: Path, enhanced: Path, limit: int, tuned: bool, out: Path) -> N
     out.write_text(json.dumps({"seconds": seconds, "features": seen.tolist(), **results.to_json()}))
 
 
-def run(checkout: Path, cache: Path, *arguments: object) -> dict[str, Any]:
-    """`measure` with a checkout's own code."""
+def run_evaluation(checkout: Path, cache: Path, *arguments: object) -> dict[str, Any]:
+    """`time_evaluation` with a checkout's own code."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "out.json"
         subprocess.run(
@@ -85,6 +93,7 @@ def main(
     limit: Annotated[int, typer.Option()] = 300,
     turns: Annotated[int, typer.Option()] = 3,
 ) -> None:
+    """Time both checkouts by turns, and print how far what they find differs."""
     here = Path(__file__).parents[1]
     seconds: dict[str, list[float]] = {"before": [], "here": []}
     found: dict[str, dict[str, Any]] = {}
@@ -93,11 +102,11 @@ def main(
         for _ in range(turns):
             for name, checkout in (("before", before), ("here", here)):
                 shutil.rmtree(cache, ignore_errors=True)
-                found[name] = run(checkout, cache, data, enhanced, limit, 0)
+                found[name] = run_evaluation(checkout, cache, data, enhanced, limit, 0)
                 seconds[name].append(found[name]["seconds"])
-        again = run(here, cache, data, enhanced, limit, 0)
+        again = run_evaluation(here, cache, data, enhanced, limit, 0)
         shutil.rmtree(cache)
-        tuned = run(here, cache, data, enhanced, limit, 1)
+        tuned = run_evaluation(here, cache, data, enhanced, limit, 1)
     print(f"seconds before {[round(s, 1) for s in seconds['before']]}, here {[round(s, 1) for s in seconds['here']]}")
     ratios = [b / h for b, h in zip(seconds["before"], seconds["here"], strict=True)]
     print(f"times as fast: {median(ratios):.2f}, {min(ratios):.2f} to {max(ratios):.2f} over {turns} turns")
@@ -107,7 +116,7 @@ def main(
     apart = max(abs(a - b) for old, new in pairs for a, b in zip(old, new, strict=True))
     print(f"features differ by {apart / largest:.1e} of the largest")
     rows = found["before"]["rows"], found["here"]["rows"]
-    for metric in COMPARED:
+    for metric in COMPARED_METRICS:
         values = [
             (row[metric]["value"], rows[1][name][metric]["value"]) for name, row in rows[0].items() if metric in row
         ]
@@ -122,6 +131,6 @@ def _absolute(values: list[float]) -> list[float]:
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--child"]:
         _, _, pairs, enhanced, limit, tuned, out = sys.argv
-        measure(Path(pairs), Path(enhanced), int(limit), bool(int(tuned)), Path(out))
+        time_evaluation(Path(pairs), Path(enhanced), int(limit), bool(int(tuned)), Path(out))
     else:
         typer.run(main)

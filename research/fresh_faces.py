@@ -16,7 +16,7 @@ import numpy as np
 import torch
 import typer
 
-from undistill.dataset.samples import File
+from undistill.dataset.samples import ImageFile
 from undistill.metrics.distance import Gap, Points, Space, cross_fitted, fitted_on
 from undistill.metrics.extraction import extract
 from undistill.metrics.features import load_extractor
@@ -30,16 +30,17 @@ def main(
     draws: Annotated[int, typer.Option()] = 3,
     images: Annotated[list[int] | None, typer.Option(help="A side; may be repeated.  [default: 40, 200]")] = None,
 ) -> None:
+    """Print how much of the gap other images of either side close, by space, number of images and draw."""
     extractor = load_extractor("efficientnet-lite0", torch.device("cpu"))
     seen = {}
     for model in ("schnell", "sdxl"):
-        samples = [File(path) for path in sorted((faces / model).iterdir())]
+        samples = [ImageFile(path) for path in sorted((faces / model).iterdir())]
         seen[model] = Points.of(samples, extract(model, samples, [extractor])[extractor.name])
     print("| images a side | draw | space | other teacher images close | other student images close |")
     print("| --- | --- | --- | --- | --- |")
     for n in images or (40, 200):
         for draw in range(draws):
-            shuffled = {model: _shuffled(points, draw) for model, points in seen.items()}
+            shuffled = {model: _reordered(points, draw) for model, points in seen.items()}
             student, teacher = _some(shuffled["schnell"], 0, n, "s"), _some(shuffled["sdxl"], 0, n, "t")
             for way, fit in WAYS.items():
                 gap = Gap(student, teacher, fit(student, teacher))
@@ -48,7 +49,7 @@ def main(
                 print(f"| {n} | {draw + 1} | {way} | {' | '.join(cells)} |", flush=True)
 
 
-def _shuffled(points: Points, seed: int) -> Points:
+def _reordered(points: Points, seed: int) -> Points:
     order = np.random.default_rng(seed).permutation(len(points.ids))
     return Points([points.ids[place] for place in order], points.x[order])
 

@@ -1,6 +1,6 @@
 """What every head takes and costs, as a Markdown table: python -m research.heads"""
 
-from undistill.heads import Descriptor, EsaGenerator, GridHead, Head, ResnetGenerator, UNet, shipped
+from undistill.heads import Descriptor, EsaGenerator, GridHead, Head, ResnetGenerator, UNet, shipped_heads
 
 
 def row(name: str, d: Descriptor) -> str:
@@ -26,7 +26,7 @@ def main() -> None:
         "`EsaGenerator()`": EsaGenerator(),
         "`UNet()`": UNet(),
         "`GridHead()`": GridHead(),
-        **{f"`{name}`": Head.from_pretrained(name) for name in shipped()},
+        **{f"`{name}`": Head.from_pretrained(name) for name in shipped_heads()},
     }
     print("| head | parameters | GFLOP at 512 px | sees, px | from, px | multiple of | whole image | bf16 safe |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- |")

@@ -20,7 +20,7 @@ from PIL import Image
 
 from undistill.base.errors import UsageError
 from undistill.base.progress import progressed
-from undistill.dataset.samples import File, list_files, pixels_of
+from undistill.dataset.samples import ImageFile, list_files, pixels_of
 from undistill.diversity.attributes import AGE, load_attributes
 from undistill.images import Pixels, to_tensor
 from undistill.losses import lab
@@ -75,7 +75,7 @@ def main(student: Path, enhanced: Path, sheet: Annotated[Path | None, typer.Opti
         other = enhanced / sample.path.name
         if not other.exists():
             raise UsageError(f"{other} is missing: undistill enhance {student} -o {enhanced}")
-        whole = [pixels_of(each) for each in (sample, File(other))]
+        whole = [pixels_of(each) for each in (sample, ImageFile(other))]
         x, z = (np.asarray(Image.fromarray(each).resize((SIDE, SIDE), Image.Resampling.LANCZOS)) for each in whole)
         for side, pixels in zip(sides, (x, z), strict=True):
             side.append(embed_face(pixels))

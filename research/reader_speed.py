@@ -16,12 +16,12 @@ from torch.utils.data import DataLoader
 
 from undistill.base.command import run
 from undistill.base.progress import progressed
-from undistill.dataset.read import Consecutive, Training
+from undistill.dataset.read import Consecutive, TrainingCrops
 from undistill.dataset.shard import Pairs
 from undistill.training.loop import start
 from undistill.training.method import train_step
 from undistill.training.recipe import read_recipe
-from undistill.training.run import cut_of, method_of, sides_of
+from undistill.training.run import cropping_of, method_of, sides_of
 
 WARM = 2
 """Steps that don't count."""
@@ -36,7 +36,7 @@ def main(
     """Measure how fast a recipe's crops are read, and how fast it trains on them."""
     followed = read_recipe(recipe)
     sides, _ = sides_of(followed, Pairs(data))
-    training = Training(*sides, cut_of(followed), followed.seed, followed.paired)
+    training = TrainingCrops(*sides, cropping_of(followed), followed.seed, followed.paired)
     fabric = start(followed, device)
     method = method_of(fabric, followed, training)
     method.prepare()

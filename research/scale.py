@@ -40,6 +40,7 @@ def main(
     head: Annotated[str, typer.Option()] = "flux1-lite",
     count: Annotated[int, typer.Option(help="So many, the first by name.")] = 12,
 ) -> None:
+    """Print how a head's change spreads over octaves, by the size of the image."""
     images = [read_rgb(path) for path in list_images(portraits)[:count]]
     blur = load_blur_effect(torch.device("cpu"))
     print("| | 1-2 px | 2-4 px | 4-8 px | blur effect | mean change, levels of 255 |")

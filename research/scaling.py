@@ -31,7 +31,7 @@ from undistill.base.engines.ray import on_ray
 from undistill.base.errors import UsageError
 from undistill.base.progress import progress
 from undistill.dataset.shard import shard_path
-from undistill.pairs.create import Maker, ShardJob, Sides, Timing, draw_shard
+from undistill.pairs.create import DrawJob, GeneratorMaker, PairGenerator, Timing, draw_shard
 from undistill.pairs.generator import Generator
 from undistill.pairs.spec import read_spec
 from undistill.prompts import make_prompts
@@ -39,13 +39,13 @@ from undistill.prompts import make_prompts
 ENGINES: dict[str, Callable[[int], Engine]] = {"local": in_processes, "ray": on_ray}
 
 
-def drawing(job: ShardJob, generator: Sides) -> Iterator[tuple[int, Timing]]:
+def drawing(job: DrawJob, generator: PairGenerator) -> Iterator[tuple[int, Timing]]:
     """`draw_shard`, and which process does it."""
     for timing in draw_shard(job, generator):
         yield os.getpid(), timing
 
 
-def rate(jobs: list[ShardJob], maker: Maker, engine: Engine, workers: int) -> float:
+def rate(jobs: list[DrawJob], maker: GeneratorMaker, engine: Engine, workers: int) -> float:
     """Pairs/s of so many workers.
 
     Raises:
@@ -66,7 +66,7 @@ def rate(jobs: list[ShardJob], maker: Maker, engine: Engine, workers: int) -> fl
     return drawn / (end - start)
 
 
-def interval(values: Sequence[float]) -> str:
+def interval_text(values: Sequence[float]) -> str:
     """The mean and, of several, its 95% interval."""
     if len(values) == 1:
         return f"{values[0]:.3f}"
@@ -95,7 +95,7 @@ def main(
                 for number in workers if turn % 2 == 0 else reversed(workers):
                     with TemporaryDirectory(prefix="undistill-") as folder:
                         jobs = [
-                            ShardJob(
+                            DrawJob(
                                 shard_path(Path(folder), place), prompts[first : first + shard_size], spec.hash(), batch
                             )
                             for place, first in enumerate(starts)
@@ -108,7 +108,7 @@ def main(
     for (name, number), found in rates.items():
         alone = rates[name, workers[0]]
         efficiency = [many / number / (few / workers[0]) for many, few in zip(found, alone, strict=True)]
-        print(f"| {name} | {number} | {interval(found)} | {interval(efficiency)} |")
+        print(f"| {name} | {number} | {interval_text(found)} | {interval_text(efficiency)} |")
 
 
 if __name__ == "__main__":

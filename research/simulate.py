@@ -33,7 +33,7 @@ _STARTS = 100
 
 
 @dataclass(frozen=True)
-class Worker:
+class SimulatedWorker:
     """What shows only when it works."""
 
     pace: float = 1.0
@@ -43,7 +43,7 @@ class Worker:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class SimulatedRun:
     """How the drawing went."""
 
     workers: int
@@ -72,7 +72,9 @@ class _Task:
     """When its worker does."""
 
 
-def schedule(times: Sequence[float], workers: int, hire: Callable[[], Worker], load: float = 0.0) -> Outcome:
+def simulate_schedule(
+    times: Sequence[float], workers: int, hire: Callable[[], SimulatedWorker], load: float = 0.0
+) -> SimulatedRun:
     """Hand out shards as `engine.ray` does; as `engine.local` does, too, where no worker is killed.
 
     A free worker takes the next shard, and with its first one loads the models. One that is killed is replaced; the
@@ -130,7 +132,7 @@ def schedule(times: Sequence[float], workers: int, hire: Callable[[], Worker], l
             busy += sum(now - other.begins for _, _, other in at_work)
             at_work.clear()
     loading = min(workers, len(times)) * load
-    return Outcome(workers, load + sum(times), now, again, busy - kept - loading)
+    return SimulatedRun(workers, load + sum(times), now, again, busy - kept - loading)
 
 
 def simulate(
@@ -141,8 +143,8 @@ def simulate(
     slower: float = 1.0,
     mtbf: float = inf,
     seed: int | Sequence[int] = 0,
-) -> Outcome:
-    """`schedule` with workers at random.
+) -> SimulatedRun:
+    """`simulate_schedule` with workers at random.
 
     Args:
         stragglers: the probability that a worker is slow.
@@ -155,11 +157,11 @@ def simulate(
     """
     generator = np.random.default_rng(seed)
 
-    def hire() -> Worker:
+    def hire() -> SimulatedWorker:
         slow, life = generator.random() < stragglers, generator.exponential() * mtbf
-        return Worker(slower if slow else 1.0, life)
+        return SimulatedWorker(slower if slow else 1.0, life)
 
-    return schedule(times, workers, hire, load)
+    return simulate_schedule(times, workers, hire, load)
 
 
 def shard_times(timings: Sequence[Timing]) -> list[float]:
@@ -223,7 +225,7 @@ def main(
     pair_s = sum(map(_seconds, batches)) / sum(timing.images for timing in batches)
     scale = 1.0 if pairs_per_day is None else DAY_S / pairs_per_day / pair_s
     sizes = [] if count is None else [min(shard_size, count - first) for first in range(0, count, shard_size)]
-    outcomes: dict[int, list[Outcome]] = {number: [] for number in workers}
+    outcomes: dict[int, list[SimulatedRun]] = {number: [] for number in workers}
     seen: list[float] = []
     for repeat in range(repeats):
         unscaled = shard_times(measured) if count is None else stretches(measured, sizes, [seed, repeat])

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from undistill.dataset.shard import Description, Row, shard_path
+from undistill.dataset.shard import Description, PairRow, shard_path
 from undistill.dataset.write import write_description, write_shard
 from undistill.heads import Head
 
@@ -114,10 +114,10 @@ def pairs_folder(tmp_path: Path) -> Callable[..., Path]:
         Image.fromarray(pixels).save(buffer, "PNG", compress_level=1)
         return buffer.getvalue()
 
-    def row(number: int, size: int, seed: int) -> Row:
+    def row(number: int, size: int, seed: int) -> PairRow:
         coarse = np.random.default_rng([seed, number]).integers(0, 256, (6, 6, 3), dtype=np.uint8)
         pixels = np.asarray(Image.fromarray(coarse).resize((size, size), Image.Resampling.BICUBIC))
-        return Row(f"{number:06d}", f"portrait {number}", "", seed + number, png(pixels), png(255 - pixels))
+        return PairRow(f"{number:06d}", f"portrait {number}", "", seed + number, png(pixels), png(255 - pixels))
 
     def make(name: str, count: int, size: int = 72, seed: int = 0, shard_size: int = 4) -> Path:
         folder = tmp_path / name

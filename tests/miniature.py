@@ -13,8 +13,8 @@ import yaml
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import CLIPTokenizer, T5TokenizerFast
 
-from undistill.pairs.load import Place
-from undistill.pairs.networks import config
+from undistill.pairs.load import WeightsRef
+from undistill.pairs.networks import read_config
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 SCHNELL, DEV = "black-forest-labs/FLUX.1-schnell", "black-forest-labs/FLUX.1-dev"
@@ -121,7 +121,7 @@ def _write_spec(path: Path, **sides: Any) -> Path:
 
 def _write(folder: Path, repository: str, **parts: Any) -> None:
     """A pipeline of the repository's class."""
-    index = config(Place(repository), "model_index.json")
+    index = read_config(WeightsRef(repository), "model_index.json")
     empty = {name: None for name, value in index.items() if value == [None, None]}
     kind = getattr(diffusers, index["_class_name"])
     pipeline = kind(scheduler=_scheduler(repository), **parts, **empty)
@@ -130,14 +130,14 @@ def _write(folder: Path, repository: str, **parts: Any) -> None:
 
 
 def _scheduler(repository: str) -> Any:
-    settings = config(Place(repository), "scheduler/scheduler_config.json")
+    settings = read_config(WeightsRef(repository), "scheduler/scheduler_config.json")
     return getattr(diffusers, settings["_class_name"]).from_config(settings)
 
 
 def _make(repository: str, part: str, **narrow: Any) -> Any:
     """A network with the real one's configuration, but for `narrow`."""
-    library, kind = config(Place(repository), "model_index.json")[part]
-    settings = {**config(Place(repository), f"{part}/config.json"), **narrow}
+    library, kind = read_config(WeightsRef(repository), "model_index.json")[part]
+    settings = {**read_config(WeightsRef(repository), f"{part}/config.json"), **narrow}
     if library == "diffusers":
         return getattr(diffusers, kind).from_config(settings)
     network = getattr(transformers, kind)

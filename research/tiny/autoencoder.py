@@ -5,7 +5,7 @@ from diffusers import AutoencoderKL
 from lightning_fabric import Fabric
 from torch import Tensor
 
-from research.tiny.faces import SIDE
+from research.tiny.faces import FACE_PX
 from research.tiny.recipe import AutoencoderRecipe
 from undistill.losses import LPIPS, l1
 from undistill.training.method import Batch, Losses, Method, Networks, Outputs, Phase
@@ -22,7 +22,7 @@ def build_autoencoder(recipe: AutoencoderRecipe) -> AutoencoderKL:
         layers_per_block=1,
         latent_channels=recipe.latent_channels,
         norm_num_groups=8,
-        sample_size=SIDE,
+        sample_size=FACE_PX,
         mid_block_add_attention=False,
         use_quant_conv=False,
         use_post_quant_conv=False,
@@ -55,11 +55,12 @@ class Autoencoder(Method):
         self.random = torch.Generator(self.fabric.device).manual_seed(self.recipe.seed * 1_000_003 + step)
 
     def forward(self, networks: Networks, batch: Batch) -> Outputs:
-        """x' (N, 3, SIDE, SIDE), and the KL of each posterior, (N,)."""
+        """x' (N, 3, FACE_PX, FACE_PX), and the KL of each posterior, (N,)."""
         posterior = networks["vae"].encode(batch[0]).latent_dist
         return networks["vae"].decode(posterior.sample(self.random)).sample, posterior.kl() / posterior.mean[0].numel()
 
     def losses(self, networks: Networks, batch: Batch, outputs: Outputs) -> Losses:
+        """L1, LPIPS and KL, scalars."""
         decoded, kl = outputs
         return {**self._distances(batch[0], decoded), "loss_kl": kl.mean()}
 

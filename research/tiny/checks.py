@@ -15,7 +15,7 @@ from undistill.images import Pixels, to_tensor
 from undistill.losses import LPIPS
 from undistill.metrics.distance import Gap, Points, fitted_on
 from undistill.metrics.features import load_extractor
-from undistill.metrics.jackknife import Value, interval, mean_value, share
+from undistill.metrics.jackknife import Value, interval, mean_value, proportion
 
 ENOUGH_FOR_FD = 1000
 """Images a side."""
@@ -46,7 +46,7 @@ def obeyed(images: Pixels, genders: Sequence[str], ages: Sequence[float]) -> dic
         seen.append(found[0] if found else look.predict_face(large))
     hits = sum(face["gender"]["value"] == gender for face, gender in zip(seen, genders, strict=True))
     return {
-        "gender": share(hits, len(images)),
+        "gender": proportion(hits, len(images)),
         "age": correlation(np.array(ages), np.array([face["age"]["value"] for face in seen])),
     }
 
@@ -58,7 +58,7 @@ def correlation(x: Distances, y: Distances) -> Value:
     return Value(r, float(np.tanh(np.arctanh(r) - half)), float(np.tanh(np.arctanh(r) + half)), n)
 
 
-def gap(student: Pixels, teacher: Pixels, reference: Pixels) -> dict[str, Value]:
+def gap_values(student: Pixels, teacher: Pixels, reference: Pixels) -> dict[str, Value]:
     """How far student and teacher are from the teacher's images of other prompts, on AlexNet's second layer.
 
     Args:

@@ -18,7 +18,7 @@ from undistill.base.files import replacing
 from undistill.base.progress import progress
 from undistill.dataset.read import shuffled
 
-CHUNK = 128
+COURSE_CHUNK = 128
 Course = dict[str, Tensor]
 
 
@@ -35,11 +35,11 @@ def draw_courses(
     """
     chunks: list[Course] = []
     count = len(ids[0])
-    with progress(f"drawing {path.stem}", -(-count // CHUNK)) as bar:
-        for number, start in enumerate(range(0, count, CHUNK)):
+    with progress(f"drawing {path.stem}", -(-count // COURSE_CHUNK)) as bar:
+        for number, start in enumerate(range(0, count, COURSE_CHUNK)):
             part = path.with_name(f"{path.stem}-{number:04d}.safetensors")
             if not part.exists():
-                t5, clip = (torch.from_numpy(each[start : start + CHUNK].astype(np.int64)) for each in ids)
+                t5, clip = (torch.from_numpy(each[start : start + COURSE_CHUNK].astype(np.int64)) for each in ids)
                 end = _ends(dev, t5.to(fabric.device), clip.to(fabric.device), start, recipe, seed, fabric)
                 with replacing(part) as beside:
                     save_file({"end": end.half().cpu(), "t5": t5.short(), "clip": clip.short()}, beside)

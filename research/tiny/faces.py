@@ -17,12 +17,12 @@ from undistill.dataset import within
 from undistill.dataset.read import shuffled
 from undistill.images import Pixels, read_rgb, to_tensor
 
-SIDE = 64
+FACE_PX = 64
 """Side of all images of `tiny`, px."""
 
 
 @dataclass(frozen=True)
-class Face:
+class TrainingFace:
     """An aligned face.
 
     Args:
@@ -38,7 +38,7 @@ class Face:
     tags: tuple[str, ...]
 
 
-def list_faces(folder: Path, split: tuple[float, float]) -> list[Face]:
+def list_faces(folder: Path, split: tuple[float, float]) -> list[TrainingFace]:
     """The faces of `folder/portraits.csv` whose file names lie in the split (undistill.dataset), in its order.
 
     Raises:
@@ -62,7 +62,7 @@ def list_faces(folder: Path, split: tuple[float, float]) -> list[Face]:
     return faces
 
 
-def _face(row: dict[str, str], folder: Path, where: str) -> Face:
+def _face(row: dict[str, str], folder: Path, where: str) -> TrainingFace:
     if row["gender"] not in ("male", "female"):
         raise UsageError(f"{where}: gender is {row['gender']!r}, not male or female")
     try:
@@ -70,10 +70,10 @@ def _face(row: dict[str, str], folder: Path, where: str) -> Face:
     except ValueError as error:
         raise UsageError(f"{where}: age is {row['age']!r}, not a number of years") from error
     tags = tuple(tag for tag in (text.strip() for text in row["tags"].split(";")) if tag)
-    return Face(folder / row["face"], row["gender"], age, tags)
+    return TrainingFace(folder / row["face"], row["gender"], age, tags)
 
 
-def read_face(face: Face) -> Pixels:
+def read_face(face: TrainingFace) -> Pixels:
     """Raises:
     UsageError: it isn't square.
     """
@@ -84,32 +84,32 @@ def read_face(face: Face) -> Pixels:
 
 
 def view(pixels: Pixels, random: Generator | None) -> Pixels:
-    """(SIDE, SIDE, 3) uint8 of a square face: as it is, or mirrored, a little nearer, lighter or darker at random."""
+    """(FACE_PX, FACE_PX, 3) uint8 of a square face: as it is, or mirrored, nearer, lighter or darker at random."""
     image = Image.fromarray(pixels)
     side = image.width
     if random is None:
-        return np.array(image.resize((SIDE, SIDE), Image.Resampling.LANCZOS))
+        return np.array(image.resize((FACE_PX, FACE_PX), Image.Resampling.LANCZOS))
     cut = side * random.uniform(0.92, 1.0)
     left, top = random.uniform(0, side - cut, 2)
-    small = np.asarray(image.resize((SIDE, SIDE), Image.Resampling.LANCZOS, (left, top, left + cut, top + cut)))
+    small = np.asarray(image.resize((FACE_PX, FACE_PX), Image.Resampling.LANCZOS, (left, top, left + cut, top + cut)))
     if random.random() < 0.5:
         small = small[:, ::-1]
     lit: Pixels = (255 * (small / 255.0) ** (1.1 ** random.uniform(-1, 1))).round().astype(np.uint8)
     return lit
 
 
-def pixels_of(faces: Sequence[Face]) -> Pixels:
-    """(faces, SIDE, SIDE, 3) uint8, as they are."""
+def face_pixels(faces: Sequence[TrainingFace]) -> Pixels:
+    """(faces, FACE_PX, FACE_PX, 3) uint8, as they are."""
     return np.stack([view(read_face(face), None) for face in faces])
 
 
 class Views(Dataset[tuple[Tensor, ...]]):
-    """The k-th face of a run, (3, SIDE, SIDE) in [-1, 1], k = 0, 1, 2, ... without end, each epoch in a new order.
+    """The k-th face of a run, (3, FACE_PX, FACE_PX) in [-1, 1], k = 0, 1, 2, ... without end, in a new order each time.
 
     With seed None: every face once, as it is.
     """
 
-    def __init__(self, faces: Sequence[Face], seed: int | None) -> None:
+    def __init__(self, faces: Sequence[TrainingFace], seed: int | None) -> None:
         self.pixels = [read_face(face) for face in faces]
         self.seed = seed
 
@@ -125,8 +125,8 @@ class Views(Dataset[tuple[Tensor, ...]]):
         return (to_tensor(view(self.pixels[face], random)),)
 
 
-def all_views(faces: Sequence[Face], count: int, seed: int) -> Tensor:
-    """(faces, count, 3, SIDE, SIDE) uint8: `count` views of each face; views of one face differ."""
+def all_views(faces: Sequence[TrainingFace], count: int, seed: int) -> Tensor:
+    """(faces, count, 3, FACE_PX, FACE_PX) uint8: `count` views of each face; views of one face differ."""
     some = []
     for number, face in enumerate(faces):
         pixels = read_face(face)

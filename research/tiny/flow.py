@@ -71,6 +71,7 @@ class Flow(Method):
             return self.lesson(networks["flow"], batch, self.random)
 
     def losses(self, networks: Networks, batch: Batch, outputs: Outputs) -> Losses:
+        """Mean squared error of the velocity, a scalar."""
         said, right = outputs
         return {"loss_velocity": F.mse_loss(said.float(), right)}
 
@@ -95,6 +96,7 @@ class Flow(Method):
 
     @property
     def average(self) -> Velocity:
+        """The moving average of the network, which is validated and exported."""
         network = self.averages["flow"].module
         assert isinstance(network, Velocity)
         return network
@@ -105,13 +107,13 @@ def compile_transformer(network: Velocity) -> None:
     network.transformer.compile(dynamic=False)
 
 
-def between(x: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+def interpolate(x: Tensor, noise: Tensor, t: Tensor) -> Tensor:
     """x_t = (1 - t) x + t e, `t` (N,)."""
     t = t.view(-1, 1, 1, 1)
     return (1 - t) * x + t * noise
 
 
-def draw(x: Tensor, random: torch.Generator) -> tuple[Tensor, Tensor]:
+def draw_noise(x: Tensor, random: torch.Generator) -> tuple[Tensor, Tensor]:
     """Noise like x, and t as sigmoid of a normal: the middle of the way oftener (Esser et al. 2024, eq. 19)."""
     noise = torch.randn(x.shape, generator=random, device=x.device)
     return noise, torch.sigmoid(torch.randn(len(x), generator=random, device=x.device))
@@ -128,8 +130,8 @@ class Straight:
 
     def __call__(self, network: Any, batch: Batch, random: torch.Generator) -> tuple[Tensor, Tensor]:
         x, *ids = batch
-        noise, t = draw(x, random)
-        said = network(between(x, noise, t), t, network.encode(*ids), torch.ones_like(t))
+        noise, t = draw_noise(x, random)
+        said = network(interpolate(x, noise, t), t, network.encode(*ids), torch.ones_like(t))
         return said, noise - x
 
     def picture(self, network: Velocity, batch: Batch, noise: Tensor) -> Tensor:
@@ -151,9 +153,9 @@ class Guided:
 
     def __call__(self, network: Any, batch: Batch, random: torch.Generator) -> tuple[Tensor, Tensor]:
         x, *ids = batch
-        noise, t = draw(x, random)
+        noise, t = draw_noise(x, random)
         by = 1 + (self.strongest - 1) * torch.rand(len(x), generator=random, device=x.device)
-        point = between(x, noise, t)
+        point = interpolate(x, noise, t)
         with torch.no_grad():
             text = self.flow.encode(*ids)
             right = self.flow.guided(point, t, text, self.empty, by)
@@ -178,7 +180,7 @@ class Shortened:
         anywhere = torch.rand(len(x), generator=random, device=x.device)
         stops = torch.randint(1, 5, (len(x),), generator=random, device=x.device) / 4
         t = torch.where(torch.rand(len(x), generator=random, device=x.device) < 0.5, stops, anywhere)
-        return network(between(x, noise, t), t, network.encode(*ids), None), noise - x
+        return network(interpolate(x, noise, t), t, network.encode(*ids), None), noise - x
 
     def picture(self, network: Velocity, batch: Batch, noise: Tensor) -> Tensor:
         text = network.encode(*batch[1:3])

@@ -18,9 +18,9 @@ import numpy as np
 import torch
 import typer
 
-from research.tiny.captions import person
-from research.tiny.checks import gap, likeness, nearest, obeyed
-from research.tiny.faces import list_faces, pixels_of
+from research.tiny.captions import describe_person
+from research.tiny.checks import gap_values, likeness, nearest, obeyed
+from research.tiny.faces import face_pixels, list_faces
 from undistill.base.command import run
 from undistill.base.errors import UsageError
 from undistill.base.files import replacing
@@ -30,10 +30,10 @@ from undistill.images import Pixels, to_tensor, write_grid
 from undistill.metrics.jackknife import Value
 from undistill.names import ANYWHERE, full_name
 from undistill.pairs.generator import Generator
-from undistill.pairs.load import find
+from undistill.pairs.load import find_weights
 from undistill.pairs.spec import PairSpec, read_spec
 
-BATCH = 50
+DRAW_BATCH = 50
 DESCRIBED = 200
 """Images that are to show a gender and an age."""
 QUANTILES = (5, 25, 50, 75, 95)
@@ -52,20 +52,22 @@ def described_prompts(count: int) -> tuple[list[str], list[str], list[float]]:
     """Prompts that ask for a gender and an age from 20 to 70 years, the genders, and the ages."""
     genders = [("male", "female")[k % 2] for k in range(count)]
     ages = np.linspace(20, 70, count).round().tolist()
-    prompts = [f"A portrait of {person(gender, age)}" for gender, age in zip(genders, ages, strict=True)]
+    prompts = [f"A portrait of {describe_person(gender, age)}" for gender, age in zip(genders, ages, strict=True)]
     return prompts, genders, ages
 
 
-def draw(generator: Generator, prompts: Sequence[str], seed: int, folder: Path, what: str) -> tuple[Pixels, Pixels]:
+def draw_sides(
+    generator: Generator, prompts: Sequence[str], seed: int, folder: Path, what: str
+) -> tuple[Pixels, Pixels]:
     """Student and teacher images, (N, size, size, 3) uint8 each, kept in the folder batch by batch."""
     folder.mkdir(parents=True, exist_ok=True)
     pairs: list[Pixels] = []
-    starts = range(0, len(prompts), BATCH)
+    starts = range(0, len(prompts), DRAW_BATCH)
     with progress(f"drawing {what}", len(starts)) as bar:
         for start in starts:
             path = folder / f"{what}-{start:05d}.npy"
             if not path.exists():
-                some = prompts[start : start + BATCH]
+                some = prompts[start : start + DRAW_BATCH]
                 seeds = [1_000_000 * seed + start + k for k in range(len(some))]
                 student = generator.student(some, seeds)
                 both = np.stack([student, generator.teacher(some, seeds, student)])
@@ -103,7 +105,9 @@ def _distribution(values: Sequence[float]) -> dict[str, float]:
 
 def _weights(spec: PairSpec) -> str:
     """A hash of the weights of both sides, which are folders."""
-    folders = {find(place).name for side in (spec.student, spec.teacher) for place in (side.model, side.rest) if place}
+    folders = {
+        find_weights(place).name for side in (spec.student, spec.teacher) for place in (side.model, side.rest) if place
+    }
     files = sorted(path for folder in folders for path in Path(folder).rglob("*.safetensors"))
     return sha256(b"".join(sha256(path.read_bytes()).digest() for path in files)).hexdigest()
 
@@ -131,22 +135,22 @@ def measure(generator: Generator, data: Path, out: Path, count: int) -> dict[str
         count: images a side, of each of two sets of names without a common one.
     """
     prompts = named_prompts(2 * count, 1)
-    student, teacher = draw(generator, prompts[:count], 1, out, "names")
-    _, reference = draw(generator, prompts[count:], 2, out, "other-names")
+    student, teacher = draw_sides(generator, prompts[:count], 1, out, "names")
+    _, reference = draw_sides(generator, prompts[count:], 2, out, "other-names")
     asked, genders, ages = described_prompts(DESCRIBED)
-    described = draw(generator, asked, 3, out, "descriptions")
+    described = draw_sides(generator, asked, 3, out, "descriptions")
     for side, images in (("student", student), ("teacher", teacher)):
         write_grid(torch.split(to_tensor(images[: min(100, count // 10 * 10)]), 10), out / f"{side}.png")
 
     train, held_out = list_faces(data, (0, 0.8)), list_faces(data, (0.8, 1))
-    known, real = pixels_of(train), pixels_of(held_out)
+    known, real = face_pixels(train), face_pixels(held_out)
     # Not more than there are real ones: of many, some lie near by chance.
     copies, unseen = nearest(teacher[: len(real)], known), nearest(real, known)
     return {
         "prompts obeyed by the student": obeyed(described[0], genders, ages),
         "prompts obeyed by the teacher": obeyed(described[1], genders, ages),
         "prompts obeyed by real faces": obeyed(real, [face.gender for face in held_out], [f.age for f in held_out]),
-        "distance to the teacher, alex-2": gap(student, teacher, reference),
+        "distance to the teacher, alex-2": gap_values(student, teacher, reference),
         "LPIPS of student to teacher": likeness(student, teacher),
         "LPIPS to the nearest training face, teacher's": _distribution(copies.tolist()),
         "LPIPS to the nearest training face, unseen real": _distribution(unseen.tolist()),

@@ -43,6 +43,7 @@ def build_transformer(recipe: FlowRecipe, latent_channels: int) -> FluxTransform
 
 
 def build_t5(recipe: FlowRecipe) -> T5EncoderModel:
+    """A T5 encoder with new weights, of the recipe's sizes."""
     width = recipe.text_width
     return T5EncoderModel(
         T5Config(
@@ -59,6 +60,7 @@ def build_t5(recipe: FlowRecipe) -> T5EncoderModel:
 
 
 def build_clip(recipe: FlowRecipe, tokenizer: CLIPTokenizer) -> CLIPTextModel:
+    """A CLIP text model with new weights, which gives the pooled embedding of a prompt."""
     width = recipe.text_width
     return CLIPTextModel(
         CLIPTextConfig(

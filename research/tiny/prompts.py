@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 from transformers import CLIPTokenizer, T5TokenizerFast
 
 from research.tiny.captions import caption
-from research.tiny.faces import Face, all_views
+from research.tiny.faces import TrainingFace, all_views
 from research.tiny.tokenizers import LENGTH
 from undistill.dataset import position
 from undistill.dataset.read import shuffled
@@ -25,7 +25,7 @@ def tokens(tokenizer: CLIPTokenizer | T5TokenizerFast, texts: Sequence[str]) -> 
     return np.asarray(ids.input_ids, dtype=np.int16)
 
 
-def draw_captions(faces: Sequence[Face], count: int, seed: int) -> list[str]:
+def draw_captions(faces: Sequence[TrainingFace], count: int, seed: int) -> list[str]:
     """`count` captions for each face, one face after another; a face's are its own, whatever other faces there are."""
     keys = [int(position(face.path.stem) * 2**53) for face in faces]
     return [
@@ -36,7 +36,7 @@ def draw_captions(faces: Sequence[Face], count: int, seed: int) -> list[str]:
 
 
 @torch.no_grad()
-def encode(vae: AutoencoderKL, faces: Sequence[Face], views: int, seed: int) -> Tensor:
+def encode_faces(vae: AutoencoderKL, faces: Sequence[TrainingFace], views: int, seed: int) -> Tensor:
     """(faces, views, 16, 8, 8): means of the latents, as the transformer sees them, less shift, times scale."""
     pictures = all_views(faces, views, seed)
     means = [

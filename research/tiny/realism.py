@@ -20,7 +20,7 @@ from research.tiny.recipe import RealismRecipe
 from undistill.base.progress import progressed
 from undistill.dataset.read import shuffled
 from undistill.losses import LPIPS
-from undistill.training.embedding import Embedding, RunningMMD, fit
+from undistill.training.embedding import Embedding, RunningMMD, fit_embeddings
 from undistill.training.method import Batch, Losses, Method, Networks, Outputs, Phase
 from undistill.training.mmd import WARM_UP
 from undistill.training.schedule import linear_decay, warmup
@@ -97,7 +97,7 @@ class Realism(Method):
 
     def prepare(self) -> None:
         if not self.mmd.fitted:
-            fit(self.fabric, [self.mmd], self._images())
+            fit_embeddings(self.fabric, [self.mmd], self._images())
 
     def _images(self) -> Iterator[tuple[Tensor, Tensor]]:
         device, many = self.fabric.device, 64

@@ -90,7 +90,7 @@ class RealismRecipe(Schedule):
     """Decay of the running mean of what the LoRA changes."""
 
 
-Recipe = AutoencoderRecipe | FlowRecipe | GuidanceRecipe | StepsRecipe | RealismRecipe
+StageRecipe = AutoencoderRecipe | FlowRecipe | GuidanceRecipe | StepsRecipe | RealismRecipe
 STAGES: dict[str, type[BaseModel]] = {
     "autoencoder": AutoencoderRecipe,
     "flow": FlowRecipe,
@@ -98,11 +98,11 @@ STAGES: dict[str, type[BaseModel]] = {
     "steps": StepsRecipe,
     "realism": RealismRecipe,
 }
-_adapter: TypeAdapter[Recipe] = TypeAdapter(Annotated[Recipe, Field(discriminator="stage")])
+_stage_adapter: TypeAdapter[StageRecipe] = TypeAdapter(Annotated[StageRecipe, Field(discriminator="stage")])
 
 
-def read_stage(path: Path) -> Recipe:
+def read_stage(path: Path) -> StageRecipe:
     """Raises:
     RecipeError: the file can't be read, is no YAML, or has a key or a value that doesn't belong.
     """
-    return read_with(path, lambda data: validated(data, "stage", STAGES, _adapter))
+    return read_with(path, lambda data: validated(data, "stage", STAGES, _stage_adapter))

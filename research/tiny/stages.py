@@ -20,17 +20,17 @@ from transformers import CLIPTokenizer, T5TokenizerFast
 
 from research.tiny.autoencoder import Autoencoder
 from research.tiny.courses import Course, Courses, draw_courses
-from research.tiny.faces import Face, Views, all_views, list_faces
+from research.tiny.faces import TrainingFace, Views, all_views, list_faces
 from research.tiny.flow import Flow, Guided, Shortened, Straight, compile_transformer
 from research.tiny.model import Velocity, build_clip, build_t5, build_transformer
-from research.tiny.prompts import Captioned, draw_captions, encode, tokens
+from research.tiny.prompts import Captioned, draw_captions, encode_faces, tokens
 from research.tiny.realism import Questions, Realism
 from research.tiny.recipe import (
     AutoencoderRecipe,
     FlowRecipe,
     GuidanceRecipe,
     RealismRecipe,
-    Recipe,
+    StageRecipe,
     StepsRecipe,
 )
 from research.tiny.tokenizers import clip_tokenizer, t5_tokenizer
@@ -68,11 +68,12 @@ class Stage:
 class Faces:
     """The faces that are trained on, and those that validate."""
 
-    train: Sequence[Face]
-    held_out: Sequence[Face]
+    train: Sequence[TrainingFace]
+    held_out: Sequence[TrainingFace]
 
 
 def split_faces(data: Path) -> Faces:
+    """The faces of a folder of portraits, by the splits TRAIN and HELD_OUT."""
     return Faces(list_faces(data, TRAIN), list_faces(data, HELD_OUT))
 
 
@@ -106,7 +107,7 @@ def inventory(faces: Faces, before: Sequence[Path]) -> Inventory:
     return found
 
 
-def prepare(recipe: Recipe, fabric: Fabric, faces: Faces, before: Sequence[Path], out: Path) -> Stage:
+def prepare_stage(recipe: StageRecipe, fabric: Fabric, faces: Faces, before: Sequence[Path], out: Path) -> Stage:
     """Args:
     before: as `earlier` says.
     out: folder of all the runs.
@@ -131,7 +132,7 @@ def _autoencoder(recipe: AutoencoderRecipe, fabric: Fabric, faces: Faces, out: P
         vae = deepcopy(method.averages["vae"].module)
         assert isinstance(vae, AutoencoderKL)
         vae.register_to_config(shift_factor=0.0, scaling_factor=1.0)
-        latents = encode(vae, faces.train, 2, recipe.seed)
+        latents = encode_faces(vae, faces.train, 2, recipe.seed)
         vae.register_to_config(shift_factor=float(latents.mean()), scaling_factor=1 / float(latents.std()))
         return _save(out / "tiny-autoencoder", {".": vae})
 
@@ -170,7 +171,7 @@ def _steps(recipe: StepsRecipe, fabric: Fabric, faces: Faces, before: Path, out:
     dev.to(fabric.device).eval()
     method = Flow(fabric, recipe, _without_guidance(dev, recipe.guidance), Shortened(), vae)
 
-    def courses(some: Sequence[Face], captions: int, seed: int, name: str) -> Course:
+    def courses(some: Sequence[TrainingFace], captions: int, seed: int, name: str) -> Course:
         texts = draw_captions(some, captions, seed)
         ids = [tokens(tokenizer, texts) for tokenizer in tokenizers]
         return draw_courses(dev, ids, recipe, seed, fabric, out / "steps" / f"{name}.safetensors")
@@ -189,7 +190,7 @@ def _steps(recipe: StepsRecipe, fabric: Fabric, faces: Faces, before: Path, out:
 def _realism(recipe: RealismRecipe, fabric: Fabric, faces: Faces, before: Sequence[Path], out: Path) -> Stage:
     student, vae, tokenizers = load_student(*before)
 
-    def questions(some: Sequence[Face], captions: int, seed: int, *, endless: bool) -> Questions:
+    def questions(some: Sequence[TrainingFace], captions: int, seed: int, *, endless: bool) -> Questions:
         texts = draw_captions(some, captions, seed)
         ids = [tokens(tokenizer, texts) for tokenizer in tokenizers]
         return Questions(ids, vae.config.latent_channels, seed, endless=endless)
@@ -229,9 +230,9 @@ def _captioned(
     vae: AutoencoderKL,
     tokenizers: Tokenizers,
 ) -> tuple[Data, Data]:
-    def one(some: Sequence[Face], views: int, texts: Sequence[str], seed: int | None) -> Data:
+    def one(some: Sequence[TrainingFace], views: int, texts: Sequence[str], seed: int | None) -> Data:
         ids = tokens(tokenizers[0], [*texts, ""]), tokens(tokenizers[1], [*texts, ""])
-        return Captioned(encode(vae, some, views, recipe.seed), ids, dropped, seed)
+        return Captioned(encode_faces(vae, some, views, recipe.seed), ids, dropped, seed)
 
     held_out = draw_captions(faces.held_out, 1, recipe.seed)
     return one(faces.train, recipe.views, captions, recipe.seed), one(faces.held_out, 1, held_out, None)

@@ -36,7 +36,7 @@ def main(
     if stage not in STAGES:
         raise UsageError(f"no stage {stage}: {', '.join(STAGES)}")
     with quiet():  # transformers remarks on import that torchvision is not here
-        from research.tiny.stages import earlier, inventory, prepare, split_faces
+        from research.tiny.stages import earlier, inventory, prepare_stage, split_faces
     recipe = read_stage(recipes / f"{stage}.yaml")
     fabric = start(recipe, device)
     faces, before, folder = split_faces(data), earlier(stage, out), out / stage
@@ -44,7 +44,7 @@ def main(
     check_folder(folder, recipe, begins)
     open_folder(folder, recipe, begins)
     with quiet():
-        prepared = prepare(recipe, fabric, faces, before, out)
+        prepared = prepare_stage(recipe, fabric, faces, before, out)
     step, ended = fit(fabric, prepared.method, recipe, prepared.training, prepared.validation, folder, max_steps)
     if ended == "interrupted":
         typer.echo(f"stopped at step {step}; the same command goes on from there", err=True)

@@ -15,37 +15,37 @@ from undistill.dataset.samples import ImageFolders
 from undistill.heads.head import head_folder, head_hash
 from undistill.images import Pixels
 from undistill.metrics.evaluate import evaluate
-from undistill.metrics.results import Row
+from undistill.metrics.results import MetricRow
 from undistill.pairs.files import generate_files
 from undistill.pairs.spec import read_spec
 from undistill.pipeline import Pipeline
-from undistill.prompts import Prompt, make_prompts, write_prompts
-from undistill.report.demo import COMPARED, WIPED, write_page, write_triples
-from undistill.report.pictures import SIDES, triples
+from undistill.prompts import PROMPTS_FILE, Prompt, make_prompts, write_prompts
+from undistill.report.demo import COMPARED, WIPED, write_demo_page, write_triples
+from undistill.report.pictures import TRIPLE_SIDES, triples
 
-TEMPLATE, SEED, SEEN = "A professional portrait of {name}", 1, 10_000
+TEMPLATE, DEMO_SEED, SEEN = "A professional portrait of {name}", 1, 10_000
 """tiny's heads have seen names of the first SEEN prompts of this template and seed, and no others: these come after."""
 
 COUNT = 300
 """Prompts, which both sides draw, since what the same prompts have in common cancels in the gap. By efficientnet-lite0
 the gap is 2.1 times its standard error with 120 measured prompts and 2.9 times with 200; below 2.0 it is null."""
 
-MEASURED = (1 / 3, 1.0)
+MEASURED_SPLIT = (1 / 3, 1.0)
 """The split that is measured. On the rest, space and filters are fitted: in a space that was fitted to the students
 measured, whatever it hasn't seen looks farther away."""
 
 BATCH_PX = 32 * 64 * 64
 """Pixels that are drawn at a time: 32 images of tiny."""
 
-TIMED, ROUNDS = 8, 9
+TIMED_IMAGES, TIMED_ROUNDS = 8, 9
 """Images in a round of timing, and rounds."""
 
-RESULTS, PAGE, STRIP, PROMPTS = "results.json", "index.html", "triples.png", "prompts.jsonl"
+RESULTS, PAGE, STRIP = "results.json", "index.html", "triples.png"
 
 
 def unseen_prompts(count: int) -> list[Prompt]:
     """Prompts of people whom no head of tiny has seen; the first of more are the same."""
-    return make_prompts(TEMPLATE, count, SEED, skip=SEEN)
+    return make_prompts(TEMPLATE, count, DEMO_SEED, skip=SEEN)
 
 
 def demo(pair: str | Path, out: Path, count: int = COUNT) -> dict[str, Any]:
@@ -71,9 +71,9 @@ def demo(pair: str | Path, out: Path, count: int = COUNT) -> dict[str, Any]:
         raise UsageError(f"the pair {spec.name} has no head of its own: name one in its spec (head: ...)")
     weights = head_folder(spec.head)
     prompts = unseen_prompts(count)
-    made_with: dict[str, dict[str, str]] = {side: {"pair": spec.name, "spec": spec.hash()} for side in SIDES}
+    made_with: dict[str, dict[str, str]] = {side: {"pair": spec.name, "spec": spec.hash()} for side in TRIPLE_SIDES}
     made_with["enhanced"] |= {"head": spec.head, "weights": head_hash(weights)}
-    _refuse_others(out, {f"{side}/{prompt.id}.png" for side in SIDES for prompt in prompts})
+    _refuse_others(out, {f"{side}/{prompt.id}.png" for side in TRIPLE_SIDES for prompt in prompts})
 
     pipeline = Pipeline(spec, weights, pick_device())
     batch = max(1, BATCH_PX // spec.size**2)
@@ -83,21 +83,21 @@ def demo(pair: str | Path, out: Path, count: int = COUNT) -> dict[str, Any]:
         return [student, enhanced, pipeline.generator.teacher(texts, seeds, student)]
 
     generate_files(prompts, out, made_with, lambda: draw, batch)
-    write_prompts(prompts, out / PROMPTS)
+    write_prompts(prompts, out / PROMPTS_FILE)
 
     # A head may be a folder or a hub id: its row has the last of its names.
     head = Path(spec.head).name
     source = ImageFolders([out / "student"], [out / "teacher"])
-    results = evaluate(source, {head: out / "enhanced"}, MEASURED, device=pipeline.generator.device)
-    timed = min(TIMED, batch, count)
+    results = evaluate(source, {head: out / "enhanced"}, MEASURED_SPLIT, device=pipeline.generator.device)
+    timed = min(TIMED_IMAGES, batch, count)
     results.cost = _cost(pipeline, head, prompts, timed)
     results.settings |= {
         **made_with["enhanced"],
         "size": spec.size,
         "student_side": spec.student.model_dump(mode="json", exclude_defaults=True),
         "teacher_side": spec.teacher.model_dump(mode="json", exclude_defaults=True),
-        "prompts": {"template": TEMPLATE, "seed": SEED, "first": SEEN, "count": count},
-        "timed": {"images": timed, "rounds": ROUNDS},
+        "prompts": {"template": TEMPLATE, "seed": DEMO_SEED, "first": SEEN, "count": count},
+        "timed": {"images": timed, "rounds": TIMED_ROUNDS},
         "machine": machine(pipeline.generator.device),
         "date": datetime.now(UTC).date().isoformat(),
         "commands": _commands(pair, out, head),
@@ -107,15 +107,15 @@ def demo(pair: str | Path, out: Path, count: int = COUNT) -> dict[str, Any]:
     written: dict[str, Any] = json.loads((out / RESULTS).read_text(encoding="utf-8"))
     shown = triples(prompts[: WIPED + COMPARED], out)
     write_triples(shown, out / STRIP)
-    write_page(written, shown, out / PAGE)
+    write_demo_page(written, shown, out / PAGE)
     return written
 
 
 def _refuse_others(out: Path, images: set[str]) -> None:
-    """Nobody else's files are written over, and no image is measured that is not the demo's."""
+    """Refuse a folder with files that the demo has not made: they would be written over, or measured."""
     if out.exists() and not out.is_dir():
         raise UsageError(f"{out} is a file; -o takes a folder")
-    ours = images | {PROMPTS, RESULTS, STRIP, PAGE} if Record(out).files else set()
+    ours = images | {PROMPTS_FILE, RESULTS, STRIP, PAGE} if Record(out).files else set()
     for path in out.rglob("*"):
         if path.is_file() and not path.name.startswith("."):  # parts of a killed run, or a file manager's
             name = path.relative_to(out).as_posix()
@@ -123,7 +123,7 @@ def _refuse_others(out: Path, images: set[str]) -> None:
                 raise UsageError(f"{path} is not of this demo: choose another folder for -o")
 
 
-def _cost(pipeline: Pipeline, head: str, prompts: Sequence[Prompt], images: int) -> dict[str, Row]:
+def _cost(pipeline: Pipeline, head: str, prompts: Sequence[Prompt], images: int) -> dict[str, MetricRow]:
     """Student, student and head, student and teacher, the last of which starts from the student's image."""
     generator, enhancer = pipeline.generator, pipeline.enhancer
     assert enhancer is not None
@@ -144,7 +144,7 @@ def _cost(pipeline: Pipeline, head: str, prompts: Sequence[Prompt], images: int)
         "teacher": lambda turn: generator.teacher(*some(turn), student),
     }
     ways = {"student": ("student",), head: ("student", "head"), "teacher": ("student", "teacher")}
-    return cost(measure_steps(steps, ROUNDS), ways, images)
+    return cost(measure_steps(steps, TIMED_ROUNDS), ways, images)
 
 
 def _commands(pair: str | Path, out: Path, head: str) -> list[str]:
@@ -152,6 +152,6 @@ def _commands(pair: str | Path, out: Path, head: str) -> list[str]:
     sides = ("--student", out / "student", "--teacher", out / "teacher", "--enhanced", f"{head}={out / 'enhanced'}")
     commands = (
         ("undistill", "demo", *(() if pair == "tiny" else ("--pair", pair)), "-o", out),
-        ("undistill", "evaluate", *sides, "--split", f"{MEASURED[0]:.6f}:1", "-o", "table.json"),
+        ("undistill", "evaluate", *sides, "--split", f"{MEASURED_SPLIT[0]:.6f}:1", "-o", "table.json"),
     )
     return [shlex.join(map(str, command)) for command in commands]

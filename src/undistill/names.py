@@ -30,7 +30,7 @@ ANYWHERE = (
 )
 _FAMILY_FIRST = {"ja_JP": " ", "ko_KR": "", "zh_CN": ""}
 # Draws in a row that may bring nothing new.
-_PATIENCE = 1000
+_FRUITLESS_DRAWS = 1000
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _NULL = r"\N"  # IMDb's
@@ -73,7 +73,7 @@ def draw_names(count: int, seed: int) -> list[str]:
     names: dict[str, None] = {}
     in_vain = 0
     with progress("drawing names", count) as bar:
-        while len(names) < count and in_vain < _PATIENCE:
+        while len(names) < count and in_vain < _FRUITLESS_DRAWS:
             name = normalised(full_name(random.choice(["male", "female"]), str(random.choice(ANYWHERE)), random))
             in_vain += 1
             if name not in names:

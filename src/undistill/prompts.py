@@ -9,7 +9,7 @@ from typing import Annotated
 from pydantic import Field, ValidationError
 
 from undistill.base.errors import UsageError
-from undistill.base.files import Place, replacing
+from undistill.base.files import AnyPath, replacing
 from undistill.base.settings import Strict, explain_all
 from undistill.names import draw_names, sample_names
 
@@ -17,8 +17,15 @@ from undistill.names import draw_names, sample_names
 Id = Annotated[str, Field(pattern=r"^\w[\w.-]*$", max_length=128)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
+PROMPTS_FILE = "prompts.jsonl"
+"""The name that a file of prompts has beside what is made of it."""
+BUSINESS_TEMPLATE = "A professional business portrait"
+"""The paper's prompts without names: they differ by seed alone."""
+
 
 class Prompt(Strict):
+    """What to generate, with which seed: a line of `prompts.jsonl`."""
+
     id: Id
     prompt: str
     name: str = ""
@@ -26,7 +33,7 @@ class Prompt(Strict):
     seed: Seed
 
 
-def read_prompts(path: Place) -> list[Prompt]:
+def read_prompts(path: AnyPath) -> list[Prompt]:
     """Read a `prompts.jsonl`: {"id", "prompt", "name", "seed"} a line; empty lines are passed over.
 
     Raises:

@@ -10,7 +10,7 @@ from tests.pairs.painter import Painter
 from tests.pairs.test_create import contents
 from undistill.base.engines.local import in_process
 from undistill.base.errors import Failure, UsageError
-from undistill.base.files import Place, fetched, parse_place, replacing
+from undistill.base.files import AnyPath, fetched, parse_path, replacing
 from undistill.dataset.shard import shard_path
 from undistill.pairs.create import create
 from undistill.pairs.spec import read_spec
@@ -21,13 +21,13 @@ pytest.importorskip("upath", reason="needs the extra cloud")
 
 
 @pytest.fixture
-def store() -> Iterator[Place]:
+def store() -> Iterator[AnyPath]:
     """A folder in fsspec's store in memory."""
-    yield parse_place("memory://bucket/pairs")
+    yield parse_path("memory://bucket/pairs")
     fsspec.filesystem("memory").store.clear()
 
 
-def test_a_file_is_there_whole_or_not_at_all(store: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_is_there_whole_or_not_at_all(store: AnyPath, monkeypatch: pytest.MonkeyPatch) -> None:
     file = store / "x.txt"
 
     def write(text: str, end: BaseException | None = None) -> None:
@@ -59,27 +59,27 @@ def test_a_file_is_there_whole_or_not_at_all(store: Place, monkeypatch: pytest.M
 
 
 def test_here_a_file_is_itself(tmp_path: Path) -> None:
-    assert parse_place(str(tmp_path)) == tmp_path
+    assert parse_path(str(tmp_path)) == tmp_path
     with fetched(tmp_path / "x") as here:
         assert here == tmp_path / "x"
 
 
 def test_what_is_missing_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UsageError, match=r"^abacus://x can't be reached: Unsupported filesystem: 'abacus'$"):
-        parse_place("abacus://x")
+        parse_path("abacus://x")
     monkeypatch.setitem(sys.modules, "adlfs", None)
     with pytest.raises(UsageError, match=r"^abfs://x/y needs another package: pip install adlfs$"):
-        parse_place("abfs://x/y")
+        parse_path("abfs://x/y")
     monkeypatch.setitem(sys.modules, "upath", None)
     with pytest.raises(UsageError, match=r"^s3://x/y: object stores need pip install 'undistill\[cloud\]'$"):
-        parse_place("s3://x/y")
+        parse_path("s3://x/y")
 
 
-def test_pairs_go_there_as_they_do_here(store: Place, tmp_path: Path) -> None:
+def test_pairs_go_there_as_they_do_here(store: AnyPath, tmp_path: Path) -> None:
     spec, prompts = read_spec("tiny"), numbered([f"A portrait of {name}" for name in "abcdefg"], 5)
     maker = partial(Painter, spec)
 
-    def draw(out: Place) -> tuple[int, int]:
+    def draw(out: AnyPath) -> tuple[int, int]:
         return create(prompts, out, spec, maker, 3, 2, in_process)
 
     assert draw(tmp_path / "here") == draw(store) == (7, 0)

@@ -9,7 +9,7 @@ from undistill.base.errors import Failure
 from undistill.bench import alone, variants
 from undistill.bench.alone import MINUTES, head_row, measure_alone
 from undistill.bench.machine import LIMITS
-from undistill.bench.variants import PUBLISHED, SLOW_BF16, VARIANTS, Variant, load, prepare
+from undistill.bench.variants import PUBLISHED, SLOW_BF16, VARIANTS, Variant, load_head, prepare_run
 from undistill.heads import Head, ResnetGenerator, UNet
 
 CPU = torch.device("cpu")
@@ -65,7 +65,7 @@ def test_rates_follow_from_seconds_and_ratios_from_the_same_round() -> None:
 
 
 def test_the_reference_is_the_published_generator() -> None:
-    published = load(PUBLISHED)
+    published = load_head(PUBLISHED)
     assert sum(parameter.numel() for parameter in published.parameters()) == 11_378_179
     assert published.gflop(512) == pytest.approx(396, abs=1)
     assert published.gflop(64) == pytest.approx(396 / 64, rel=0.01)
@@ -118,7 +118,7 @@ def test_what_torch_cannot_do_is_a_reason(small: Head, bf16: bool, low: Limits) 
 
 @pytest.mark.parametrize("bf16", [True], indirect=True)
 def test_variants_draw_the_same_picture(small: Head, bf16: bool) -> None:
-    pictures = {variant.name: prepare(small, variant, 64, CPU)() for variant in VARIANTS[:3]}
+    pictures = {variant.name: prepare_run(small, variant, 64, CPU)() for variant in VARIANTS[:3]}
     plain = pictures["fp32"]
     assert isinstance(plain, torch.Tensor)
     assert plain.shape == (1, 3, 64, 64)
@@ -126,7 +126,7 @@ def test_variants_draw_the_same_picture(small: Head, bf16: bool) -> None:
         other = pictures[name]
         assert isinstance(other, torch.Tensor)
         assert (other - plain).abs().max() < bound
-    padded = prepare(small, FP32, 17, CPU)()
+    padded = prepare_run(small, FP32, 17, CPU)()
     assert isinstance(padded, torch.Tensor)
     assert padded.shape[-1] == 64  # the least the head takes
 
@@ -137,7 +137,7 @@ def test_bf16_is_left_out_where_it_changes_the_picture(
 ) -> None:
     monkeypatch.setattr(Head, "_bf16_psnr", lambda self: 20.0)
     with pytest.raises(Failure, match="bfloat16 changes"):
-        prepare(small, Variant("bf16", bf16=True), 64, CPU)
+        prepare_run(small, Variant("bf16", bf16=True), 64, CPU)
 
 
 @pytest.mark.gpu

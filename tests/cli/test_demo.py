@@ -12,7 +12,7 @@ from tests.conftest import strong
 from tests.report.test_page import read
 from undistill.base.errors import Failure, UsageError
 from undistill.base.record import Record
-from undistill.demo import COUNT, SEED, SEEN, TEMPLATE, demo, unseen_prompts
+from undistill.demo import COUNT, DEMO_SEED, SEEN, TEMPLATE, demo, unseen_prompts
 from undistill.heads import UNet
 from undistill.metrics import BASELINES, tuning
 from undistill.metrics.baselines import Filter
@@ -41,8 +41,8 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("undistill.metrics.evaluate.face_workers", no_faces)
     monkeypatch.setattr(undistill.demo, "demo", partial(demo, count=8))
     monkeypatch.setattr(undistill.demo, "SEEN", 3)
-    monkeypatch.setattr(undistill.demo, "ROUNDS", 2)
-    monkeypatch.setattr(undistill.demo, "MEASURED", (0.0, 1.0))
+    monkeypatch.setattr(undistill.demo, "TIMED_ROUNDS", 2)
+    monkeypatch.setattr(undistill.demo, "MEASURED_SPLIT", (0.0, 1.0))
     monkeypatch.setattr(tuning, "search", lambda *_: dict.fromkeys(BASELINES, Filter(blur=0.5)))
 
 
@@ -132,5 +132,5 @@ def test_a_killed_demos_folder_is_its_own(tmp_path: Path) -> None:
 def test_nobody_has_been_trained_on(monkeypatch: pytest.MonkeyPatch) -> None:
     assert SEEN == 10_000
     monkeypatch.setattr(undistill.demo, "SEEN", 300)
-    seen = {prompt.name for prompt in make_prompts(TEMPLATE, 300, SEED)}
+    seen = {prompt.name for prompt in make_prompts(TEMPLATE, 300, DEMO_SEED)}
     assert len({prompt.name for prompt in unseen_prompts(COUNT)} - seen) == COUNT

@@ -5,6 +5,7 @@ import pytest
 from tests.cli.conftest import Run
 from undistill.base.errors import Failure
 from undistill.pairs.spec import read_spec
+from undistill.training import RECIPES
 
 
 @pytest.mark.parametrize(
@@ -22,6 +23,20 @@ def test_refuses_in_one_line(arguments: list[str], says: str, undistill: Run, tm
     assert says in error
     assert error.count("\n") == 1
     assert not (tmp_path / "page").exists()
+
+
+def test_shipped_recipes_are_found_by_the_name_of_their_folder(
+    undistill: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    taken: list[Path | None] = []
+
+    def stops(pair: str, out: Path, quick: bool, train: Path | None, *_: object) -> None:
+        taken.append(train)
+
+    monkeypatch.setattr("undistill.reproduce.reproduce", stops)
+    assert undistill("reproduce", "--train", "tiny", "-o", "page")[0] == 0
+    assert taken == [RECIPES / "tiny"]
 
 
 def test_a_spec_of_ones_own_has_whole_paths(undistill: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,12 +9,12 @@ from PIL import Image
 from undistill.base.errors import UsageError
 from undistill.dataset import within
 from undistill.dataset.samples import (
-    Cell,
     DataError,
-    File,
+    ImageFile,
     ImageFolders,
-    list_cells,
+    ShardImage,
     list_files,
+    list_shard_images,
     list_sides,
     match,
     open_source,
@@ -67,10 +67,13 @@ def test_lists_rows_by_split_and_fraction(pairs_folder: Folders, monkeypatch: py
         expected = [id for id in (f"{i:06d}" for i in range(30)) if within(id, (0.2, 0.9), fraction)]
         assert [sample.id for sample in student] == [sample.id for sample in teacher] == expected
         assert {sample.size for sample in (*student, *teacher)} == {(72, 72)}
-    assert [sample.name for sample in list_cells(pairs, "teacher", ALL)][::29] == ["teacher/000000", "teacher/000029"]
-    assert len(list_cells(pairs, "teacher", ALL, min_side=72)) == 30
+    assert [sample.name for sample in list_shard_images(pairs, "teacher", ALL)][::29] == [
+        "teacher/000000",
+        "teacher/000029",
+    ]
+    assert len(list_shard_images(pairs, "teacher", ALL, min_side=72)) == 30
     with pytest.raises(DataError, match=r"pairs: no image of 1 of the split 0:1 with sides of at least 73 px"):
-        list_cells(pairs, "teacher", ALL, min_side=73)
+        list_shard_images(pairs, "teacher", ALL, min_side=73)
 
 
 def test_a_cell_is_its_image(pairs_folder: Folders) -> None:
@@ -95,17 +98,17 @@ def test_a_cell_is_its_image(pairs_folder: Folders) -> None:
 
 def test_a_file_that_is_gone_or_broken_is_named(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match=r"gone\.png can't be read: No such file"):
-        pixels_of(File(tmp_path / "gone.png"))
+        pixels_of(ImageFile(tmp_path / "gone.png"))
     (tmp_path / "text.png").write_text("text")
     with pytest.raises(ImageError, match=r"text\.png is no image"):
-        pixels_of(File(tmp_path / "text.png"))
+        pixels_of(ImageFile(tmp_path / "text.png"))
 
 
 def test_either_pairs_or_folders(pairs_folder: Folders, tmp_path: Path) -> None:
     folder = pairs_folder("pairs", 2)
     source = open_source(folder, None, [])
     assert isinstance(source, Pairs)
-    assert all(isinstance(sample, Cell) for side in list_sides(source, ALL) for sample in side)
+    assert all(isinstance(sample, ShardImage) for side in list_sides(source, ALL) for sample in side)
     assert open_source(None, [tmp_path], [folder]) == ImageFolders([tmp_path], [folder])
     for data, student, teacher in ((None, None, None), (folder, [folder], None), (None, None, [folder])):
         with pytest.raises(UsageError, match="give either --data"):

@@ -9,19 +9,21 @@ import pytest
 from PIL import Image
 
 from undistill.base.errors import UsageError
-from undistill.dataset.shard import Description, Pairs, Row, ShardError, check_shard, read_description, shard_path
+from undistill.dataset.shard import Description, PairRow, Pairs, ShardError, check_shard, read_description, shard_path
 from undistill.dataset.write import write_description, write_shard
 
 SPEC = "5" * 64
 
 
-def rows(first: int, last: int) -> list[Row]:
+def rows(first: int, last: int) -> list[PairRow]:
     def png(value: int) -> bytes:
         buffer = BytesIO()
         Image.fromarray(np.full((4, 4, 3), value, np.uint8)).save(buffer, "PNG")
         return buffer.getvalue()
 
-    return [Row(f"{i:06d}", f"Ein Bäumchen 木 {i}", "", 2**62 + i, png(i), png(i + 100)) for i in range(first, last)]
+    return [
+        PairRow(f"{i:06d}", f"Ein Bäumchen 木 {i}", "", 2**62 + i, png(i), png(i + 100)) for i in range(first, last)
+    ]
 
 
 @pytest.fixture
@@ -106,7 +108,7 @@ def test_a_shard_of_other_rows_or_row_groups_is_broken(folder: Path) -> None:
 
 
 def test_an_error_on_the_way_leaves_no_shard(tmp_path: Path) -> None:
-    def cut() -> Iterator[Row]:
+    def cut() -> Iterator[PairRow]:
         yield from rows(0, 1)
         raise OSError("full")
 

@@ -8,7 +8,7 @@ from PIL import Image
 
 from undistill.base.errors import UsageError
 from undistill.diversity import measure as module
-from undistill.diversity.measure import measure
+from undistill.diversity.measure import measure_diversity
 from undistill.images import Pixels
 from undistill.metrics.extraction import Extractor, Features, one_by_one
 
@@ -52,7 +52,7 @@ def test_groups_side_by_side(people: Callable[..., Path], tmp_path: Path) -> Non
     old = people("old", *[(0, 60)] * 6, *[(1, 61)] * 6, NOBODY)
     young = people("young", *[(0, 20)] * 9, *[(0, 40)] * 2, (1, 12))
     out = tmp_path / "out"
-    results = measure({"old": old, "young": young}, out, seed=3)
+    results = measure_diversity({"old": old, "young": young}, out, seed=3)
     found = json.loads((out / "diversity.json").read_text())
     assert found == json.loads(json.dumps(results.to_json()))
 
@@ -80,13 +80,15 @@ def test_groups_side_by_side(people: Callable[..., Path], tmp_path: Path) -> Non
     assert "perceived" in found["warning"].lower()
 
     again = tmp_path / "again"
-    measure({"old": old, "young": young}, again, seed=3)
+    measure_diversity({"old": old, "young": young}, again, seed=3)
     for name in ("diversity.json", "map.png", "nearest.png"):
         assert (again / name).read_bytes() == (out / name).read_bytes()
 
 
 def test_few_faces_have_no_map_and_one_has_no_distance(people: Callable[..., Path], tmp_path: Path) -> None:
-    results = measure({"few": people("few", (0, 30), (1, 40)), "one": people("one", (0, 15), NOBODY)}, tmp_path / "out")
+    results = measure_diversity(
+        {"few": people("few", (0, 30), (1, 40)), "one": people("one", (0, 15), NOBODY)}, tmp_path / "out"
+    )
     assert set(results.figures) == {"nearest"}
     assert results.notes == ["no map of the faces: 3 are too few, it takes 10"]
     assert results.rows["one"]["distance"].why == "fewer than two faces"
@@ -97,16 +99,16 @@ def test_few_faces_have_no_map_and_one_has_no_distance(people: Callable[..., Pat
 def test_sides_of_a_pairs_data_set(people: Callable[..., Path], pairs_folder: Folders, tmp_path: Path) -> None:
     pairs = pairs_folder("pairs", 6)
     folder = people("mine", (0, 30))
-    results = measure({"mine": folder}, tmp_path / "out", pairs)
+    results = measure_diversity({"mine": folder}, tmp_path / "out", pairs)
     assert list(results.rows) == ["student", "teacher", "mine"]
     assert results.rows["teacher"]["faces_missing"].n == 6
     with pytest.raises(UsageError, match="teacher is a side of --data"):
-        measure({"teacher": folder}, tmp_path / "out", pairs)
+        measure_diversity({"teacher": folder}, tmp_path / "out", pairs)
 
 
 def test_no_face_at_all_or_no_group(people: Callable[..., Path], tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no face was found in any of the 2 images"):
-        measure({"empty": people("empty", NOBODY, NOBODY)}, tmp_path / "out")
+        measure_diversity({"empty": people("empty", NOBODY, NOBODY)}, tmp_path / "out")
     with pytest.raises(UsageError, match="nothing to measure: give NAME=DIR"):
-        measure({}, tmp_path / "out")
+        measure_diversity({}, tmp_path / "out")
     assert not (tmp_path / "out").exists()

@@ -12,7 +12,7 @@ from PIL import Image
 from undistill.base.errors import Failure, UsageError
 from undistill.dataset import within
 from undistill.dataset.enhanced import Enhanced, read_enhancement
-from undistill.dataset.samples import list_cells, pixels_of
+from undistill.dataset.samples import list_shard_images, pixels_of
 from undistill.dataset.shard import Pairs, check_shard, read_description, shard_path
 from undistill.enhance import Enhancer, shards
 from undistill.enhance.shards import enhance_shards
@@ -38,7 +38,7 @@ def run(source: Path, out: Path, strength: float = 1.0, head: dict[str, str] = H
     make: Callable[[], Enhancer] = lambda: inverse  # type: ignore[assignment, return-value]  # noqa: E731
     enhanced, before = enhance_shards(source, out, make, head, strength, **more)
     assert enhanced == sum(inverse.batches)
-    assert enhanced + before == len(list_cells(Enhanced(out), "enhanced", (0, 1)))
+    assert enhanced + before == len(list_shard_images(Enhanced(out), "enhanced", (0, 1)))
     return inverse.batches
 
 
@@ -48,7 +48,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 @pytest.fixture(autouse=True)
 def _batches_of_3(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shards, "BATCH", 3)
+    monkeypatch.setattr(shards, "ENHANCE_BATCH", 3)
 
 
 def test_rows_and_shards_are_those_of_the_pairs(pairs_folder: Folders, tmp_path: Path) -> None:
@@ -56,7 +56,7 @@ def test_rows_and_shards_are_those_of_the_pairs(pairs_folder: Folders, tmp_path:
     assert run(pairs.folder, out) == [3, 1, 3, 1, 2]
     assert sorted(contents(out)) == ["dataset.json", *(f"shard-{number:06d}.parquet" for number in range(3))]
     for x, cell in zip(
-        list_cells(pairs, "student", (0, 1)), list_cells(Enhanced(out), "enhanced", (0, 1)), strict=True
+        list_shard_images(pairs, "student", (0, 1)), list_shard_images(Enhanced(out), "enhanced", (0, 1)), strict=True
     ):
         assert x.shard.texts[x.row] == cell.shard.texts[cell.row]
         assert np.array_equal(pixels_of(cell), 255 - pixels_of(x))

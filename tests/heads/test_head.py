@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from undistill.base.files import WEIGHTS
-from undistill.heads import EsaGenerator, Head, HeadError, ResnetGenerator, UNet, shipped
+from undistill.heads import EsaGenerator, Head, HeadError, ResnetGenerator, UNet, shipped_heads
 from undistill.heads.head import head_hash
 
 
@@ -107,7 +107,7 @@ def test_what_was_measured_is_saved_and_not_measured_again(saved: Path, monkeypa
         patch.setattr(Head, "gflop", never)
         patch.setattr(Head, "_bf16_psnr", never)
         assert Head.from_pretrained(saved).descriptor == before
-        for name in shipped():
+        for name in shipped_heads():
             assert Head.from_pretrained(name).descriptor.bf16
     old = {key: value for key, value in config.items() if key not in ("gflop_512", "bf16_psnr")}
     assert old.keys() == {"architecture", "width", "blocks", "upsampling", "norm", "residual"}
@@ -159,7 +159,7 @@ def test_hash_is_independent_of_what_was_measured(saved: Path) -> None:
 
 def test_hashes_of_shipped_heads_stay() -> None:
     # Records of what they enhanced name them: another hash would mean to enhance all anew.
-    assert {name: head_hash(WEIGHTS / name)[:12] for name in shipped()} == {
+    assert {name: head_hash(WEIGHTS / name)[:12] for name in shipped_heads()} == {
         "flux1-lite": "b4d1a54d4673",
         "tiny-best": "9a68c32627b5",
         "tiny-cyclegan": "09dba24847c5",
@@ -177,7 +177,7 @@ def test_the_scale_of_the_training_is_kept_and_tells_heads_apart(saved: Path) ->
     assert json.loads((saved / "config.json").read_text())["trained_at"] == 475
     assert Head.from_pretrained(saved).descriptor.trained_at == 475
     assert head_hash(saved) != before  # its pictures are others
-    assert {name: Head.from_pretrained(name).trained_at for name in shipped()} == {
+    assert {name: Head.from_pretrained(name).trained_at for name in shipped_heads()} == {
         "flux1-lite": 475,
         "tiny-best": 64,
         "tiny-cyclegan": 64,

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from undistill.heads.pooling import GlobalPool, InstanceNorm, Place, Tile, WholeImage, known_statistics
+from undistill.heads.pooling import GlobalPool, InstanceNorm, Region, Tile, WholeImage, known_statistics
 
 
 def test_instance_norm_is_torchs() -> None:
@@ -12,7 +12,7 @@ def test_instance_norm_is_torchs() -> None:
 def test_tiles_know_the_whole_image() -> None:
     x = torch.randn(1, 3, 8, 12) + torch.arange(12.0)
     head = torch.nn.Sequential(InstanceNorm(), torch.nn.ReLU(), InstanceNorm())
-    tiles = [Tile(x[..., left : left + 4], 0, 8, 0, 4, Place(0, left, 8, 12)) for left in (0, 4, 8)]
+    tiles = [Tile(x[..., left : left + 4], 0, 8, 0, 4, Region(0, left, 8, 12)) for left in (0, 4, 8)]
     with known_statistics(head, head, lambda: tiles) as run:
         pieces = torch.cat([run(tile) for tile in tiles], dim=3)
     assert torch.allclose(pieces, head(x), atol=1e-5)
@@ -22,14 +22,14 @@ def test_only_the_tiles_own_part_counts() -> None:
     pool = GlobalPool("maximum")
     x = torch.zeros(1, 1, 4, 4)
     x[..., 3] = 9.0
-    with known_statistics(pool, lambda x: pool(x)[0], lambda: [Tile(x, 0, 4, 0, 3, Place(0, 0, 4, 4))]):
+    with known_statistics(pool, lambda x: pool(x)[0], lambda: [Tile(x, 0, 4, 0, 3, Region(0, 0, 4, 4))]):
         mean, maximum = pool(x)
     assert float(mean) == float(maximum) == 0.0
 
 
 def test_statistics_are_forgotten_afterwards() -> None:
     norm = InstanceNorm()
-    with known_statistics(norm, norm, lambda: [Tile(torch.randn(1, 2, 4, 4), 0, 4, 0, 4, Place(0, 0, 4, 4))]):
+    with known_statistics(norm, norm, lambda: [Tile(torch.randn(1, 2, 4, 4), 0, 4, 0, 4, Region(0, 0, 4, 4))]):
         pass
     x = torch.randn(1, 2, 4, 4) * 100
     assert torch.allclose(norm(x), torch.nn.InstanceNorm2d(2)(x))
@@ -65,7 +65,7 @@ def test_tiles_see_the_whole_image(size: tuple[int, int]) -> None:
             seen.append((whole, place))
             return x
 
-    seen: list[tuple[torch.Tensor, Place]] = []
+    seen: list[tuple[torch.Tensor, Region]] = []
     head = Head()
     tiles = [
         # 3 px of the tile's left side are its neighbour's
@@ -75,7 +75,7 @@ def test_tiles_see_the_whole_image(size: tuple[int, int]) -> None:
             20,
             min(left, 3),
             20,
-            Place(top, max(0, left - 3), 37, 50),
+            Region(top, max(0, left - 3), 37, 50),
         )
         for top in (0, 20)
         for left in (0, 17, 34)
@@ -84,4 +84,4 @@ def test_tiles_see_the_whole_image(size: tuple[int, int]) -> None:
         run(tiles[4])
     ((whole, place),) = seen
     assert torch.allclose(whole, layer(x, lambda *_: size)[0], atol=1e-5)
-    assert place == Place(20, 14, 37, 50)
+    assert place == Region(20, 14, 37, 50)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from undistill.base.errors import UsageError
-from undistill.judge.answers import AnswerFile, Answers, header, line, read_answers, summarise, to_text
+from undistill.judge.answers import AnswerFile, Answers, line, read_answers, summarise, to_text
 from undistill.judge.study import Study, make_study
 
 HEADER = {"study": "x", "names": ["mine", "theirs"], "seed": 0, "pairs": 50}
@@ -32,7 +32,7 @@ def test_answers_are_kept_and_found_again(study: Study, tmp_path: Path) -> None:
     assert again.finished
     assert AnswerFile(path, study).choices == again.choices
     lines = [json.loads(text) for text in path.read_text().splitlines()]
-    assert lines[0] == header(study)
+    assert lines[0] == study.header
     assert lines[1] == {"pair": study.questions[0].pair, "left": study.questions[0].left_name, "choice": "left"}
 
 
@@ -85,7 +85,7 @@ def test_files_of_others_are_refused_and_left_alone(study: Study, folders: dict[
     for number, text in enumerate(["notes", "notes\n", "{}\n", '{"study": 1, "names": 3}\n', "[1]\n", "\xff\n"]):
         (tmp_path / f"{number}.txt").write_text(text, encoding="latin-1")
     stranger = line(study.questions[0], "left") | {"pair": "nobody"}
-    (tmp_path / "stranger.txt").write_text(f"{json.dumps(header(study))}\n{json.dumps(stranger)}\n")
+    (tmp_path / "stranger.txt").write_text(f"{json.dumps(study.header)}\n{json.dumps(stranger)}\n")
     for path in (other, *tmp_path.glob("*.txt")):
         before = path.read_bytes()
         with pytest.raises(UsageError, match=path.name):

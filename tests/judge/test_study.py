@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
 from undistill.base.errors import Failure, UsageError
-from undistill.dataset.samples import File
-from undistill.judge.study import SIDES, Study, make_study
+from undistill.dataset.samples import ImageFile
+from undistill.judge.study import SCREEN_SIDES, Study, make_study
 
 Folders = Callable[..., Path]
 
@@ -25,7 +25,7 @@ def test_every_pair_once_each_folder_left_in_half_and_the_order_is_the_seeds(fol
     assert [name for _, name in shown(study)].count("mine") == 3
     for question in study.questions:
         sides = {question.left_name: question.left, "the other": question.right}
-        assert isinstance(question.left, File)
+        assert isinstance(question.left, ImageFile)
         assert question.left.path.parent == folders[question.left_name]
         assert {sample.id for sample in sides.values()} == {question.pair}
     assert shown(make_study(folders, seed=1)) == shown(study)
@@ -64,7 +64,7 @@ def test_pictures_carry_nothing_but_pixels(folders: dict[str, Path]) -> None:
     for path in folders["mine"].glob("*.png"):
         Image.fromarray(pixels).save(path, pnginfo=note)
     for question in make_study(folders).questions:
-        for side in SIDES:
+        for side in SCREEN_SIDES:
             data = question.picture(side)
             assert b"secret" not in data
             assert data.count(b"IDAT") == 1

@@ -7,7 +7,7 @@ from numpy.random import Generator
 from torchmetrics.image.kid import poly_mmd
 
 from undistill.base.errors import Failure
-from undistill.dataset.samples import File, ImageFolders
+from undistill.dataset.samples import ImageFile, ImageFolders
 from undistill.metrics.distance import (
     Gap,
     Gaussians,
@@ -298,7 +298,7 @@ def test_few_images_give_few_directions() -> None:
 
 
 def test_equal_crops_are_kept_once() -> None:
-    sample = File(Path("a.png"))
+    sample = ImageFile(Path("a.png"))
     assert Points.of([sample], [np.ones((5, 3), np.float32)]).x.shape == (1, 1, 3)
     assert Points.of([sample], [np.eye(5, 3, dtype=np.float32)]).x.shape == (1, 5, 3)
 
@@ -313,7 +313,8 @@ def test_heads_of_folds_gain_nothing_by_what_the_others_have_seen() -> None:
     """Both sides are alike. A head that moves its fold by the others' difference of the means, which is chance, must
     not look nearer to the teacher; held against all teacher images it would."""
     random = np.random.default_rng(0)
-    folds, n, gained = 5, 60, {"by folds": [], "against all": []}
+    folds, n = 5, 60
+    gained: dict[str, list[float]] = {"by folds": [], "against all": []}
     part = {f"{side}{number}": number % folds for side in "xy" for number in range(n)}
     for _ in range(20):
         x, y = (

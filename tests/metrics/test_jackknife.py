@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from undistill.metrics.jackknife import MOST_GROUPS, groups_of, interval, mean_value, share
+from undistill.metrics.jackknife import MOST_GROUPS, groups_of, interval, mean_value, proportion
 
 
 def test_the_jackknife_of_a_mean_is_its_t_interval() -> None:
@@ -27,7 +27,7 @@ def test_mean_value_covers_the_mean() -> None:
 
 
 def test_a_share_of_all_has_a_lower_end_below_one() -> None:
-    value = share(50, 50)
+    value = proportion(50, 50)
     assert value.value == 1
     assert value.low == pytest.approx(0.9287, abs=1e-4)  # Wilson's, by hand
     assert value.high == pytest.approx(1)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-from undistill.dataset.samples import File, list_files
+from undistill.dataset.samples import ImageFile, list_files
 from undistill.images import read_rgb
 from undistill.metrics import tuning
 from undistill.metrics.baselines import Baseline, ChannelStatistics, Filter
@@ -24,7 +24,7 @@ def bound(filter: Filter) -> Baseline:
     return Baseline(filter, STATISTICS, STATISTICS)
 
 
-def portraits(folder: Path, numbers: range, blur: bool) -> list[File]:
+def portraits(folder: Path, numbers: range, blur: bool) -> list[ImageFile]:
     """Noise, or the same blurred."""
     folder.mkdir()
     for number in numbers:
@@ -62,7 +62,9 @@ def test_without_other_images_each_half_gets_filters_tuned_on_the_other(
     teachers = portraits(tmp_path / "teacher", range(12), blur=True)
     seen: list[set[str]] = []
 
-    def note(sides: tuple[list[File], list[File]], points: tuple[Points, Points], *_: object) -> dict[str, Baseline]:
+    def note(
+        sides: tuple[list[ImageFile], list[ImageFile]], points: tuple[Points, Points], *_: object
+    ) -> dict[str, Baseline]:
         ids = [{sample.id for sample in side} for side in sides]
         assert ids == [set(side.ids) for side in points] == [ids[0], ids[0]]  # the two of a pair go together
         seen.append(ids[0])

@@ -20,8 +20,8 @@ from undistill.base.engines import Engine
 from undistill.base.engines.local import in_process, in_processes
 from undistill.base.errors import Failure, UsageError
 from undistill.dataset.shard import Pairs, shard_path
-from undistill.dataset.write import alone
-from undistill.pairs.create import ShardJob, Timing, create, draw_shard
+from undistill.dataset.write import locked
+from undistill.pairs.create import DrawJob, Timing, create, draw_shard
 from undistill.pairs.spec import PairSpec, read_spec
 from undistill.pairs.verify import repair, verify
 from undistill.prompts import Prompt, as_lines, numbered, read_prompts
@@ -106,7 +106,7 @@ def test_timings_are_logged(drawn: Path) -> None:
 
 def test_a_shard_alone_is_the_same(drawn: Path, tmp_path: Path) -> None:
     path = tmp_path / "elsewhere.parquet"
-    told = list(draw_shard(ShardJob(path, PROMPTS[3:6], TINY.hash(), 2), Painter(TINY)))
+    told = list(draw_shard(DrawJob(path, PROMPTS[3:6], TINY.hash(), 2), Painter(TINY)))
     assert path.read_bytes() == shard_path(drawn, 1).read_bytes()
     assert [replace(timing, student_s=0, teacher_s=0) for timing in told] == [
         Timing("elsewhere.parquet", "000003", 2, 0, 0), Timing("elsewhere.parquet", "000005", 1, 0, 0)
@@ -148,7 +148,7 @@ def test_refuses_to_mix(pairs: Path, tmp_path: Path) -> None:
     (pairs / "shard-000009.parquet").write_bytes(b"")
     with pytest.raises(UsageError, match=r"shard-000009\.parquet is none of the 3 shards"):
         draw(pairs)
-    with alone(pairs), pytest.raises(UsageError, match="another undistill is at work"):
+    with locked(pairs), pytest.raises(UsageError, match="another undistill is at work"):
         draw(pairs)
 
 

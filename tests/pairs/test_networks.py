@@ -8,9 +8,17 @@ from diffusers import AutoencoderKL
 from torch import nn
 
 from undistill.base.errors import Failure
-from undistill.pairs.load import Place
-from undistill.pairs.networks import CONFIGS, Network, _count, at_once, config, networks, work
-from undistill.pairs.spec import PairSpec, make_spec, read_spec, shipped
+from undistill.pairs.load import WeightsRef
+from undistill.pairs.networks import (
+    CONFIGS,
+    Network,
+    _count_operations,
+    drawing_cost,
+    networks,
+    parameters_at_once,
+    read_config,
+)
+from undistill.pairs.spec import PairSpec, make_spec, read_spec, shipped_pairs
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +66,7 @@ def test_fewer_bits() -> None:
 
 
 def test_operations_and_memory_of_a_pass(flux1: list[Network]) -> None:
-    todo = work(read_spec("flux1"), flux1, 1)
+    todo = drawing_cost(read_spec("flux1"), flux1, 1)
     assert (todo.student_steps, todo.teacher_steps) == (4, 35)
     step = (todo.teacher_flop - todo.student_flop) / 31
     # 2 a weight and token: of 19 blocks with two streams of 113 M, one of 256 and one of 1,024 tokens, 38 of 141 M less
@@ -66,7 +74,7 @@ def test_operations_and_memory_of_a_pass(flux1: list[Network]) -> None:
     wide = 3072
     blocks = 2 * (19 * 12 * wide**2 * 1280 + 38 * 12 * wide**2 * 1280) + 57 * 4 * 1280**2 * wide
     assert step == pytest.approx(blocks, rel=0.05)
-    four = work(read_spec("flux1"), flux1, 4)
+    four = drawing_cost(read_spec("flux1"), flux1, 4)
     assert four.teacher_flop == pytest.approx(todo.teacher_flop, rel=0.01)
     assert todo.activations <= four.activations < 1e9
 
@@ -75,7 +83,7 @@ def test_guidance_doubles_a_pass() -> None:
     spec = read_spec("sdxl-turbo")
     parts = networks(spec)
     plain = spec.model_copy(update={"teacher": spec.teacher.model_copy(update={"guidance": 0.0})})
-    twice, once = (work(which, parts, 1).teacher_flop for which in (spec, plain))
+    twice, once = (drawing_cost(which, parts, 1).teacher_flop for which in (spec, plain))
     assert 1.9 < twice / once < 2.0
 
 
@@ -83,11 +91,11 @@ def test_counts_operations_and_living_bytes() -> None:
     with torch.device("meta"):
         network = nn.Sequential(nn.Linear(64, 128, bias=False), nn.Linear(128, 32, bias=False))
     tokens = torch.zeros(10, 64, device="meta")
-    flop, most = _count(network, lambda: network(tokens))
+    flop, most = _count_operations(network, lambda: network(tokens))
     assert flop == 2 * 10 * (64 * 128 + 128 * 32)
     assert most == 4 * 10 * (128 + 32)
     query = torch.zeros(1, 2, 4096, 64, device="meta")
-    _, most = _count(network, lambda: torch.nn.functional.scaled_dot_product_attention(query, query, query))
+    _, most = _count_operations(network, lambda: torch.nn.functional.scaled_dot_product_attention(query, query, query))
     assert most < 2 * query.nbytes  # no matrix of 4096 x 4096
 
 
@@ -96,15 +104,18 @@ def test_what_group_offload_keeps() -> None:
         network = nn.Module()
         network.head = nn.Linear(10, 10, bias=False)
         network.blocks = nn.ModuleList([nn.Linear(100, 10, bias=False) for _ in range(5)])
-    assert at_once(network) == 100 + 2 * 1000
+    assert parameters_at_once(network) == 100 + 2 * 1000
 
 
 def test_configurations_of_folders_and_of_shipped_repositories(miniature: Path) -> None:
-    assert config(Place(str(miniature.parent / "dev")), "vae/config.json")["_class_name"] == AutoencoderKL.__name__
-    assert config(Place("black-forest-labs/FLUX.1-dev"), "transformer/config.json")["guidance_embeds"]
+    assert (
+        read_config(WeightsRef(str(miniature.parent / "dev")), "vae/config.json")["_class_name"]
+        == AutoencoderKL.__name__
+    )
+    assert read_config(WeightsRef("black-forest-labs/FLUX.1-dev"), "transformer/config.json")["guidance_embeds"]
     with pytest.raises(Failure, match=r"has no unet/config\.json"):
-        config(Place(str(miniature.parent / "dev")), "unet/config.json")
-    specs = [read_spec(name) for name in shipped()]
+        read_config(WeightsRef(str(miniature.parent / "dev")), "unet/config.json")
+    specs = [read_spec(name) for name in shipped_pairs()]
     used = {side.model for spec in specs for side in (spec.student, spec.teacher)}
     assert {path.stem for path in CONFIGS.glob("*.json")} == {name.replace("/", "--") for name in used if "/" in name}
 

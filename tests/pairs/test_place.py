@@ -10,7 +10,7 @@ from torch import nn
 from tests.pairs.test_generator import PROMPTS, changed
 from undistill.pairs import place
 from undistill.pairs.generator import Generator
-from undistill.pairs.place import WORKING, Networks, Offload, choose, size
+from undistill.pairs.place import WORKING, NetworkPlacement, Offload, choose_offload, weight_bytes
 
 GB = 1_000_000_000
 FLUX1 = [24 * GB, 24 * GB, 10 * GB]
@@ -28,8 +28,8 @@ FLUX1 = [24 * GB, 24 * GB, 10 * GB]
     ],
 )
 def test_the_fastest_that_fits(weights: list[int], memory: int, offload: Offload) -> None:
-    assert choose(weights, memory * GB) == offload
-    assert choose([memory * GB - WORKING], memory * GB) == "none"
+    assert choose_offload(weights, memory * GB) == offload
+    assert choose_offload([memory * GB - WORKING], memory * GB) == "none"
 
 
 @pytest.fixture(scope="module")
@@ -110,8 +110,8 @@ def test_where_they_lie_follows_the_gpus_memory(miniature: Path, monkeypatch: py
     monkeypatch.setattr(place, "WORKING", 0)
     generator = Generator(miniature, "cpu")
     networks = generator._networks
-    denoiser = size(generator._student.transformer)
-    networks._memory = sum(map(size, networks._names)) + denoiser // 2
+    denoiser = weight_bytes(generator._student.transformer)
+    networks._memory = sum(map(weight_bytes, networks._names)) + denoiser // 2
     networks._place([])
     assert set(networks._ways.values()) == {"none"}
     networks.make_room(denoiser)
@@ -126,24 +126,24 @@ def test_where_they_lie_follows_the_gpus_memory(miniature: Path, monkeypatch: py
 
 def test_networks_are_placed_once(miniature: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     placed: list[Any] = []
-    move = Networks._move
+    move = NetworkPlacement._move
 
-    def note(self: Networks, network: nn.Module, way: Offload) -> None:
+    def note(self: NetworkPlacement, network: nn.Module, way: Offload) -> None:
         placed.append(network)
         move(self, network, way)
 
-    monkeypatch.setattr(Networks, "_move", note)
+    monkeypatch.setattr(NetworkPlacement, "_move", note)
     draw(Generator(miniature, "cpu", "model"))
     assert len(placed) == len(set(placed)) == 5
 
 
 def test_sizes_are_those_in_memory() -> None:
     layer = nn.Linear(64, 32, bias=False)
-    assert size(layer) == 64 * 32 * 4
-    assert size(layer.to(torch.bfloat16)) == 64 * 32 * 2
+    assert weight_bytes(layer) == 64 * 32 * 4
+    assert weight_bytes(layer.to(torch.bfloat16)) == 64 * 32 * 2
     quantisation = pytest.importorskip("torchao.quantization")
     quantisation.quantize_(layer, quantisation.Int8WeightOnlyConfig(version=2))
-    assert 64 * 32 <= size(layer) <= 64 * 32 + 32 * 8  # and a scale a row
+    assert 64 * 32 <= weight_bytes(layer) <= 64 * 32 + 32 * 8  # and a scale a row
 
 
 @pytest.mark.gpu

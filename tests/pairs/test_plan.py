@@ -12,28 +12,28 @@ from undistill.base.engines.local import in_process
 from undistill.base.errors import UsageError
 from undistill.images import Picture, encode
 from undistill.pairs.create import create
-from undistill.pairs.plan import GPUS, PNG, SUSTAINED, Plan, lines, pair_seconds, peak, plan
+from undistill.pairs.plan import GPUS, PNG_BYTES_PX, SUSTAINED, PairsPlan, pair_seconds, peak_memory, plan, plan_lines
 from undistill.pairs.spec import read_spec
 from undistill.prompts import make_prompts
 
 
 @pytest.fixture(scope="module")
-def flux1() -> Plan:
+def flux1() -> PairsPlan:
     return plan(read_spec("flux1"), 140_000)
 
 
-def test_flux1_on_gpus_of_80_24_and_16_gb(flux1: Plan) -> None:
+def test_flux1_on_gpus_of_80_24_and_16_gb(flux1: PairsPlan) -> None:
     on = {found.gpu.memory // 1_000_000_000: found for found in flux1.gpus}
     assert {memory: found.offload for memory, found in on.items()} == {80: "none", 24: "group", 16: "group"}
     assert all(found.peak < found.gpu.memory for found in flux1.gpus)
     assert flux1.download == pytest.approx(57.5e9, rel=0.01)
-    assert flux1.storage == pytest.approx(140_000 * 2 * 512**2 * PNG)
+    assert flux1.storage == pytest.approx(140_000 * 2 * 512**2 * PNG_BYTES_PX)
     four, nf4 = (plan(read_spec(name), 1) for name in ("flux1-gguf", "flux1-nf4"))
     assert [found.offload for found in four.gpus] == ["none", "none", "model", "model"]
     assert [found.offload for found in nf4.gpus] == ["none", "none", "none", "model"]
 
 
-def test_times_are_operations_over_a_rate_and_what_the_bus_takes(flux1: Plan) -> None:
+def test_times_are_operations_over_a_rate_and_what_the_bus_takes(flux1: PairsPlan) -> None:
     parts, todo = flux1.networks, flux1.work
     gpu = GPUS[0]
     plain = (todo.student_flop + todo.teacher_flop) / (gpu.peak * SUSTAINED)
@@ -46,20 +46,23 @@ def test_times_are_operations_over_a_rate_and_what_the_bus_takes(flux1: Plan) ->
     assert pair_seconds(parts, todo, "group", gpu, 64) < 1.02 * plain
 
 
-def test_the_peak_is_the_largest_that_is_there_at_once(flux1: Plan) -> None:
+def test_the_peak_is_the_largest_that_is_there_at_once(flux1: PairsPlan) -> None:
     parts, todo = flux1.networks, flux1.work
 
     def held(*names: str) -> int:
         return sum(part.held for part in parts if part.part in names)
 
     denoisers = [part for part in parts if part.part == "transformer"]
-    assert peak(parts, todo, "none") == held("transformer", "text_encoder", "text_encoder_2", "vae") + todo.activations
-    assert peak(parts, todo, "model") == max(p.held for p in denoisers) + held("vae") + todo.activations
-    assert peak(parts, todo, "group") == held("text_encoder_2")  # T5 comes whole
+    assert (
+        peak_memory(parts, todo, "none")
+        == held("transformer", "text_encoder", "text_encoder_2", "vae") + todo.activations
+    )
+    assert peak_memory(parts, todo, "model") == max(p.held for p in denoisers) + held("vae") + todo.activations
+    assert peak_memory(parts, todo, "group") == held("text_encoder_2")  # T5 comes whole
 
 
-def test_says_where_figures_come_from(flux1: Plan) -> None:
-    text = "\n".join(lines(flux1))
+def test_says_where_figures_come_from(flux1: PairsPlan) -> None:
+    text = "\n".join(plan_lines(flux1))
     for words in (
         "4 of the student, 35 of the teacher's 50", "11.90 B", "57.5 GB", "group", "Computed from the configurations",
         "Estimated times, not measured: at 40% of the GPU's peak", "hours for 140,000", "85.9 GB (1.17 bytes a pixel",
@@ -80,7 +83,7 @@ def test_takes_times_and_sizes_from_pairs_drawn_here(miniature: Path, tmp_path: 
     assert planned.measured.pairs == 5
     assert planned.measured.pair_s == pytest.approx(seconds)
     assert planned.storage == pytest.approx(100 / 6 * sum(path.stat().st_size for path in out.glob("*.parquet")))
-    text = "\n".join(lines(planned))
+    text = "\n".join(plan_lines(planned))
     assert "Measured here, on 5 pairs" in text
     assert "as those drawn here" in text
     with pytest.raises(UsageError, match="holds pairs of another spec"):
@@ -96,6 +99,6 @@ def test_bytes_of_a_pixel(portraits: Path) -> None:
     for side in ("schnell", "dev"):
         for file in sorted((portraits / side).glob("*.jpg"))[::8]:
             pixels = np.asarray(Image.open(file).convert("RGB"))
-            sizes.append(len(encode(Picture(pixels, None, "PNG"), pixels)) / pixels[..., 0].size)
+            sizes.append(len(encode(Picture(pixels, None, "PNG_BYTES_PX"), pixels)) / pixels[..., 0].size)
     assert len(sizes) == 38 + 9  # of all 370 it is 1.169
-    assert mean(sizes) == pytest.approx(PNG, abs=0.1)
+    assert mean(sizes) == pytest.approx(PNG_BYTES_PX, abs=0.1)

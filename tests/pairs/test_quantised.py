@@ -14,7 +14,7 @@ from tests.pairs.test_generator import PROMPTS, changed
 from undistill.base.errors import Failure, UsageError
 from undistill.pairs import load as module
 from undistill.pairs.generator import Generator
-from undistill.pairs.place import size
+from undistill.pairs.place import weight_bytes
 from undistill.pairs.spec import PairSpec, make_spec
 
 GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="diffusers uses bitsandbytes on a GPU alone")
@@ -64,7 +64,11 @@ def test_denoisers_and_t5_are_held_in_fewer_bits(
     pytest.importorskip(library)
     generator = Generator(quantised(miniature, bits), "cpu" if bits == "int8" else "cuda")
     parts = {name: part for name, part in generator._student.components.items() if isinstance(part, torch.nn.Module)}
-    smaller = {name for name, part in parts.items() if size(part) < most * size(plain._student.components[name])}
+    smaller = {
+        name
+        for name, part in parts.items()
+        if weight_bytes(part) < most * weight_bytes(plain._student.components[name])
+    }
     assert smaller == {"transformer", "text_encoder_2"}
     assert generator._teacher.text_encoder_2 is generator._student.text_encoder_2
     for images, exact in zip(both(generator, plain), both(plain, plain), strict=True):
@@ -78,13 +82,13 @@ def test_denoisers_from_gguf_files(miniature: Path, plain: Generator, tmp_path: 
         str(write_gguf(folder / side / "transformer", tmp_path / f"{side}-Q8_0.gguf")) for side in ("schnell", "dev")
     )
     generator = Generator(quantised(miniature, None, student={"gguf": schnell}, teacher={"gguf": dev}), "cpu")
-    assert size(generator._student.transformer) < 0.5 * size(plain._student.transformer)
-    assert size(generator._student.text_encoder_2) == size(plain._student.text_encoder_2)
+    assert weight_bytes(generator._student.transformer) < 0.5 * weight_bytes(plain._student.transformer)
+    assert weight_bytes(generator._student.text_encoder_2) == weight_bytes(plain._student.text_encoder_2)
     for images, exact in zip(both(generator, plain), both(plain, plain), strict=True):
         assert 0 < np.abs(images.astype(int) - exact).mean() < 3
     # The folder's own transformer isn't loaded.
     alone = Generator(quantised(miniature, None, student={"model": str(folder / "dev"), "gguf": dev}), "cpu")
-    assert size(alone._student.transformer) < 0.5 * size(plain._teacher.transformer)
+    assert weight_bytes(alone._student.transformer) < 0.5 * weight_bytes(plain._teacher.transformer)
     assert alone._teacher.transformer is not alone._student.transformer
 
 

@@ -5,7 +5,7 @@ import pytest
 import yaml
 
 from undistill.base.errors import UsageError
-from undistill.pairs.spec import PairSpec, make_spec, read_spec, shipped
+from undistill.pairs.spec import PairSpec, make_spec, read_spec, shipped_pairs
 
 PLAIN: dict[str, Any] = {
     "name": "plain",
@@ -18,7 +18,7 @@ PLAIN: dict[str, Any] = {
 
 def test_shipped_specs() -> None:
     others = ["flux1-gguf", "flux1-nf4", "flux1-realism", "sd35-turbo", "sdxl-turbo", "tiny-realism"]
-    assert sorted(shipped()) == sorted(["flux1", "tiny", *others])
+    assert sorted(shipped_pairs()) == sorted(["flux1", "tiny", *others])
     flux1, tiny = read_spec("flux1"), read_spec("tiny")
     for spec in (flux1, tiny):
         assert spec.student.guidance == 0

@@ -105,7 +105,9 @@ def test_entropies_rise_fall_or_do_neither() -> None:
             }
         }
 
-    up, down, neither = (findings.diversity(measured(*span)) for span in ((0.1, 0.2), (-0.2, -0.1), (-0.1, 0.1)))
+    up, down, neither = (
+        findings.diversity_sentences(measured(*span)) for span in ((0.1, 0.2), (-0.2, -0.1), (-0.1, 0.1))
+    )
     for sentences, says in ((up, "names raise it"), (down, "names lower it"), (neither, "no effect of names is seen")):
         assert [says in sentence for sentence in sentences] == [True, True, False, True]
     assert sentences[2] == "Perceived ethnicity: not measured (nobody estimates it)."

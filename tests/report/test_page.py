@@ -10,7 +10,7 @@ from PIL import Image
 
 from tests.report.made_up import null, results, value
 from undistill.images import Picture, Pixels, encode
-from undistill.report.demo import write_page, write_triples
+from undistill.report.demo import write_demo_page, write_triples
 from undistill.report.pictures import SHOWN, Triple
 from undistill.report.table import make_chart
 
@@ -66,7 +66,7 @@ def png(pixels: Pixels) -> bytes:
 
 
 def page_of(made_up: dict[str, Any], shown: list[Triple], folder: Path) -> Reader:
-    write_page(json.loads(json.dumps(made_up)), shown, folder / "index.html")
+    write_demo_page(json.loads(json.dumps(made_up)), shown, folder / "index.html")
     return read(folder / "index.html")
 
 

@@ -12,7 +12,7 @@ from tests.report.made_up import ITSELF, null, value
 from tests.report.test_page import Reader, png, read
 from undistill.base.settings import read_yaml
 from undistill.report.pictures import Triple
-from undistill.report.reproduce import write_page
+from undistill.report.reproduce import write_reproduce_page
 from undistill.reproduce.gather import HERE, ranking
 
 METRICS = (
@@ -140,7 +140,7 @@ def page_of(results: dict[str, Any], folder: Path) -> Reader:
     for name in FIGURES:
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_bytes(image)
-    write_page(
+    write_reproduce_page(
         json.loads(json.dumps(results)), [Triple("<Ada> & co", image, image, image)], folder, folder / "index.html"
     )
     return read(folder / "index.html")

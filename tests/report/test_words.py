@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from tests.report.made_up import null, results, value
-from undistill.report.words import decimals, gap, milliseconds, percent, person, price
+from undistill.report.words import cost_sentence, decimals, gap_sentence, identity_sentence, milliseconds, percent
 
 
 @pytest.mark.parametrize(
@@ -28,37 +28,40 @@ from undistill.report.words import decimals, gap, milliseconds, percent, person,
     ],
 )
 def test_the_gap_in_words(head: dict[str, Any], blur: dict[str, Any], says: str) -> None:
-    assert says in gap(results(head, blur)["rows"], "mine")
+    assert says in gap_sentence(results(head, blur)["rows"], "mine")
 
 
 def test_only_what_the_intervals_allow_is_claimed() -> None:
-    apart = gap(results(value(0.5, 0.41, 0.59), value(0.3, 0.2, 0.4))["rows"], "mine")
-    touching = gap(results(value(0.5, 0.4, 0.6), value(0.3, 0.2, 0.4))["rows"], "mine")
+    apart = gap_sentence(results(value(0.5, 0.41, 0.59), value(0.3, 0.2, 0.4))["rows"], "mine")
+    touching = gap_sentence(results(value(0.5, 0.4, 0.6), value(0.3, 0.2, 0.4))["rows"], "mine")
     assert "does what no such filter does" in apart
     assert "no better than a filter" in touching
     rows = results()["rows"]
     del rows["blur"], rows["colour"]
-    assert gap(rows, "mine") == "The head closes 58% (95% interval 50% to 66%) of the gap between student and teacher."
+    assert (
+        gap_sentence(rows, "mine")
+        == "The head closes 58% (95% interval 50% to 66%) of the gap between student and teacher."
+    )
 
 
 def test_the_person_in_words() -> None:
     rows = results()["rows"]
-    assert person(rows, "mine").startswith(
+    assert identity_sentence(rows, "mine").startswith(
         "Of 157 enhanced images with a face, 98% (95% interval 94% to 99%) are nearest"
     )
-    assert person(rows, "mine").endswith("2 of 159 faces were lost.")
+    assert identity_sentence(rows, "mine").endswith("2 of 159 faces were lost.")
     rows["mine"] = {"identity": null("faces need dlib", 0)}
-    assert person(rows, "mine") == "Whether it is still the same person was not measured: faces need dlib."
+    assert identity_sentence(rows, "mine") == "Whether it is still the same person was not measured: faces need dlib."
     rows["mine"] = {
         "identity": null("no face found"),
         "identity_rank1": null("no face found"),
         "faces_missing": value(3),
     }
-    assert person(rows, "mine") == "Whether it is still the same person was not measured: no face found."
+    assert identity_sentence(rows, "mine") == "Whether it is still the same person was not measured: no face found."
 
 
 def test_the_price_in_words() -> None:
-    assert price(results()["cost"], "mine") == (
+    assert cost_sentence(results()["cost"], "mine") == (
         "An enhanced image takes 10.3 ms, a teacher's 88.1 ms: "
         "88.3% (95% interval 88.1% to 88.5%) of the time is saved."
     )

@@ -2,7 +2,7 @@ from typing import Any
 
 from undistill.pairs.spec import read_spec
 from undistill.reproduce.gather import ranking, stored
-from undistill.reproduce.plan import ABLATION
+from undistill.reproduce.plan import ABLATION_ROWS
 
 
 def found(draw: int, features: str, **kids: float) -> dict[str, Any]:
@@ -33,5 +33,5 @@ def test_stored_figures_say_where_they_are_from() -> None:
     for kept in (sweep, ablation):
         assert all(kept["stored"][key] for key in ("what", "command", "commit", "date", "n", "hardware"))
     assert list(sweep["report"]["studies"]) == ["cyclegan", "esa-cyclegan"]
-    assert list(ablation["report"]["rows"]) == ["pairwise", *ABLATION]
+    assert list(ablation["report"]["rows"]) == ["pairwise", *ABLATION_ROWS]
     assert stored(read_spec("flux1"), "sweep") is None

@@ -8,7 +8,7 @@ from typer.main import get_command
 from undistill.base.errors import UsageError
 from undistill.cli import app
 from undistill.pairs.spec import read_spec
-from undistill.reproduce.plan import ABLATION, FULL, LORA, QUICK, Size, Step, plan_steps, setup_of
+from undistill.reproduce.plan import ABLATION_ROWS, FULL, LORA, QUICK, PlanStep, RunSize, plan_steps, setup_of
 
 SIZES = {"full": FULL, "quick": QUICK}
 ROOT = Path(__file__).parents[2]
@@ -26,7 +26,7 @@ def parse(command: tuple[str, ...]) -> None:
     assert not group.make_context(command[0], words).args
 
 
-def steps_of(pair: str, size: Size, train: Path | None = None, portraits: Path | None = None) -> list[Step]:
+def steps_of(pair: str, size: RunSize, train: Path | None = None, portraits: Path | None = None) -> list[PlanStep]:
     return plan_steps(read_spec(pair), pair, size, train, portraits)
 
 
@@ -71,7 +71,7 @@ def test_rows_are_the_papers() -> None:
     rows = [word.partition("=")[0] for word in measures[0] if "=" in word]
     assert rows == [LORA, "pairwise", "cyclegan", "esa-cyclegan", "ours"]
     trained = next(step.command for step in steps_of("tiny", FULL, RECIPES["tiny"]) if step.command[0] == "evaluate")
-    assert [word.partition("=")[0] for word in trained if "=" in word] == [*rows, *ABLATION]
+    assert [word.partition("=")[0] for word in trained if "=" in word] == [*rows, *ABLATION_ROWS]
     assert "ours=draw-1/ours" in trained
     (head,) = (s.command for s in steps_of("tiny", FULL, RECIPES["tiny"]) if s.makes == "draw-1/ours")
     assert "runs/ours/head" in head

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from undistill.base.errors import Failure, UsageError
-from undistill.reproduce.plan import Step
-from undistill.reproduce.run import PLAN, as_line, open_folder, run_steps
+from undistill.reproduce.plan import PlanStep
+from undistill.reproduce.run import PLAN, as_line, begin_plan, run_steps
 
-STEPS = [Step("a", name, ("draw", "-o", name)) for name in ("one", "two", "three")]
+STEPS = [PlanStep("a", name, ("draw", "-o", name)) for name in ("one", "two", "three")]
 
 
 class Commands:
@@ -29,11 +29,11 @@ class Commands:
 
 def test_it_goes_on_where_it_stopped(tmp_path: Path) -> None:
     out, said = tmp_path / "out", list[str]()
-    open_folder(out, STEPS)
+    begin_plan(out, STEPS)
     commands = Commands(out, stumbles_at="two")
     with pytest.raises(Failure, match="disk is full"):
         run_steps(out, STEPS, commands, said.append)
-    open_folder(out, STEPS)
+    begin_plan(out, STEPS)
     run_steps(out, STEPS, commands, said.append)
     assert commands.ran == ["one", "two", "three"]
     assert said[0] == "[1 of 3] undistill draw -o one"
@@ -45,7 +45,7 @@ def test_it_goes_on_where_it_stopped(tmp_path: Path) -> None:
 def test_the_time_of_a_step_is_that_of_all_attempts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter([0.0, 100.0, 200.0, 203.0, 203.0, 204.0, 204.0, 206.0])
     monkeypatch.setattr("undistill.reproduce.run.time.monotonic", lambda: next(clock))
-    open_folder(tmp_path, STEPS)
+    begin_plan(tmp_path, STEPS)
     commands = Commands(tmp_path, stumbles_at="one")
     with pytest.raises(Failure):
         run_steps(tmp_path, STEPS, commands, lambda _: None)
@@ -55,7 +55,7 @@ def test_the_time_of_a_step_is_that_of_all_attempts(tmp_path: Path, monkeypatch:
 
 
 def test_what_was_lost_is_made_again(tmp_path: Path) -> None:
-    open_folder(tmp_path, STEPS)
+    begin_plan(tmp_path, STEPS)
     commands = Commands(tmp_path)
     run_steps(tmp_path, STEPS, commands, lambda _: None)
     (tmp_path / "two").unlink()
@@ -64,19 +64,19 @@ def test_what_was_lost_is_made_again(tmp_path: Path) -> None:
 
 
 def test_it_never_mixes_two_plans_or_other_files(tmp_path: Path) -> None:
-    open_folder(tmp_path / "out", STEPS)
+    begin_plan(tmp_path / "out", STEPS)
     with pytest.raises(UsageError, match="begun with other options"):
-        open_folder(tmp_path / "out", STEPS[:2])
+        begin_plan(tmp_path / "out", STEPS[:2])
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "photo.png").write_text("")
     with pytest.raises(UsageError, match="holds other files"):
-        open_folder(tmp_path / "mine", STEPS)
+        begin_plan(tmp_path / "mine", STEPS)
     with pytest.raises(UsageError, match="is a file"):
-        open_folder(tmp_path / "mine" / "photo.png", STEPS)
+        begin_plan(tmp_path / "mine" / "photo.png", STEPS)
     (tmp_path / "out" / PLAN).write_text("{")
     with pytest.raises(UsageError, match="can't be read"):
-        open_folder(tmp_path / "out", STEPS)
+        begin_plan(tmp_path / "out", STEPS)
 
 
 def test_a_command_is_as_it_is_typed() -> None:
-    assert as_line(Step("a", "o", ("prompts", "--template", "A face"))) == "undistill prompts --template 'A face'"
+    assert as_line(PlanStep("a", "o", ("prompts", "--template", "A face"))) == "undistill prompts --template 'A face'"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from research.simulate import Worker, schedule, shard_times, simulate, stretches
+from research.simulate import SimulatedWorker, shard_times, simulate, simulate_schedule, stretches
 
 from undistill.base.errors import UsageError
 from undistill.pairs.create import Timing, read_timings
@@ -19,21 +19,21 @@ TINY = Path(__file__).parents[2] / "docs" / "tiny-timings.csv"
 shards = st.lists(st.floats(0.1, 100), min_size=1, max_size=40)
 
 
-def lives(*seconds: float) -> Iterator[Worker]:
+def lives(*seconds: float) -> Iterator[SimulatedWorker]:
     """Workers that live so long, and then some that are never killed."""
-    return chain((Worker(life=life) for life in seconds), repeat(Worker()))
+    return chain((SimulatedWorker(life=life) for life in seconds), repeat(SimulatedWorker()))
 
 
 def test_hands_the_next_shard_to_who_is_free() -> None:
     """0 to 3 and 0 to 1, 1 to 3; then 3 to 5 and 3 to 7."""
-    outcome = schedule([3, 1, 2, 2, 4], 2, Worker)
+    outcome = simulate_schedule([3, 1, 2, 2, 4], 2, SimulatedWorker)
     assert (outcome.makespan_s, outcome.again, outcome.lost_s) == (7, 0, 0)
     assert outcome.efficiency == 12 / 14
 
 
 def test_each_worker_loads_once() -> None:
-    assert schedule([10, 10, 10], 1, Worker, load=5).makespan_s == 35
-    both = schedule([10, 10, 10, 10], 2, Worker, load=5)
+    assert simulate_schedule([10, 10, 10], 1, SimulatedWorker, load=5).makespan_s == 35
+    both = simulate_schedule([10, 10, 10, 10], 2, SimulatedWorker, load=5)
     assert both.makespan_s == 25
     assert both.lost_s == 0
     assert both.efficiency == 45 / 50
@@ -41,34 +41,42 @@ def test_each_worker_loads_once() -> None:
 
 def test_a_slow_worker_takes_fewer_shards() -> None:
     """0 to 30; meanwhile the other draws three."""
-    workers = iter([Worker(pace=3), Worker()])
-    assert schedule([10, 10, 10, 10], 2, lambda: next(workers)).makespan_s == 30
+    workers = iter([SimulatedWorker(pace=3), SimulatedWorker()])
+    assert simulate_schedule([10, 10, 10, 10], 2, lambda: next(workers)).makespan_s == 30
 
 
 def test_a_death_costs_what_was_begun_and_loading_again() -> None:
     """Loads until 5, draws until 15, is killed at 22; the next one loads until 27 and draws until 47."""
     workers = lives(22)
-    outcome = schedule([10, 10, 10], 1, lambda: next(workers), load=5)
+    outcome = simulate_schedule([10, 10, 10], 1, lambda: next(workers), load=5)
     assert (outcome.makespan_s, outcome.again, outcome.lost_s) == (47 + 0, 1, 7 + 5)
 
 
 def test_a_death_while_loading_costs_that_time() -> None:
     workers = lives(3)
-    outcome = schedule([10], 1, lambda: next(workers), load=5)
+    outcome = simulate_schedule([10], 1, lambda: next(workers), load=5)
     assert (outcome.makespan_s, outcome.lost_s) == (3 + 15, 3)
 
 
 def test_the_last_shard_waits_for_a_new_worker() -> None:
     """The other one is sent home at 10; who is killed at 12 has drawn its second for 2."""
     workers = lives(12)
-    outcome = schedule([10, 10, 10], 2, lambda: next(workers), load=0)
+    outcome = simulate_schedule([10, 10, 10], 2, lambda: next(workers), load=0)
     assert (outcome.makespan_s, outcome.again, outcome.lost_s) == (22, 1, 2)
 
 
 def test_three_deaths_over_a_shard_end_the_command_and_it_goes_on() -> None:
     """The first shard's workers die at 4, 8 and 12: the other has finished one at 10, and is 2 into the third."""
-    workers = iter([Worker(life=4), Worker(), Worker(life=4), Worker(life=4), *[Worker()] * 2])
-    outcome = schedule([10, 10, 10], 2, lambda: next(workers))
+    workers = iter(
+        [
+            SimulatedWorker(life=4),
+            SimulatedWorker(),
+            SimulatedWorker(life=4),
+            SimulatedWorker(life=4),
+            *[SimulatedWorker()] * 2,
+        ]
+    )
+    outcome = simulate_schedule([10, 10, 10], 2, lambda: next(workers))
     assert outcome.makespan_s == 12 + 10
     assert outcome.again == 3 + 1
     assert outcome.lost_s == 4 + 4 + 4 + 2
@@ -76,7 +84,7 @@ def test_three_deaths_over_a_shard_end_the_command_and_it_goes_on() -> None:
 
 def test_who_dies_too_soon_never_ends() -> None:
     with pytest.raises(UsageError, match="live too short"):
-        schedule([10], 1, lambda: Worker(life=9))
+        simulate_schedule([10], 1, lambda: SimulatedWorker(life=9))
 
 
 @given(shards, st.integers(1, 64), st.floats(0, 50))

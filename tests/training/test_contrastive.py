@@ -6,7 +6,7 @@ from lightning_fabric import Fabric
 
 from tests.training.test_unpaired import batch
 from undistill.training.contrastive import Contrastive
-from undistill.training.method import train_step, validate
+from undistill.training.method import train_step, validation_figures
 from undistill.training.recipe import ContrastiveRecipe, make_recipe
 
 LITE = {"architecture": "ResnetGenerator", "width": 4, "blocks": 2, "residual": True}
@@ -54,7 +54,7 @@ def test_any_head_can_be_the_generator(head: dict[str, Any]) -> None:
     losses = train_step(method, [batch(0), batch(1)], 0)
     assert all(bool(loss.isfinite()) for loss in losses.values())
     assert float(losses["loss_contrast"]) > 0
-    assert validate(method, [batch(0)])["val_loss"] > 0
+    assert validation_figures(method, [batch(0)])["val_loss"] > 0
 
 
 def test_the_state_is_whole() -> None:

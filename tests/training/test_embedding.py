@@ -3,7 +3,7 @@ import torch
 from tests.training.test_mmd import sides
 from undistill.losses import LPIPS
 from undistill.metrics.distance import gaussian
-from undistill.training.embedding import CORNERS, FREQUENCIES, Embedding, Projection, shrunk
+from undistill.training.embedding import CORNERS, FREQUENCIES, Embedding, FourierFeatures, shrunk
 
 
 @torch.no_grad()
@@ -22,7 +22,7 @@ def test_the_embedding_gives_the_squared_mmd() -> None:
 def test_few_rows_are_whitened_as_many_are() -> None:
     """In the space that they span: mean 0 and, but for the ridge, variance 1 in every direction that is kept."""
     rows = torch.randn(20, 50, generator=torch.Generator().manual_seed(0)) * torch.linspace(1, 2, 50) + 3
-    fitted = Projection.fitted(rows[:12], rows[12:], torch.Generator().manual_seed(0))
+    fitted = FourierFeatures.fitted(rows[:12], rows[12:], torch.Generator().manual_seed(0))
     whitened = (rows - fitted.mean) @ fitted.whiten
     assert whitened.shape == (20, 19)
     assert torch.allclose(whitened.mean(0), torch.zeros(19), atol=1e-4)

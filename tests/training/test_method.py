@@ -11,7 +11,7 @@ from torch.utils.data import TensorDataset
 
 from tests.training.test_run import OF_MODE, recipe
 from undistill.training.loop import start
-from undistill.training.method import Method, train_step, validate
+from undistill.training.method import Method, train_step, validation_figures
 from undistill.training.run import method_of
 
 Make = Callable[..., Method]
@@ -59,7 +59,7 @@ def test_two_batches_of_8_are_one_of_16(mode: str) -> None:
 @pytest.mark.parametrize("mode", OF_MODE)
 def test_validation_is_a_mean_over_images(mode: str) -> None:
     method = make(mode)
-    whole, odd = (validate(method, parts(*images(9), size)) for size in (9, 8))
+    whole, odd = (validation_figures(method, parts(*images(9), size)) for size in (9, 8))
     assert odd == pytest.approx(whole, rel=1e-4)
     assert tuple(whole) == method.validation_columns
 

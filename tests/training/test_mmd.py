@@ -5,7 +5,7 @@ from lightning_fabric import Fabric
 from torch import Tensor
 from torch.utils.data import TensorDataset
 
-from undistill.training.method import train_step, validate
+from undistill.training.method import train_step, validation_figures
 from undistill.training.mmd import Mmd
 from undistill.training.recipe import MmdRecipe, make_recipe
 
@@ -52,7 +52,7 @@ def test_at_the_start_the_loss_is_the_students_distance() -> None:
 def test_outputs_come_to_be_distributed_like_the_teachers() -> None:
     method = mmd(lpips=0)
     x, y = sides()
-    before = validate(method, [(x, y)])["val_loss"]
+    before = validation_figures(method, [(x, y)])["val_loss"]
     for step in range(32):
         some = torch.arange(8) + 8 * (step % 4)
         train_step(method, [(x[some], y[some])], step)
@@ -60,7 +60,7 @@ def test_outputs_come_to_be_distributed_like_the_teachers() -> None:
         shift = (method.networks["G"](x) - x).mean((0, 2, 3))
     assert shift[1] < -0.02
     assert shift[2] < -0.02
-    assert validate(method, [(x, y)])["val_loss"] < before
+    assert validation_figures(method, [(x, y)])["val_loss"] < before
 
 
 def test_without_pairs_the_teacher_of_a_student_is_not_looked_at() -> None:

@@ -6,7 +6,7 @@ from lightning_fabric import Fabric
 from torch.nn import functional as F
 
 from undistill.losses import gradient, l1
-from undistill.training.method import train_step, validate
+from undistill.training.method import train_step, validation_figures
 from undistill.training.paired import Paired
 from undistill.training.recipe import PairedRecipe, make_recipe
 
@@ -51,10 +51,10 @@ def test_the_loss_is_the_papers() -> None:
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
 def test_it_learns(precision: str) -> None:
     method = paired(precision=precision, lr=5e-3, ema=0)
-    before = validate(method, [batch(9)])["val_loss"]
+    before = validation_figures(method, [batch(9)])["val_loss"]
     for step in range(20):
         train_step(method, [batch(step)], step)
-    assert validate(method, [batch(9)])["val_loss"] < 0.9 * before
+    assert validation_figures(method, [batch(9)])["val_loss"] < 0.9 * before
 
 
 def test_the_learning_rate_rises_if_asked() -> None:

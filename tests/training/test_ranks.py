@@ -20,7 +20,7 @@ from tests.training.test_run import settings
 from undistill.base.errors import UsageError
 from undistill.dataset.samples import ImageFolders
 from undistill.dataset.shard import Pairs
-from undistill.training.ranks import share
+from undistill.training.ranks import rank_batch
 from undistill.training.recipe import read_recipe
 from undistill.training.run import train
 
@@ -97,7 +97,7 @@ def test_an_interrupt_saves_once_and_another_number_of_processes_goes_on(image_f
 def test_a_batch_is_shared_evenly(batch: int, message: str | None) -> None:
     fabric = cast(Fabric, SimpleNamespace(world_size=3))
     if message is None:
-        assert share(fabric, batch) == 2
+        assert rank_batch(fabric, batch) == 2
     else:
         with pytest.raises(UsageError, match=message):
-            share(fabric, batch)
+            rank_batch(fabric, batch)

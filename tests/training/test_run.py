@@ -21,7 +21,7 @@ from undistill.images import write_grid
 from undistill.training import checkpoint, embedding, loop, mmd
 from undistill.training.method import Method, train_step
 from undistill.training.recipe import Recipe, RecipeError, dump_recipe, make_recipe, read_recipe
-from undistill.training.run import train, validate
+from undistill.training.run import train, validate_run
 
 Folders = Callable[..., Path]
 
@@ -261,12 +261,12 @@ def test_embeddings_are_fitted_once(
 
     def counted(*given: Any) -> None:
         fits.append(1)
-        embedding.fit(*given)
+        embedding.fit_embeddings(*given)
 
     monkeypatch.setattr(mmd, "fit", counted)
     train(recipe("mmd"), source, run, max_steps=6, device="cpu")
     train(recipe("mmd"), source, run, max_steps=8, device="cpu")
-    validate(recipe("mmd"), source, run, device="cpu")
+    validate_run(recipe("mmd"), source, run, device="cpu")
     assert len(fits) == 1
     # As a run was left by the version that called it matched: without what its moving means are made of.
     state = checkpoint.load(run / "last.safetensors")

@@ -1,7 +1,7 @@
 import pytest
 
 from tests.training.test_run import recipe
-from undistill.training.schedule import Plan, linear_decay, warmup
+from undistill.training.schedule import StepPlan, linear_decay, warmup
 
 
 def test_decays_linearly_from_a_point_to_the_end() -> None:
@@ -16,7 +16,7 @@ def test_warms_up_to_the_whole_rate() -> None:
 
 def test_a_plan_stops_at_max_steps_and_validates_at_the_recipes_end_alone() -> None:
     made = recipe("paired", steps=None, epochs=3, validate_every=None, log_every=4, save_every=100, sample_every=100)
-    whole, part = Plan.of(made, 11, None), Plan.of(made, 11, 8)
+    whole, part = StepPlan.of(made, 11, None), StepPlan.of(made, 11, 8)
     assert (whole.per_epoch, whole.total, whole.last) == (6, 18, 18)
     assert (part.total, part.last) == (18, 8)
     assert [step for step in range(1, 19) if whole.validates(step)] == [6, 12, 18]

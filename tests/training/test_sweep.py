@@ -18,7 +18,7 @@ from undistill.base.errors import Failure, UsageError
 from undistill.dataset.shard import Pairs
 from undistill.training import sweep
 from undistill.training.sweep import (
-    Study,
+    SweepStudy,
     _free_cell,
     _storage,
     as_tables,
@@ -26,7 +26,7 @@ from undistill.training.sweep import (
     open_sweep,
     read_sweep,
     results,
-    work,
+    train_cells,
 )
 from undistill.training.workers import work_together
 
@@ -50,7 +50,9 @@ def write(folder: Path, **changes: Any) -> Path:
     return file
 
 
-def begin(file: Path, data: Path, out: Path, max_steps: int | None = 1) -> tuple[list[Study], Pairs, Path, int | None]:
+def begin(
+    file: Path, data: Path, out: Path, max_steps: int | None = 1
+) -> tuple[list[SweepStudy], Pairs, Path, int | None]:
     studies, pairs = read_sweep(file), Pairs(data)
     open_sweep(studies, pairs, out, max_steps)
     return studies, pairs, out, max_steps
@@ -85,7 +87,7 @@ def test_two_at_work_do_every_cell_once_and_the_report_has_them(data: Path, tmp_
     assert "| 10 | 0.001 | - | - | - | - |" in as_tables(results(tmp_path / "out"))
     said: list[str] = []
     with ThreadPoolExecutor(2) as pool:
-        assert all(pool.map(lambda _: work(*task, "cpu", said.append), range(2)))
+        assert all(pool.map(lambda _: train_cells(*task, "cpu", said.append), range(2)))
     assert len(said) == len({line.split(":")[0] for line in said}) == 5
     done = cells(tmp_path / "out")
     assert {(cell["state"], cell["step"]) for cell in done} == {("done", 1)}
@@ -96,7 +98,7 @@ def test_two_at_work_do_every_cell_once_and_the_report_has_them(data: Path, tmp_
         len(re.findall(r"^\| 1?\d \| 0.00\d \| 1 \| \d\.\d{4} \| -?0\.\d{4} \| -?0\.\d{4} \|$", table, re.MULTILINE))
         == 4
     )
-    assert work(*task, "cpu", said.append)
+    assert train_cells(*task, "cpu", said.append)
     assert len(said) == 5
     recipe = yaml.safe_load((tmp_path / "out" / "gan" / "cycle=2,lr=0.002" / "recipe.yaml").read_text())
     assert (recipe["cycle"], recipe["lr"]) == (2, 2e-3)
@@ -111,7 +113,7 @@ def test_a_cell_that_was_left_is_taken_up_and_one_that_diverges_is_not(
     with monkeypatch.context() as patched:
         patched.setattr(sweep, "validate", lambda *_, **__: 1 / 0)
         with pytest.raises(ZeroDivisionError):
-            work(*task, "cpu", print)
+            train_cells(*task, "cpu", print)
     (left,) = (cell["cell"] for cell in cells(tmp_path / "out") if cell["state"] == "running")
     said: list[str] = []
     scores["val_loss"] = float("nan")
@@ -120,7 +122,7 @@ def test_a_cell_that_was_left_is_taken_up_and_one_that_diverges_is_not(
         said.append(line)
         scores["val_loss"] = 1.0
 
-    assert work(*task, "cpu", say)
+    assert train_cells(*task, "cpu", say)
     assert said[0].startswith(f"gan {sweep.cell_name(left)}: ")
     states = {sweep.cell_name(cell["cell"]): cell["state"] for cell in cells(tmp_path / "out")}
     assert states.pop(sweep.cell_name(left)) == "diverged"
@@ -233,7 +235,7 @@ def test_a_cell_whose_loss_is_not_finite_does_not_end_the_sweep(data: Path, tmp_
     file, said = tmp_path / "sweep.yaml", list[str]()
     (tmp_path / "a.yaml").write_text(yaml.safe_dump(settings("paired", steps=2, validate_every=2)))
     file.write_text(yaml.safe_dump({"study": {"recipe": "a.yaml", "grid": {"lr": ["inf", 1e-3]}}}))
-    assert work(*begin(file, data, tmp_path / "out", None), "cpu", said.append)
+    assert train_cells(*begin(file, data, tmp_path / "out", None), "cpu", said.append)
     assert sorted(cell["state"] for cell in cells(tmp_path / "out")) == ["diverged", "done"]
     assert any("step 2: loss_structure is not finite" in line for line in said)
 

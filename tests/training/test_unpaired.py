@@ -4,7 +4,7 @@ import pytest
 import torch
 from lightning_fabric import Fabric
 
-from undistill.training.method import train_step, validate
+from undistill.training.method import train_step, validation_figures
 from undistill.training.recipe import UnpairedRecipe, make_recipe
 from undistill.training.unpaired import Unpaired
 
@@ -49,7 +49,7 @@ def test_it_learns_what_tells_teachers_from_students(changes: dict[str, Any]) ->
 
 
 def test_identity_heads_pass_the_full_cycle() -> None:
-    values = validate(unpaired(), [batch(0)])
+    values = validation_figures(unpaired(), [batch(0)])
     assert values["val_ssim_cycle"] == pytest.approx(1.0, abs=1e-4)
 
 

@@ -16,25 +16,25 @@ def run(app: typer.Typer) -> None:
             raise KeyboardInterrupt
         raise SystemExit(code)
     except UsageError as error:
-        _end(error, 2)
+        _exit(error, 2)
     except Failure as error:
-        _end(error, 1)
+        _exit(error, 1)
     except (KeyboardInterrupt, typer.Abort):
-        _end("interrupted; the same command goes on", 130)
+        _exit("interrupted; the same command goes on", 130)
     except BrokenPipeError:
         os._exit(1)  # whoever read our output is gone: nobody to tell
     except OSError as error:
         hint = (
             "free some space, then run the same command again" if error.errno == errno.ENOSPC else "look at its rights"
         )
-        _end(f"{error.filename or 'a file'}: {error.strerror or error}; {hint}", 1)
+        _exit(f"{error.filename or 'a file'}: {error.strerror or error}; {hint}", 1)
     except Exception as error:
         # What typer finds wrong with the options comes in classes that differ between its versions.
         if not hasattr(error, "format_message"):
             raise
-        _end(f"{error.format_message()} See --help.", 2)
+        _exit(f"{error.format_message()} See --help.", 2)
 
 
-def _end(message: object, code: int) -> None:
+def _exit(message: object, code: int) -> None:
     typer.echo(f"undistill: {message}", err=True)
     raise SystemExit(code)

@@ -16,7 +16,7 @@ from undistill.base.errors import Failure, UsageError, first_line
 if TYPE_CHECKING:
     from upath import UPath
 
-Place = Union[Path, "UPath"]
+AnyPath = Union[Path, "UPath"]
 
 WEIGHTS = Path(str(files("undistill"))) / "weights"
 """What is shipped: heads, the networks of `tiny`, and those of losses."""
@@ -37,7 +37,7 @@ def weights_file(name: str) -> Path:
     return Path(folder) / name
 
 
-def parse_place(text: str) -> Place:
+def parse_path(text: str) -> AnyPath:
     """The place that a command was given.
 
     Raises:
@@ -61,7 +61,7 @@ def parse_place(text: str) -> Place:
 
 
 @contextmanager
-def fetched(path: Place) -> Iterator[Path]:
+def fetched(path: AnyPath) -> Iterator[Path]:
     """A file as one on this machine: itself, or a copy for the time being."""
     if isinstance(path, Path):
         yield path
@@ -76,7 +76,7 @@ PART = ".part"
 
 
 @contextmanager
-def replacing(path: Place) -> Iterator[Path]:
+def replacing(path: AnyPath) -> Iterator[Path]:
     """Yields a path beside `path` to write to; the file takes `path`'s place at the end, or goes on an error.
 
     The path beside has a fixed name, so that what a killed process left there is written over by the next. For a place
@@ -104,3 +104,8 @@ def replacing(path: Place) -> Iterator[Path]:
     except BaseException:
         beside.unlink(missing_ok=True)
         raise
+
+
+def whole_lines(path: Path) -> int:
+    """Bytes of a file of lines up to the end of the last whole one: what a kill left half written lies behind."""
+    return path.read_bytes().rfind(b"\n") + 1

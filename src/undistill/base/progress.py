@@ -29,6 +29,7 @@ class Bar:
         self._task = task
 
     def advance(self, words: str = "", by: int = 1) -> None:
+        """Count `by` more as done, and show `words` behind the bar."""
         speed = self._progress.tasks[0].speed
         rate = "" if not speed else f"{speed:.1f}/s" if speed >= 1 else f"{1 / speed:.1f} s each"
         self._progress.update(self._task, advance=by, rate=rate, words=words)

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from undistill.base.errors import UsageError
-from undistill.base.files import replacing
+from undistill.base.files import replacing, whole_lines
 
 RECORD = ".undistill.json"
 JOURNAL = ".undistill.jsonl"
@@ -88,7 +88,7 @@ class Record:
         if self._journal is None:
             self.out.mkdir(parents=True, exist_ok=True)
             self._journal = (self.out / JOURNAL).open("ab", buffering=0)
-            self._journal.truncate(_whole_lines(self.out / JOURNAL))
+            self._journal.truncate(whole_lines(self.out / JOURNAL))
         try:
             data = memoryview("".join(f"{json.dumps(line)}\n" for line in entries.items()).encode())
             while data:
@@ -114,11 +114,6 @@ def _read_record(path: Path) -> dict[str, Entry]:
 def _read_journal(path: Path) -> dict[str, Entry]:
     *lines, _ = path.read_bytes().split(b"\n")  # the last is empty, or torn by a kill in the middle of it
     return {str(name): dict(entry) for name, entry in map(json.loads, lines)}
-
-
-def _whole_lines(path: Path) -> int:
-    """Bytes of the journal up to the end of its last whole line."""
-    return path.read_bytes().rfind(b"\n") + 1
 
 
 def holds(path: Path, entry: dict[str, Any], wanted: dict[str, Any]) -> bool:

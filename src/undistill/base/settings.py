@@ -57,4 +57,5 @@ def explain(problem: Any, where: Sequence[str], model: type[BaseModel], whole: s
 
 
 def unknown_key(key: str, known: list[str]) -> str:
+    """What to say of a key that a model lacks: the nearest of those it has."""
     return f"unknown key {key}; did you mean {get_close_matches(key, known, n=1, cutoff=0.0)[0]}?"

@@ -30,7 +30,7 @@ def _processor() -> str:
     return platform.processor() or platform.machine()
 
 
-CHANNELS, SIDE = 256, 64
+CONV_CHANNELS, CONV_SIDE = 256, 64
 
 
 def convolution(device: torch.device, dtype: torch.dtype) -> tuple[Callable[[], object], float]:
@@ -41,9 +41,9 @@ def convolution(device: torch.device, dtype: torch.dtype) -> tuple[Callable[[], 
     images = 2 if device.type == "cpu" else 64
     x, weight = (
         torch.randn(shape, device=device).to(dtype, memory_format=torch.channels_last)
-        for shape in ((images, CHANNELS, SIDE, SIDE), (CHANNELS, CHANNELS, 3, 3))
+        for shape in ((images, CONV_CHANNELS, CONV_SIDE, CONV_SIDE), (CONV_CHANNELS, CONV_CHANNELS, 3, 3))
     )
-    return lambda: F.conv2d(x, weight, padding=1), 2 * images * SIDE**2 * CHANNELS**2 * 9 / 1e9
+    return lambda: F.conv2d(x, weight, padding=1), 2 * images * CONV_SIDE**2 * CONV_CHANNELS**2 * 9 / 1e9
 
 
 def matmul(device: torch.device, dtype: torch.dtype) -> tuple[Callable[[], object], float]:

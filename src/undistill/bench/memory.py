@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from undistill.base.errors import Failure, first_line
-from undistill.bench.variants import VARIANTS, load, prepare
+from undistill.bench.variants import VARIANTS, load_head, prepare_run
 from undistill.metrics.jackknife import Value
 
 MB = 1e6
@@ -59,17 +59,17 @@ def _why(mode: str) -> str:
 def _peaks(name: str, sizes: Sequence[int]) -> list[tuple[int, str, int]]:
     device = torch.device("cpu")
     eager = [variant for variant in VARIANTS if variant.mode == "eager"]
-    head = load(name)  # what `prepare` makes of it is a copy, and that counts
+    head = load_head(name)  # what `prepare_run` makes of it is a copy, and that counts
     for variant in eager:
         with suppress(Failure):
-            prepare(head, variant, head.smallest, device)()  # starts threads, loads the libraries' code
+            prepare_run(head, variant, head.smallest, device)()  # starts threads, loads the libraries' code
     _reset()
     before = _resident("VmRSS")
     peaks = []
     for size in sorted(sizes):
         for variant in eager:
             with suppress(Failure, RuntimeError):
-                run = prepare(head, variant, size, device)
+                run = prepare_run(head, variant, size, device)
                 _reset()
                 run()
                 peaks.append((size, variant.name, _resident("VmHWM") - before))

@@ -13,11 +13,11 @@ from undistill.base.progress import progressed
 from undistill.bench.alone import REFERENCE, measure_alone
 from undistill.bench.machine import machine
 from undistill.bench.memory import cpu_peaks
-from undistill.bench.variants import PUBLISHED, load
+from undistill.bench.variants import PUBLISHED, load_head
 from undistill.bench.ways import measure_ways
 from undistill.enhance import Enhancer
-from undistill.heads import Head, shipped
-from undistill.metrics.results import Row, plain, versions
+from undistill.heads import Head, shipped_heads
+from undistill.metrics.results import MetricRow, plain, versions
 from undistill.pairs.generator import Generator
 from undistill.pairs.spec import read_spec
 
@@ -26,8 +26,8 @@ ROUNDS = 20
 BUDGET = 30.0
 """Seconds of rounds at a size; see `measure_steps`."""
 
-GRID, LARGEST = 16, 8192
-"""Sizes are multiples of GRID up to LARGEST, px: pairs draw no others."""
+SIZE_MULTIPLE, LARGEST_SIZE = 16, 8192
+"""Sizes are multiples of SIZE_MULTIPLE up to LARGEST_SIZE, px: pairs draw no others."""
 
 
 def bench(
@@ -56,8 +56,10 @@ def bench(
         Failure: the student's weights can't be had.
     """
     for size in sizes:
-        if size % GRID or not GRID <= size <= LARGEST:
-            raise UsageError(f"size {size}: take multiples of {GRID} from {GRID} to {LARGEST} px")
+        if size % SIZE_MULTIPLE or not SIZE_MULTIPLE <= size <= LARGEST_SIZE:
+            raise UsageError(
+                f"size {size}: take multiples of {SIZE_MULTIPLE} from {SIZE_MULTIPLE} to {LARGEST_SIZE} px"
+            )
     sizes = sorted(set(sizes))
     spec = read_spec(pair)
     where = pick_device(device)
@@ -80,12 +82,12 @@ def bench(
     }
     generator = Generator(spec, where)
     enhancers = {name: Enhancer(head, where, scale="native") for name, head in loaded.items()}
-    cost: dict[int, dict[str, Row]] = {}
+    cost: dict[int, dict[str, MetricRow]] = {}
     for size in sizes:
-        generator.spec = spec.model_copy(update={"size": size})
+        generator = generator.at_size(size)  # of the last one: the teacher is loaded once
         cost[size] = measure_ways(generator, enhancers, rounds, BUDGET)
-    alone: dict[int, dict[str, dict[str, Row]]] = {}
-    limits: dict[int, dict[str, Row]] = {}
+    alone: dict[int, dict[str, dict[str, MetricRow]]] = {}
+    limits: dict[int, dict[str, MetricRow]] = {}
     for size in sizes:
         alone[size], limits[size] = measure_alone(loaded, size, rounds, BUDGET, where, compiles)
     if where.type == "cpu":
@@ -110,16 +112,18 @@ def load_heads(names: Sequence[str]) -> dict[str, Head]:
         row = Path(name).name
         if row in heads or row in ("student", "teacher"):
             raise UsageError(f"the head {name} has the name of another row, {row}: rename its folder")
-        heads[row] = load(name)
+        heads[row] = load_head(name)
     return heads
 
 
 def _each(names: Sequence[str]) -> list[str]:
     """The heads that are meant, each once."""
-    return list(dict.fromkeys(one for name in names for one in ([*shipped(), PUBLISHED] if name == ALL else [name])))
+    return list(
+        dict.fromkeys(one for name in names for one in ([*shipped_heads(), PUBLISHED] if name == ALL else [name]))
+    )
 
 
-def _add_cpu_peaks(alone: Mapping[int, dict[str, dict[str, Row]]], paths: Mapping[str, str]) -> None:
+def _add_cpu_peaks(alone: Mapping[int, dict[str, dict[str, MetricRow]]], paths: Mapping[str, str]) -> None:
     for name in progressed("memory", [*paths, *({PUBLISHED} - paths.keys())]):
         for (size, variant), peak in cpu_peaks(paths.get(name, name), list(alone)).items():
             if alone[size][name].get(variant, {}).get("images_per_s"):  # it ran

@@ -11,16 +11,16 @@ from undistill.base.errors import Failure, first_line
 from undistill.base.progress import progress
 from undistill.metrics import ITSELF
 from undistill.metrics.jackknife import Value
-from undistill.metrics.results import Row
+from undistill.metrics.results import MetricRow
 
 Name = TypeVar("Name", bound=Hashable)
-Step = Callable[[int], object]
+TimedStep = Callable[[int], object]
 
 ENOUGH = 6
 """Rounds from which on a median has an interval."""
 
 
-def warm_up(steps: Mapping[Name, Step]) -> dict[Name, str]:
+def warm_up(steps: Mapping[Name, TimedStep]) -> dict[Name, str]:
     """Take each step once, and say why it can't be taken, by name, where it can't."""
     reasons = {}
     for name, step in steps.items():
@@ -32,7 +32,7 @@ def warm_up(steps: Mapping[Name, Step]) -> dict[Name, str]:
 
 
 def measure_steps(
-    steps: Mapping[Name, Step], rounds: int, budget: float = inf, warm: bool = False, what: str = "timing"
+    steps: Mapping[Name, TimedStep], rounds: int, budget: float = inf, warm: bool = False, what: str = "timing"
 ) -> dict[Name, list[float]]:
     """The seconds that each step took in each round, after one round to warm up.
 
@@ -61,7 +61,9 @@ def measure_steps(
     return seconds
 
 
-def cost(seconds: Mapping[str, Sequence[float]], ways: Mapping[str, Sequence[str]], images: int) -> dict[str, Row]:
+def cost(
+    seconds: Mapping[str, Sequence[float]], ways: Mapping[str, Sequence[str]], images: int
+) -> dict[str, MetricRow]:
     """`seconds` of an image by each way, and what it has `saved` of the last way's, 0 to 1.
 
     Args:
@@ -74,7 +76,7 @@ def cost(seconds: Mapping[str, Sequence[float]], ways: Mapping[str, Sequence[str
         for way, steps in ways.items()
     }
     *_, dearest = took
-    rows: dict[str, Row] = {}
+    rows: dict[str, MetricRow] = {}
     for way, values in took.items():
         saved = [1 - mine / whole for mine, whole in zip(values, took[dearest], strict=True)]
         itself = Value(None, n=len(values), why=ITSELF)

@@ -17,7 +17,7 @@ PUBLISHED = "cyclegan-published"
 SLOW_BF16 = "this CPU has no bfloat16, and would take many times as long"
 
 
-def load(name: str) -> Head:
+def load_head(name: str) -> Head:
     """A head by its name, or the published generator, whose weights are random: its cost does not depend on them.
 
     Raises:
@@ -54,7 +54,7 @@ VARIANTS = (
 )
 
 
-def prepare(head: Head, variant: Variant, size: int, device: torch.device) -> Callable[[], object]:
+def prepare_run(head: Head, variant: Variant, size: int, device: torch.device) -> Callable[[], object]:
     """What runs the head once on an image of `size` x `size` px, padded as the head asks; it does not wait.
 
     Raises:

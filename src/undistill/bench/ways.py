@@ -7,13 +7,15 @@ from undistill.enhance import Enhancer
 from undistill.images import Pixels
 from undistill.metrics import ITSELF
 from undistill.metrics.jackknife import Value, mean_value
-from undistill.metrics.results import Row
+from undistill.metrics.results import MetricRow
 from undistill.pairs.generator import Generator
 
 PROMPT = "A professional portrait of person {number}"
 
 
-def measure_ways(generator: Generator, enhancers: Mapping[str, Enhancer], rounds: int, budget: float) -> dict[str, Row]:
+def measure_ways(
+    generator: Generator, enhancers: Mapping[str, Enhancer], rounds: int, budget: float
+) -> dict[str, MetricRow]:
     """One image at a time, at the size of the generator's spec; see `cost_rows`."""
     student: Pixels
 
@@ -40,14 +42,14 @@ def measure_ways(generator: Generator, enhancers: Mapping[str, Enhancer], rounds
     return cost_rows(measure_steps(able, rounds, budget, True, f"ways to {generator.spec.size} px"), reasons)
 
 
-def cost_rows(seconds: Mapping[str, Sequence[float]], reasons: Mapping[str, str]) -> dict[str, Row]:
+def cost_rows(seconds: Mapping[str, Sequence[float]], reasons: Mapping[str, str]) -> dict[str, MetricRow]:
     """By way: `seconds` (median), `seconds_mean`, the head's `share` of them, and what is `saved` of the teacher's.
 
     Args:
         seconds: of "student", of heads and of "teacher", by round. Heads and teacher come after the student.
         reasons: why others have none.
     """
-    rows: dict[str, Row] = {}
+    rows: dict[str, MetricRow] = {}
     took = {
         name: list(own) if name == "student" else [a + b for a, b in zip(seconds["student"], own, strict=True)]
         for name, own in seconds.items()

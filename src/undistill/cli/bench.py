@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from undistill.base.errors import UsageError
-from undistill.cli.options import Device
+from undistill.cli.options import DeviceOption
 
 
 def bench(
@@ -26,7 +26,7 @@ def bench(
         bool | None,
         typer.Option("--compile/--no-compile", help="Time torch.compile too.  [default: on a GPU]"),
     ] = None,
-    device: Device = None,
+    device: DeviceOption = None,
 ) -> None:
     """Time what an image costs: student, student and head, teacher; and heads by themselves, in every variant.
 
@@ -41,9 +41,9 @@ def bench(
 
     from undistill.bench.run import bench as run
     from undistill.metrics.results import write_json
-    from undistill.report.bench import plotting, to_markdown, write_plot
+    from undistill.report.bench import load_matplotlib, to_markdown, write_plot
 
-    plotting()  # what is missing shows before the minutes of timing
+    load_matplotlib()  # what is missing shows before the minutes of timing
     results = run(pair, wanted, heads or ["all"], rounds, device, compiled)
     write_json(results, out / "bench.json")
     write_plot(results, out / "bench.png")

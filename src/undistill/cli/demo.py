@@ -27,11 +27,11 @@ def demo(
 
     from undistill.demo import PAGE
     from undistill.demo import demo as run
-    from undistill.report.words import gap, person, price
+    from undistill.report.words import cost_sentence, gap_sentence, identity_sentence
 
     results = run(pair, out)
     rows, (head,) = results["rows"], results["settings"]["enhanced"]
-    for sentence in (gap(rows, head), person(rows, head), price(results["cost"], head)):
+    for sentence in (gap_sentence(rows, head), identity_sentence(rows, head), cost_sentence(results["cost"], head)):
         typer.echo(sentence)
     typer.echo(f"{time.monotonic() - start:.0f} s")
     typer.echo(out / PAGE)

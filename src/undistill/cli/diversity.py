@@ -42,7 +42,7 @@ def diversity(
 
     from rich.console import Console
 
-    from undistill.diversity.measure import measure
+    from undistill.diversity.measure import measure_diversity
 
-    measure(folders, out, data, span, attributes, embedding, seed).show(Console())
+    measure_diversity(folders, out, data, span, attributes, embedding, seed).show(Console())
     typer.echo(f"-> {out}")

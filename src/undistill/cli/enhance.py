@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from undistill.base.errors import Failure, UsageError
-from undistill.cli.options import Address, By, Device, EngineName, Gpus, check_engine, ray_engine
+from undistill.cli.options import (
+    AddressOption,
+    DeviceOption,
+    EngineName,
+    EngineOption,
+    GpusOption,
+    check_engine,
+    ray_engine,
+)
 
 if TYPE_CHECKING:
     from undistill.enhance.enhancer import Enhancer
@@ -37,11 +45,11 @@ def enhance(
     ] = None,
     strength: Annotated[float, typer.Option(min=0, max=1, help="0: unchanged. 1: the head's image.")] = 1.0,
     split: Annotated[str, typer.Option(help="train, val, test, all or LO:HI: these images alone.")] = "all",
-    device: Device = None,
-    engine: By = EngineName.local,
+    device: DeviceOption = None,
+    engine: EngineOption = EngineName.local,
     workers: Annotated[int | None, typer.Option(min=1, help="With ray.  [default: what has room]")] = None,
-    address: Address = None,
-    gpus: Gpus = None,
+    address: AddressOption = None,
+    gpus: GpusOption = None,
 ) -> None:
     """Enhance images; each goes to the same relative path and format below OUT.
 

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from undistill.base.errors import UsageError
-from undistill.cli.options import Device
+from undistill.cli.options import DeviceOption
 
 
 def evaluate(
@@ -24,7 +24,7 @@ def evaluate(
     limit: Annotated[int | None, typer.Option(min=2, help="Take so many images a side: a quick look.")] = None,
     baselines: Annotated[bool, typer.Option(help="Tune and measure trivial baselines too: the longest part.")] = True,
     out: Annotated[Path | None, typer.Option("-o", "--out", help="Write results.json here.")] = None,
-    device: Device = None,
+    device: DeviceOption = None,
 ) -> None:
     """Measure how much of the gap between student and teacher enhanced images close.
 

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from undistill.base.errors import UsageError
-from undistill.cli.options import Device, Offload
+from undistill.cli.options import DeviceOption, OffloadOption
 
 
 def generate(
@@ -24,8 +24,8 @@ def generate(
         int | None, typer.Option(min=0, max=2**62, help="Of the first PROMPT; the next have the next.  [default: 0]")
     ] = None,
     batch: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 4,
-    device: Device = None,
-    offload: Offload = None,
+    device: DeviceOption = None,
+    offload: OffloadOption = None,
 ) -> None:
     """Generate portraits with a pair's student, and enhance them.
 

@@ -13,30 +13,32 @@ from undistill.base.errors import UsageError
 
 
 class EngineName(StrEnum):
+    """The engines that --engine takes."""
+
     local = "local"
     ray = "ray"
 
 
-By = Annotated[EngineName, typer.Option("--engine", help="On this machine, or on a Ray cluster.")]
-Workers = Annotated[
+EngineOption = Annotated[EngineName, typer.Option("--engine", help="On this machine, or on a Ray cluster.")]
+WorkersOption = Annotated[
     int | None,
     typer.Option(
         min=1, help="Processes, each with one thread.  [default: as many as cores; with a GPU, 1; ray: what has room]"
     ),
 ]
-Address = Annotated[
+AddressOption = Annotated[
     str | None,
     typer.Option(metavar="ADDR", help="Of a Ray cluster.  [default: RAY_ADDRESS; else one is started here]"),
 ]
-Gpus = Annotated[
+GpusOption = Annotated[
     float | None,
     typer.Option("--gpus-per-worker", min=0, help="With ray; 0.5: two share one.  [default: 1 where there are GPUs]"),
 ]
-Offload = Annotated[
+OffloadOption = Annotated[
     Literal["none", "model", "group"] | None,
     typer.Option(help="What waits on the CPU: nothing, idle models, or blocks of models too.  [default: what must]"),
 ]
-Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps.  [default: a GPU if there is one]")]
+DeviceOption = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps.  [default: a GPU if there is one]")]
 
 
 def check_engine(name: EngineName, address: str | None, gpus: float | None) -> None:
@@ -59,6 +61,7 @@ def ray_engine(
 
 
 def cores() -> int:
+    """CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

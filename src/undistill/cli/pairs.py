@@ -8,13 +8,13 @@ import typer
 from undistill.base.engines import Engine
 from undistill.base.errors import Failure, UsageError
 from undistill.cli.options import (
-    Address,
-    By,
-    Device,
+    AddressOption,
+    DeviceOption,
     EngineName,
-    Gpus,
-    Offload,
-    Workers,
+    EngineOption,
+    GpusOption,
+    OffloadOption,
+    WorkersOption,
     check_engine,
     cores,
     ray_engine,
@@ -34,23 +34,23 @@ def create(
     limit: Annotated[int | None, typer.Option(min=1, help="Take the first prompts of FILE only.")] = None,
     shard_size: Annotated[int, typer.Option(min=1, help="Pairs a file.")] = 256,
     batch: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 4,
-    workers: Workers = None,
-    device: Device = None,
-    engine: By = EngineName.local,
-    address: Address = None,
-    gpus: Gpus = None,
-    offload: Offload = None,
+    workers: WorkersOption = None,
+    device: DeviceOption = None,
+    engine: EngineOption = EngineName.local,
+    address: AddressOption = None,
+    gpus: GpusOption = None,
+    offload: OffloadOption = None,
 ) -> None:
     """Draw every prompt with a pair's student and teacher, into Parquet shards.
 
     Run it again to go on, after whatever stopped it: shards that are there are kept, and the data set is, byte for
     byte, what it would have been.
     """
-    from undistill.base.files import parse_place
+    from undistill.base.files import parse_path
     from undistill.prompts import read_prompts
 
     check_engine(engine, address, gpus)
-    folder = parse_place(out)
+    folder = parse_path(out)
     if folder.is_file():
         raise UsageError(f"{out} is a file; -o takes a folder")
     prompts = read_prompts(file)[:limit]
@@ -79,27 +79,27 @@ def plan(
     ] = None,
 ) -> None:
     """Say what a pairs data set will take: downloads, memory, time, storage. Nothing is downloaded."""
-    from undistill.pairs.plan import lines
     from undistill.pairs.plan import plan as plan_pairs
+    from undistill.pairs.plan import plan_lines
     from undistill.pairs.spec import read_spec
 
-    typer.echo("\n".join(lines(plan_pairs(read_spec(pair), count, batch, drawn))))
+    typer.echo("\n".join(plan_lines(plan_pairs(read_spec(pair), count, batch, drawn))))
 
 
 @pairs.command()
 def verify(
     data: Annotated[str, typer.Argument(metavar="FOLDER", help="A pairs data set: here, or s3://bucket/x.")],
     again: Annotated[bool, typer.Option("--repair", help="Draw what is broken or missing again.")] = False,
-    workers: Workers = None,
-    device: Device = None,
+    workers: WorkersOption = None,
+    device: DeviceOption = None,
 ) -> None:
     """Re-read every shard of a data set, and name those that are broken or missing."""
-    from undistill.base.files import parse_place
+    from undistill.base.files import parse_path
     from undistill.dataset.shard import read_description
     from undistill.pairs.verify import pair_of, repair
     from undistill.pairs.verify import verify as verify_pairs
 
-    folder = parse_place(data)
+    folder = parse_path(data)
     broken = verify_pairs(folder)
     for what in broken.values():
         typer.echo(what, err=True)

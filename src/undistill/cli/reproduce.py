@@ -22,7 +22,8 @@ def reproduce(
         Path | None,
         typer.Option(
             metavar="RECIPES",
-            help="Train the heads, the ablation and the sweep too, by a folder like recipes/tiny; it takes hours.  "
+            help="Train the heads, the ablation and the sweep too, by the recipes of a folder, or the shipped ones of "
+            "a name like tiny; it takes hours.  "
             "[default: shipped heads, stored results]",
         ),
     ] = None,
@@ -48,7 +49,11 @@ def reproduce(
     if portraits is not None and not (portraits / "tiles" / "schnell").is_dir():
         raise UsageError(f"{portraits} holds no tiles/schnell: --portraits takes a folder like ../shared/portraits")
     if train is not None and not train.is_dir():
-        raise UsageError(f"{train} is no folder of recipes: --train takes one like recipes/tiny")
+        from undistill.training import RECIPES
+
+        if not (RECIPES / train).is_dir():
+            raise UsageError(f"{train} is no folder of recipes: --train takes one like recipes/tiny, or the name tiny")
+        train = RECIPES / train
 
     from undistill.reproduce import PAGE
     from undistill.reproduce import reproduce as run

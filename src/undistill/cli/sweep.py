@@ -27,7 +27,7 @@ def run(
 
     from undistill.dataset.shard import Pairs
     from undistill.training import find_recipe
-    from undistill.training.sweep import check_cells, open_sweep, read_sweep, results, work
+    from undistill.training.sweep import check_cells, open_sweep, read_sweep, results, train_cells
     from undistill.training.workers import work_together
 
     studies = read_sweep(find_recipe(file))
@@ -35,7 +35,7 @@ def run(
     check_cells(studies, pairs, device)
     open_sweep(studies, pairs, out, max_steps)
     if workers == 1:
-        whole = work(studies, pairs, out, max_steps, device, typer.echo)
+        whole = train_cells(studies, pairs, out, max_steps, device, typer.echo)
     else:
         whole = work_together(studies, data, out, max_steps, device, workers)
     if not whole:

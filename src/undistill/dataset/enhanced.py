@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from undistill.base.settings import Positive, Strict
-from undistill.dataset.shard import Description, Shard, described, refuse_unfinished, schema, shard_path
+from undistill.dataset.shard import Description, Shard, read_dataset_json, refuse_unfinished, schema, shard_path
 
 ENHANCED_SCHEMA = schema("enhanced")
 
@@ -82,4 +82,4 @@ def read_enhancement(folder: Path) -> Enhancement:
     """Raises:
     UsageError: the folder is no enhanced data set.
     """
-    return described(folder, Enhancement, "enhanced data set")
+    return read_dataset_json(folder, Enhancement, "enhanced data set")

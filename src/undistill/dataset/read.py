@@ -22,7 +22,7 @@ from undistill.dataset.samples import DataError, Sample, pixels_of
 
 
 @dataclass(frozen=True)
-class Cut:
+class Cropping:
     """What is taken from an image.
 
     Args:
@@ -40,7 +40,7 @@ class Cut:
     colour: float = 0.0
 
 
-def cut_out(pixels: np.ndarray, cut: Cut, random: Generator | None) -> Tensor:
+def cropped(pixels: np.ndarray, cut: Cropping, random: Generator | None) -> Tensor:
     """(3, crop, crop) in [-1, 1] from (H, W, 3) uint8: anywhere and varied, or from the middle if random is None."""
     height, width = pixels.shape[:2]
     if cut.size and min(height, width) != cut.size:
@@ -68,13 +68,15 @@ def shuffled(count: int, *seed: int) -> NDArray[np.int64]:
     return np.random.default_rng(seed).permutation(count)
 
 
-class Training(Dataset[tuple[Tensor, ...]]):
+class TrainingCrops(Dataset[tuple[Tensor, ...]]):
     """The k-th student and teacher crop of a run, k = 0, 1, 2, ... without end.
 
     Each side runs through its images in a new order every epoch. Paired, both sides have one order and one cut.
     """
 
-    def __init__(self, student: Sequence[Sample], teacher: Sequence[Sample], cut: Cut, seed: int, paired: bool) -> None:
+    def __init__(
+        self, student: Sequence[Sample], teacher: Sequence[Sample], cut: Cropping, seed: int, paired: bool
+    ) -> None:
         self.sides = (student, teacher)
         self.cut = cut
         self.seed = seed
@@ -92,13 +94,13 @@ class Training(Dataset[tuple[Tensor, ...]]):
         sample = samples[int(shuffled(len(samples), self.seed, stream, epoch)[place])]
         key = int(position(sample.id) * 2**53)
         random = np.random.default_rng([self.seed, stream, key, k])
-        return cut_out(pixels_of(sample), self.cut, random)
+        return cropped(pixels_of(sample), self.cut, random)
 
 
-class Validation(Dataset[tuple[Tensor, ...]]):
+class ValidationCrops(Dataset[tuple[Tensor, ...]]):
     """Every student image once, cut from the middle, each with a teacher image (its own if paired)."""
 
-    def __init__(self, student: Sequence[Sample], teacher: Sequence[Sample], cut: Cut) -> None:
+    def __init__(self, student: Sequence[Sample], teacher: Sequence[Sample], cut: Cropping) -> None:
         self.student = student
         self.teacher = teacher
         self.cut = cut
@@ -108,12 +110,12 @@ class Validation(Dataset[tuple[Tensor, ...]]):
 
     def __getitem__(self, k: int) -> tuple[Tensor, ...]:
         pair = self.student[k], self.teacher[k % len(self.teacher)]
-        x, y = (cut_out(pixels_of(sample), self.cut, None) for sample in pair)
+        x, y = (cropped(pixels_of(sample), self.cut, None) for sample in pair)
         return x, y
 
 
 class Consecutive(Sampler[int]):
-    """first, first + 1, ... last - 1: the run's order is in `Training`, so a loader just counts.
+    """first, first + 1, ... last - 1: the run's order is in `TrainingCrops`, so a loader just counts.
 
     Of several ranks, each takes one batch in turn: step by step they see what one process with a batch of
     `ranks * batch` sees, no item twice and none left out.

@@ -20,7 +20,7 @@ class DataError(UsageError):
 
 
 class Sample(Protocol):
-    """An image: a `File`, or a `Cell` of a data set. Its text is how messages call it."""
+    """An image: an `ImageFile`, or a `ShardImage` of a data set. Its text is how messages call it."""
 
     @property
     def id(self) -> str:
@@ -48,7 +48,7 @@ S = TypeVar("S", bound=Sample)
 
 
 @dataclass(frozen=True)
-class File:
+class ImageFile:
     """An image file; its id is the file name without its ending."""
 
     path: Path
@@ -76,7 +76,7 @@ class File:
 
 
 @dataclass(frozen=True)
-class Cell:
+class ShardImage:
     """An image of a data set: a row of a shard, and a column."""
 
     id: str
@@ -136,30 +136,32 @@ def list_sides(source: Source, split: tuple[float, float], fraction: float = 1.0
     chosen = split, fraction, min_side
     if isinstance(source, ImageFolders):
         return list_files(source.student, *chosen), list_files(source.teacher, *chosen)
-    return list_cells(source, "student", *chosen), list_cells(source, "teacher", *chosen)
+    return list_shard_images(source, "student", *chosen), list_shard_images(source, "teacher", *chosen)
 
 
 def list_files(
     folders: Sequence[Path], split: tuple[float, float], fraction: float = 1.0, min_side: int = 0
-) -> list[File]:
+) -> list[ImageFile]:
     """Image files below the folders, ordered by folder and path; see `list_sides`."""
-    files: list[File] = []
+    files: list[ImageFile] = []
     for folder in folders:
         if not folder.is_dir():
             raise DataError(f"{folder} is not a folder of images")
         images = list_images(folder)
         if not images:
             raise DataError(f"{folder} holds no image ({', '.join(sorted(EXTENSIONS))})")
-        files += map(File, images)
+        files += map(ImageFile, images)
     return _chosen(files, ", ".join(map(str, folders)), split, fraction, min_side)
 
 
-def list_cells(
+def list_shard_images(
     data: Pairs | Enhanced, column: str, split: tuple[float, float], fraction: float = 1.0, min_side: int = 0
-) -> list[Cell]:
+) -> list[ShardImage]:
     """A column of a data set, in the order of its rows; see `list_sides`."""
     size = (data.description.size, data.description.size)
-    cells = [Cell(id, size, column, row, shard) for shard in data.shards() for row, (id, *_) in enumerate(shard.texts)]
+    cells = [
+        ShardImage(id, size, column, row, shard) for shard in data.shards() for row, (id, *_) in enumerate(shard.texts)
+    ]
     return _chosen(cells, str(data.folder), split, fraction, min_side)
 
 

@@ -26,13 +26,13 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from undistill.base.errors import Failure, UsageError, first_line
-from undistill.base.files import Place, fetched
+from undistill.base.files import AnyPath, fetched
 from undistill.base.settings import Positive, Strict, explain_all
 
 DESCRIPTION = "dataset.json"
 SPEC, CHECKSUM = b"undistill.spec", b"undistill.sha256"
 ZEROS = b"0" * 64
-PNG = b"\x89PNG\r\n\x1a\n"
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 Model = TypeVar("Model", bound=Strict)
 Side = Literal["student", "teacher"]
@@ -60,7 +60,7 @@ class ShardError(Failure):
 
 
 @dataclass(frozen=True)
-class Row:
+class PairRow:
     """A pair: its images are PNG files' bytes."""
 
     id: str
@@ -107,6 +107,7 @@ class Description(Strict):
 
     @property
     def shards(self) -> int:
+        """How many shards the data set has when it is finished."""
         return -(-self.rows // self.shard_size)
 
     def span(self, shard: int) -> range:
@@ -140,7 +141,7 @@ class Shard:
         with _reading(self.path), self.path.open("rb") as file:
             file.seek(start)
             stretch = file.read(length)
-            at = stretch.index(PNG)
+            at = stretch.index(PNG_SIGNATURE)
             if int.from_bytes(stretch[at - 4 : at], "little") != length - at:
                 raise ValueError("an image has lost bytes")
             return stretch[at:]
@@ -169,15 +170,15 @@ class Pairs:
     def __len__(self) -> int:
         return self.description.rows
 
-    def __getitem__(self, number: int) -> Row:
+    def __getitem__(self, number: int) -> PairRow:
         """Raises:
         IndexError: no such row.
         ShardError: its shard is broken.
         """
         shard, place = self._find(number)
-        return Row(*shard.texts[place], shard.image(place, "student"), shard.image(place, "teacher"))
+        return PairRow(*shard.texts[place], shard.image(place, "student"), shard.image(place, "teacher"))
 
-    def __iter__(self) -> Iterator[Row]:
+    def __iter__(self) -> Iterator[PairRow]:
         return (self[number] for number in range(len(self)))
 
     def image(self, number: int, side: Side) -> bytes:
@@ -208,14 +209,14 @@ class Pairs:
         return self._shards[number]
 
 
-def read_description(folder: Place) -> Description:
+def read_description(folder: AnyPath) -> Description:
     """Raises:
     UsageError: the folder is no pairs data set.
     """
-    return described(folder, Description, "pairs data set")
+    return read_dataset_json(folder, Description, "pairs data set")
 
 
-def described(folder: Place, model: type[Model], what: str) -> Model:
+def read_dataset_json(folder: AnyPath, model: type[Model], what: str) -> Model:
     """A folder's `dataset.json`.
 
     Args:
@@ -250,14 +251,15 @@ def shard_path(folder: Path, number: int) -> Path: ...
 
 
 @overload
-def shard_path(folder: Place, number: int) -> Place: ...
+def shard_path(folder: AnyPath, number: int) -> AnyPath: ...
 
 
-def shard_path(folder: Place, number: int) -> Place:
+def shard_path(folder: AnyPath, number: int) -> AnyPath:
+    """Where the shard of a number is, 0 the first."""
     return folder / f"shard-{number:06d}.parquet"
 
 
-def finished(folder: Place, description: Description) -> list[int]:
+def finished_shards(folder: AnyPath, description: Description) -> list[int]:
     """Numbers of the shards that are there, in order. Each is whole, so no other list of them is kept.
 
     Raises:
@@ -273,11 +275,11 @@ def finished(folder: Place, description: Description) -> list[int]:
     return own
 
 
-def refuse_unfinished(folder: Place, description: Description, command: str) -> None:
+def refuse_unfinished(folder: AnyPath, description: Description, command: str) -> None:
     """Raises:
     UsageError: shards are missing; `command` goes on.
     """
-    missing = description.shards - len(finished(folder, description))
+    missing = description.shards - len(finished_shards(folder, description))
     if missing:
         raise UsageError(
             f"{folder} is not finished: {missing} of {description.shards} shards are missing; give the same "
@@ -285,7 +287,7 @@ def refuse_unfinished(folder: Place, description: Description, command: str) -> 
         )
 
 
-def check_shard(path: Place, spec: str) -> list[Texts]:
+def check_shard(path: AnyPath, spec: str) -> list[Texts]:
     """Re-read a shard, whole.
 
     Args:
@@ -321,7 +323,7 @@ def checksum(path: Path, digits: bytes) -> bytes:
 
 
 @contextmanager
-def _reading(path: Place) -> Iterator[None]:
+def _reading(path: AnyPath) -> Iterator[None]:
     """What goes wrong with a shard's bytes is a `ShardError`."""
     try:
         yield

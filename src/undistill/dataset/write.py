@@ -13,28 +13,31 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from undistill.base.errors import UsageError
-from undistill.base.files import Place, replacing
+from undistill.base.files import AnyPath, replacing
 from undistill.dataset.enhanced import EnhancedRow, Enhancement
-from undistill.dataset.shard import CHECKSUM, DESCRIPTION, SCHEMA, SPEC, ZEROS, Description, Row, checksum
+from undistill.dataset.shard import CHECKSUM, DESCRIPTION, SCHEMA, SPEC, ZEROS, Description, PairRow, checksum
 
 
-def write_description(folder: Place, description: Description | Enhancement) -> None:
+def write_description(folder: AnyPath, description: Description | Enhancement) -> None:
+    """Write `dataset.json`, whole or not at all."""
     with replacing(folder / DESCRIPTION) as beside:
         text = json.dumps(description.model_dump(mode="json"), indent=1, ensure_ascii=False)
         beside.write_text(f"{text}\n", encoding="utf-8")
 
 
 def write_shard(
-    path: Place, rows: Iterable[Row] | Iterable[EnhancedRow], spec: str, schema: pa.Schema = SCHEMA
+    path: AnyPath, rows: Iterable[PairRow] | Iterable[EnhancedRow], spec: str, schema: pa.Schema = SCHEMA
 ) -> None:
-    """Write rows: see `writing`."""
-    with writing(path, spec, schema) as write:
+    """Write rows: see `shard_writer`."""
+    with shard_writer(path, spec, schema) as write:
         for row in rows:
             write(row)
 
 
 @contextmanager
-def writing(path: Place, spec: str, schema: pa.Schema = SCHEMA) -> Iterator[Callable[[Row | EnhancedRow], None]]:
+def shard_writer(
+    path: AnyPath, spec: str, schema: pa.Schema = SCHEMA
+) -> Iterator[Callable[[PairRow | EnhancedRow], None]]:
     """Writes rows as they come; the same rows give the same bytes, with the same version of pyarrow.
 
     A row group a row, so that one can be read alone (0.75 kB of overhead each); no compression, since PNGs are
@@ -55,7 +58,7 @@ def writing(path: Place, spec: str, schema: pa.Schema = SCHEMA) -> Iterator[Call
             write_statistics=False,
         ) as writer:
 
-            def write(row: Row | EnhancedRow) -> None:
+            def write(row: PairRow | EnhancedRow) -> None:
                 columns = {
                     name: {"bytes": value, "path": None} if isinstance(value, bytes) else value
                     for name, value in asdict(row).items()
@@ -78,8 +81,8 @@ def _seal(path: Path) -> None:
 
 
 @contextmanager
-def alone(folder: Place) -> Iterator[None]:
-    """Keeps a second process out of the folder, which would write to the same files.
+def locked(folder: AnyPath) -> Iterator[None]:
+    """A lock on the folder: a second process, which would write to the same files, is refused.
 
     Object stores have no locks. There two processes draw shards twice, of the same bytes.
 

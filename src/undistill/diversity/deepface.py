@@ -20,7 +20,7 @@ from undistill.metrics.faces import load_finder
 ETHNICITIES = ("asian", "indian", "black", "white", "middle eastern", "latino hispanic")
 """As deepface calls them."""
 
-SIDE, PADDING = 224, 0.25
+FACE_SIDE, FACE_PADDING = 224, 0.25
 """Of the face that deepface is given: side in px, and what lies around the face, a part of its size."""
 
 
@@ -63,7 +63,7 @@ def _extractor(what: str, size: int, look_at: Callable[[Pixels], Features]) -> E
         face = find(pixels)
         if face is None:
             return np.zeros((0, size), np.float32)
-        chip = dlib.get_face_chip(face.pixels, face.landmarks, size=SIDE, padding=PADDING)
+        chip = dlib.get_face_chip(face.pixels, face.landmarks, size=FACE_SIDE, padding=FACE_PADDING)
         return look_at(np.ascontiguousarray(chip[..., ::-1]))  # deepface takes BGR
 
     return Extractor(f"deepface-{version('deepface')}-{what}", one_by_one(look))

@@ -14,7 +14,7 @@ from undistill.metrics.jackknife import Vector
 
 PERPLEXITY = 30
 """Of t-SNE: about how many neighbours a face has; a third of the faces where there are few."""
-FEWEST = 10
+FEWEST_FACES = 10
 """Faces for a map."""
 _BLOCK = 1024
 
@@ -55,7 +55,7 @@ def mean_distance(faces: Features, groups: Sequence[int], count: int) -> Vector:
 
 
 @dataclass(frozen=True)
-class Near:
+class FacePair:
     """Two faces, by their places, and 1 - cosine between them."""
 
     one: int
@@ -63,13 +63,13 @@ class Near:
     distance: float
 
 
-def nearest_pairs(faces: Features, count: int) -> list[Near]:
+def nearest_pairs(faces: Features, count: int) -> list[FacePair]:
     """The pairs of faces that are most alike, the nearest first.
 
     Args:
         faces: (n, D), length 1.
     """
-    best: list[Near] = []
+    best: list[FacePair] = []
     for start in range(0, len(faces), _BLOCK):
         distances = 1 - faces[start : start + _BLOCK] @ faces[start:].T
         distances[np.tril_indices_from(distances)] = np.inf  # itself, and pairs that were seen from the other side
@@ -77,7 +77,7 @@ def nearest_pairs(faces: Features, count: int) -> list[Near]:
         few = np.argpartition(flat, min(count, flat.size) - 1)[:count]
         rows, columns = np.unravel_index(few, distances.shape)
         found = zip((start + rows).tolist(), (start + columns).tolist(), flat[few].tolist(), strict=True)
-        best += [Near(*pair) for pair in found if np.isfinite(pair[2])]
+        best += [FacePair(*pair) for pair in found if np.isfinite(pair[2])]
     return sorted(best, key=lambda near: (near.distance, near.one, near.other))[:count]
 
 
@@ -90,7 +90,7 @@ def map_faces(faces: Features, seed: int) -> NDArray[np.float64]:
     """(n, 2): t-SNE (van der Maaten & Hinton 2008) by openTSNE; the same for the same seed.
 
     Args:
-        faces: (n, D), length 1; at least FEWEST.
+        faces: (n, D), length 1; at least FEWEST_FACES.
 
     Raises:
         Failure: openTSNE is not installed.

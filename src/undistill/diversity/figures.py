@@ -11,7 +11,7 @@ from PIL import Image, ImageOps
 from undistill.base.errors import Failure
 from undistill.base.files import replacing
 from undistill.dataset.samples import Sample, pixels_of
-from undistill.diversity.embedding import Near
+from undistill.diversity.embedding import FacePair
 from undistill.images import Pixels
 
 COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#999999")
@@ -65,7 +65,7 @@ def _one_a_cell(unit: NDArray[np.float64]) -> dict[tuple[int, int], int]:
     return chosen
 
 
-def write_pairs(path: Path, pairs: Mapping[str, Sequence[Near]], samples: Mapping[str, Sequence[Sample]]) -> None:
+def write_pairs(path: Path, pairs: Mapping[str, Sequence[FacePair]], samples: Mapping[str, Sequence[Sample]]) -> None:
     """A row for each group: its nearest pairs side by side, and under each how far apart they are.
 
     Args:

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from undistill.base.errors import UsageError
-from undistill.dataset.samples import Sample, list_cells, list_files
+from undistill.dataset.samples import Sample, list_files, list_shard_images
 from undistill.dataset.shard import Pairs
 from undistill.diversity.attributes import BELOW, CLASSES, classes_of, load_attributes
 from undistill.diversity.embedding import (
-    FEWEST,
-    Near,
+    FEWEST_FACES,
+    FacePair,
     load_embedding,
     map_faces,
     mean_distance,
@@ -35,7 +35,7 @@ from undistill.diversity.shares import (
 )
 from undistill.metrics.extraction import Extractor, Features, extract
 from undistill.metrics.jackknife import Value, Vector, groups_of, interval
-from undistill.metrics.results import Row
+from undistill.metrics.results import MetricRow
 
 PAIRS = 8
 """Nearest pairs of each group that are shown."""
@@ -59,7 +59,7 @@ class Group:
     shown: Sequence[Sample]
 
 
-def measure(
+def measure_diversity(
     folders: Mapping[str, Path],
     out: Path,
     data: Path | None = None,
@@ -121,7 +121,7 @@ def _list(folders: Mapping[str, Path], data: Path | None, split: tuple[float, fl
     listed: dict[str, Sequence[Sample]] = {}
     if data is not None:
         pairs = Pairs(data)
-        listed = {side: list_cells(pairs, side, split) for side in ("student", "teacher")}
+        listed = {side: list_shard_images(pairs, side, split) for side in ("student", "teacher")}
     for name, folder in folders.items():
         if name in listed:
             raise UsageError(f"{name} is a side of --data: give {folder} another name")
@@ -163,7 +163,7 @@ def _compare_attributes(
             if first is None:
                 first = counts
                 continue
-            differences: Row = results.differences.setdefault(name, {})
+            differences: MetricRow = results.differences.setdefault(name, {})
             differences[entropy] = entropy_difference(first, counts, seed, why)
             results.tests.setdefault(name, {})[attribute] = difference_test(first.sum(0), counts.sum(0), seed)
 
@@ -191,7 +191,7 @@ def _value(theta: Vector, n: int) -> Value:
 
 
 def _draw(results: Diversity, groups: Mapping[str, Group], out: Path, seed: int) -> None:
-    near: dict[str, list[Near]] = {}
+    near: dict[str, list[FacePair]] = {}
     for name, group in groups.items():
         near[name] = nearest_pairs(group.faces, PAIRS)
         results.nearest[name] = [
@@ -202,8 +202,8 @@ def _draw(results: Diversity, groups: Mapping[str, Group], out: Path, seed: int)
         write_pairs(out / NEAREST, near, {name: group.shown for name, group in groups.items()})
         results.figures["nearest"] = NEAREST
     faces = np.concatenate([group.faces for group in groups.values() if len(group.faces)])
-    if len(faces) < FEWEST:
-        results.notes.append(f"no map of the faces: {len(faces)} are too few, it takes {FEWEST}")
+    if len(faces) < FEWEST_FACES:
+        results.notes.append(f"no map of the faces: {len(faces)} are too few, it takes {FEWEST_FACES}")
         return
     results.settings["perplexity"] = perplexity(len(faces))
     write_map(

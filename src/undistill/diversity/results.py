@@ -12,7 +12,7 @@ from rich.table import Table
 
 from undistill.diversity.attributes import BELOW, CLASSES
 from undistill.metrics.jackknife import Value
-from undistill.metrics.results import Row, plain, write_json
+from undistill.metrics.results import MetricRow, plain, write_json
 
 WARNING = (
     "Perceived attributes: what a classifier makes of pictures, not what people are. It knows few classes, and errs "
@@ -39,9 +39,9 @@ class Diversity:
     """
 
     settings: dict[str, Any]
-    rows: dict[str, Row] = field(default_factory=dict)
+    rows: dict[str, MetricRow] = field(default_factory=dict)
     counts: dict[str, dict[str, dict[str, int]]] = field(default_factory=dict)
-    differences: dict[str, Row] = field(default_factory=dict)
+    differences: dict[str, MetricRow] = field(default_factory=dict)
     tests: dict[str, dict[str, dict[str, float] | None]] = field(default_factory=dict)
     nearest: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     figures: dict[str, str] = field(default_factory=dict)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.stats import random_table
 from scipy.stats.contingency import expected_freq
 
-from undistill.metrics.jackknife import Value, share
+from undistill.metrics.jackknife import Value, proportion
 
 RESAMPLES = 2000
 """Of the bootstrap."""
@@ -65,7 +65,9 @@ def shares(counts: Counts, classes: Sequence[str], why: str) -> dict[str, Value]
     """
     by_class = counts.sum(0).astype(int).tolist()
     n = sum(by_class)
-    return {name: share(count, n) if n else Value(None, why=why) for name, count in zip(classes, by_class, strict=True)}
+    return {
+        name: proportion(count, n) if n else Value(None, why=why) for name, count in zip(classes, by_class, strict=True)
+    }
 
 
 def entropy_value(counts: Counts, seed: int, why: str) -> Value:

@@ -13,8 +13,8 @@ from torch import Tensor
 from undistill.base.device import pick_device
 from undistill.enhance.tiles import Span, mirrored, spans, weights
 from undistill.heads import Head
-from undistill.heads.pooling import Place, Tile, known_statistics
-from undistill.heads.resampling import enlarged, fit, resized, share
+from undistill.heads.pooling import Region, Tile, known_statistics
+from undistill.heads.resampling import enlarged, fitted_size, resampled_part, resized
 from undistill.images import to_image, to_picture, upright
 
 Scale = Literal["trained", "native"]
@@ -130,7 +130,7 @@ class Enhancer:
         head = self.head
         if self.scale == "native" or head.trained_at is None or head.rescales or not head.residual:
             return None
-        small = fit(height, width, head.trained_at, WHOLE)
+        small = fitted_size(height, width, head.trained_at, WHOLE)
         return None if small == (height, width) else small
 
     def _scaled(self, batch: Tensor, small: tuple[int, int], strength: float) -> Tensor:
@@ -140,7 +140,7 @@ class Enhancer:
         bands = [(top, min(top + rows, height)) for top in range(0, height, rows)]
         x = torch.zeros(len(batch), 3, *small, device=self.device)
         for top, bottom in bands:
-            x += share(self._take(batch, top, bottom, 0, width), top, 0, (height, width), small)
+            x += resampled_part(self._take(batch, top, bottom, 0, width), top, 0, (height, width), small)
         padded = self._take((x + 1) / 2, 0, self._padded(small[0]), 0, self._padded(small[1]))
         change = self._run(padded)[..., : small[0], : small[1]] - x
         if small[0] > height:
@@ -169,7 +169,7 @@ class Enhancer:
                 bottom=row.end - row.start,
                 left=column.begin - column.start,
                 right=column.end - column.start,
-                place=Place(row.start, column.start, high, wide),
+                place=Region(row.start, column.start, high, wide),
             )
 
         result = torch.empty_like(image)

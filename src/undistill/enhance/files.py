@@ -23,7 +23,7 @@ from undistill.images import EXTENSIONS, ImageError, decode, encode, list_images
 
 
 @dataclass(frozen=True)
-class Job:
+class EnhanceJob:
     """An image to read, and where its enhanced twin goes, relative to the output folder."""
 
     source: Path
@@ -83,25 +83,27 @@ def read_folds(run: Path) -> list[Fold]:
     return folds
 
 
-def list_jobs(inputs: Sequence[Path], out: Path, split: tuple[float, float] = (0.0, 1.0)) -> list[Job]:
+def list_jobs(inputs: Sequence[Path], out: Path, split: tuple[float, float] = (0.0, 1.0)) -> list[EnhanceJob]:
     """Jobs for files and for all images below folders. An image's id for the split is its name without ending.
 
     Raises:
         UsageError: an input is missing or no image, two would become one file, or a file would be overwritten that is
             an input or that we have not made.
     """
-    jobs: list[Job] = []
+    jobs: list[EnhanceJob] = []
     ours = {(out / name).resolve() for name in Record(out).files}
     for path in inputs:
         if path.is_dir():
             # Results of an earlier run may lie below the input folder.
-            jobs += [Job(image, image.relative_to(path)) for image in list_images(path) if image.resolve() not in ours]
+            jobs += [
+                EnhanceJob(image, image.relative_to(path)) for image in list_images(path) if image.resolve() not in ours
+            ]
         elif not path.exists():
             raise UsageError(f"{path} does not exist")
         elif path.suffix.lower() not in EXTENSIONS:
             raise UsageError(f"{path}: can't enhance {path.suffix or 'a file without ending'}, only {_endings()}")
         else:
-            jobs.append(Job(path, Path(path.name)))
+            jobs.append(EnhanceJob(path, Path(path.name)))
     if not jobs:
         raise UsageError(f"{', '.join(map(str, inputs))}: no image inside ({_endings()})")
     jobs = [job for job in jobs if within(job.source.stem, split)]
@@ -122,7 +124,7 @@ def list_jobs(inputs: Sequence[Path], out: Path, split: tuple[float, float] = (0
 
 
 def enhance_files(
-    jobs: Sequence[Job],
+    jobs: Sequence[EnhanceJob],
     out: Path,
     enhancer: Callable[[], Enhancer],
     head: dict[str, str],
@@ -153,7 +155,7 @@ def enhance_files(
     try:
         record.plan(job.target for job in jobs)
         units = [
-            Unit(job, job.source.absolute(), out / job.target, made_with, record.files[job.target.as_posix()])
+            EnhanceTask(job, job.source.absolute(), out / job.target, made_with, record.files[job.target.as_posix()])
             for job in jobs
         ]
         seen: set[Path] = set()  # a killed worker's image may come twice
@@ -187,10 +189,10 @@ def enhance_files(
 
 
 @dataclass(frozen=True)
-class Unit:
+class EnhanceTask:
     """A job as a worker gets it."""
 
-    job: Job
+    job: EnhanceJob
     source: Path
     target: Path
     made_with: dict[str, Any]
@@ -202,17 +204,17 @@ class Unit:
 
 
 @dataclass(frozen=True)
-class Result:
-    """What became of a job: at most one of entry (for the record), failure and full (a disk); none: it was done."""
+class ImageResult:
+    """What became of a job, by the field that is set: entry (made), failure, full (a disk); none: done before."""
 
-    job: Job
+    job: EnhanceJob
     entry: dict[str, Any] | None = None
     notes: str = ""
     failure: str | None = None
     full: str | None = None
 
 
-def enhance_file(unit: Unit, enhancer: Callable[[], Enhancer]) -> Iterator[Result]:
+def enhance_file(unit: EnhanceTask, enhancer: Callable[[], Enhancer]) -> Iterator[ImageResult]:
     """Enhance one image, unless its target is there, whole and made with the same.
 
     Args:
@@ -226,22 +228,22 @@ def enhance_file(unit: Unit, enhancer: Callable[[], Enhancer]) -> Iterator[Resul
         data = unit.source.read_bytes()
         wanted = {**unit.made_with, "source": sha256(data).hexdigest()}
         if holds(unit.target, unit.known, wanted):
-            yield Result(job)
+            yield ImageResult(job)
             return
         picture = decode(BytesIO(data))
         result = encode(picture, enhancer()(picture.pixels, unit.made_with["strength"]))
-        yield Result(job, write(unit.target, result, wanted), ", ".join(picture.notes))
+        yield ImageResult(job, write(unit.target, result, wanted), ", ".join(picture.notes))
     except ImageError as error:
-        yield Result(job, failure=str(error))
+        yield ImageResult(job, failure=str(error))
     except UsageError:
         raise  # the head, not the image
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
-            yield Result(job, full=os.strerror(error.errno))
+            yield ImageResult(job, full=os.strerror(error.errno))
         else:
-            yield Result(job, failure=error.strerror or first_line(error))
+            yield ImageResult(job, failure=error.strerror or first_line(error))
     except Exception as error:  # whatever it is, one bad file never stops the rest
-        yield Result(job, failure=f"failed: {first_line(error)}")
+        yield ImageResult(job, failure=f"failed: {first_line(error)}")
 
 
 def _endings() -> str:

@@ -17,13 +17,13 @@ from undistill.base.files import PART
 from undistill.base.progress import progress
 from undistill.dataset import within
 from undistill.dataset.enhanced import ENHANCED_SCHEMA, EnhancedRow, Enhancement, read_enhancement
-from undistill.dataset.samples import Cell, list_cells, pixels_of
-from undistill.dataset.shard import DESCRIPTION, Pairs, Shard, ShardError, check_shard, finished, shard_path
-from undistill.dataset.write import alone, write_description, writing
+from undistill.dataset.samples import ShardImage, list_shard_images, pixels_of
+from undistill.dataset.shard import DESCRIPTION, Pairs, Shard, ShardError, check_shard, finished_shards, shard_path
+from undistill.dataset.write import locked, shard_writer, write_description
 from undistill.enhance.enhancer import WHOLE, Enhancer
 from undistill.images import Picture, encode
 
-BATCH = 16
+ENHANCE_BATCH = 16
 """Images at a time; fewer of large ones, which together have no more pixels than the largest that runs in one piece."""
 
 
@@ -64,16 +64,16 @@ def enhance_shards(
         weights=head["weights"],
         strength=strength,
         split=split,
-        batch=min(BATCH, max(1, WHOLE // pairs.description.size**2)),
+        batch=min(ENHANCE_BATCH, max(1, WHOLE // pairs.description.size**2)),
         pairs=pairs.description,
     )
     with _explained(source, out):
-        rows = Counter(cell.shard.path.name for cell in list_cells(pairs, "student", split))
+        rows = Counter(cell.shard.path.name for cell in list_shard_images(pairs, "student", split))
         out.mkdir(parents=True, exist_ok=True)
-        with alone(out):
-            done = {shard_path(out, number) for number in _begin(out, wanted)}
+        with locked(out):
+            done = {shard_path(out, number) for number in _open_data_set(out, wanted)}
             jobs = [
-                ShardJob(shard_path(source, number), shard_path(out, number), wanted)
+                EnhanceShardJob(shard_path(source, number), shard_path(out, number), wanted)
                 for number in range(pairs.description.shards)
                 if shard_path(out, number) not in done
             ]
@@ -91,7 +91,7 @@ def enhance_shards(
 
 
 @dataclass(frozen=True)
-class ShardJob:
+class EnhanceShardJob:
     """A shard to enhance."""
 
     source: Path
@@ -103,7 +103,7 @@ class ShardJob:
 
 
 @dataclass(frozen=True)
-class Batch:
+class EnhancedBatch:
     """Images that are enhanced: of which shard, from which row in the split on, how many."""
 
     shard: str
@@ -111,7 +111,7 @@ class Batch:
     images: int
 
 
-def enhance_shard(job: ShardJob, enhancer: Enhancer) -> Iterator[Batch]:
+def enhance_shard(job: EnhanceShardJob, enhancer: Enhancer) -> Iterator[EnhancedBatch]:
     """Enhance one shard; it is there when no more batches come.
 
     Raises:
@@ -123,14 +123,14 @@ def enhance_shard(job: ShardJob, enhancer: Enhancer) -> Iterator[Batch]:
         shard = Shard(job.source)
         size = (wanted.size, wanted.size)
         ids = enumerate(id for id, *_ in shard.texts)
-        cells = [Cell(id, size, "student", row, shard) for row, id in ids if within(id, wanted.split)]
-        with writing(job.target, wanted.hash(), ENHANCED_SCHEMA) as write:
+        cells = [ShardImage(id, size, "student", row, shard) for row, id in ids if within(id, wanted.split)]
+        with shard_writer(job.target, wanted.hash(), ENHANCED_SCHEMA) as write:
             for first in range(0, len(cells), wanted.batch):
                 some = cells[first : first + wanted.batch]
                 images = enhancer(np.stack([pixels_of(cell) for cell in some]), wanted.strength)
                 for cell, pixels in zip(some, images, strict=True):
                     write(EnhancedRow(*shard.texts[cell.row], encode(Picture(pixels, None, "PNG"), pixels)))
-                yield Batch(job.source.name, first, len(some))
+                yield EnhancedBatch(job.source.name, first, len(some))
 
 
 @contextmanager
@@ -147,7 +147,7 @@ def _explained(source: Path, out: Path) -> Iterator[None]:
         raise Failure(f"can't write to {out}: {reason}; with that put right, the same command goes on") from error
 
 
-def _begin(out: Path, wanted: Enhancement) -> list[int]:
+def _open_data_set(out: Path, wanted: Enhancement) -> list[int]:
     """The description, before the first shard; returns the shards that are there."""
     if not (out / DESCRIPTION).exists():
         if any(path.name != f".{DESCRIPTION}{PART}" for path in out.iterdir()):
@@ -155,7 +155,7 @@ def _begin(out: Path, wanted: Enhancement) -> list[int]:
         write_description(out, wanted)
         return []
     there = read_enhancement(out)
-    done = finished(out, there.pairs)
+    done = finished_shards(out, there.pairs)
     if there.hash() == wanted.hash():
         return done
     if done:

@@ -2,7 +2,7 @@
 
 from undistill.heads.esa import EsaGenerator
 from undistill.heads.grid import GridHead
-from undistill.heads.head import Descriptor, Head, HeadError, shipped
+from undistill.heads.head import Descriptor, Head, HeadError, shipped_heads
 from undistill.heads.resnet import PatchGAN, ResnetGenerator
 from undistill.heads.unet import UNet
 
@@ -15,5 +15,5 @@ __all__ = [
     "PatchGAN",
     "ResnetGenerator",
     "UNet",
-    "shipped",
+    "shipped_heads",
 ]

@@ -7,8 +7,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from undistill.heads.head import Head
-from undistill.heads.pooling import Place, WholeImage
-from undistill.heads.resampling import enlarged, fit, interpolated, lines, resized
+from undistill.heads.pooling import Region, WholeImage
+from undistill.heads.resampling import enlarged, fitted_size, interpolated, line_positions, resized
 
 _LUMA = (0.2126, 0.7152, 0.0722)  # Rec. 709, of sRGB values as they are
 THUMBNAIL = 96
@@ -72,7 +72,7 @@ class GridHead(Head):
         return grid.unflatten(1, (3, 4, self.bins)), gains
 
     def encode(self, x: Tensor) -> list[Tensor]:
-        height, width = fit(x.shape[-2], x.shape[-1], THUMBNAIL, CELL * THUMBNAIL**2)
+        height, width = fitted_size(x.shape[-2], x.shape[-1], THUMBNAIL, CELL * THUMBNAIL**2)
         x = resized(x, (-(-height // CELL) * CELL, -(-width // CELL) * CELL))
         maps = []
         for layer in self.down:
@@ -85,13 +85,15 @@ class GridHead(Head):
 
     def _scale(self, height: int, width: int) -> tuple[int, int]:
         """The size at which the whole image is looked at."""
-        return fit(height, width, self.trained_at or min(height, width), LARGEST)
+        return fitted_size(height, width, self.trained_at or min(height, width), LARGEST)
 
-    def _colour(self, x: Tensor, grid: Tensor, place: Place) -> Tensor:
+    def _colour(self, x: Tensor, grid: Tensor, place: Region) -> Tensor:
         """A (x, 1) of each pixel, A read off the grid where the pixel lies. Shape kept."""
         (images, _, height, width), (*_, high, wide) = x.shape, grid.shape
-        rows = lines(high, place.height, place.row, place.row + height, x.device)
-        columns = lines(wide, place.width, place.column, place.column + width, x.device) * (2 / max(wide - 1, 1)) - 1
+        rows = line_positions(high, place.height, place.row, place.row + height, x.device)
+        columns = (
+            line_positions(wide, place.width, place.column, place.column + width, x.device) * (2 / max(wide - 1, 1)) - 1
+        )
         # Row by row: of the grid, a row of pixels has a picture of column and luminance, (3 * 4, bins, w).
         of_rows = interpolated(grid.permute(0, 4, 1, 2, 3, 5).flatten(2, 3), rows, dim=1).flatten(0, 1)
         luminance = _luma(x).flatten(0, 2)
@@ -104,7 +106,7 @@ class GridHead(Head):
             change.addcmul_(affine[..., channel, :], by_rows[..., channel, :])
         return change.transpose(1, 2)
 
-    def _detail(self, whole: Tensor, gains: Tensor, place: Place, size: torch.Size) -> Tensor:
+    def _detail(self, whole: Tensor, gains: Tensor, place: Region, size: torch.Size) -> Tensor:
         """The bands' change of luminance, (N, 1, *size)."""
         levels = [_luma(whole)]
         for _ in range(self.bands):

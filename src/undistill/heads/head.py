@@ -95,7 +95,8 @@ class Head(
         self.bf16_psnr: dict[str, float] = {}  # and dB by kind of device
 
     @abstractmethod
-    def body(self, x: Tensor) -> Tensor: ...
+    def body(self, x: Tensor) -> Tensor:
+        """The network: (N, 3, H, W) in [-1, 1] to the same shape and range."""
 
     @abstractmethod
     def encode(self, x: Tensor) -> list[Tensor]:
@@ -107,9 +108,15 @@ class Head(
         return self.multiple
 
     @abstractmethod
-    def reach(self) -> int: ...
+    def reach(self) -> int:
+        """How far an output pixel sees to each side, px of the input; statistics of the whole image apart."""
 
     def forward(self, x: Tensor) -> Tensor:
+        """Enhance a batch; see the class.
+
+        Raises:
+            ValueError: height or width is none that the head takes.
+        """
         height, width = x.shape[-2:]
         if min(height, width) < self.smallest or height % self.multiple or width % self.multiple:
             raise ValueError(
@@ -149,7 +156,7 @@ class Head(
 
         What is missing there is measured at the first call, and kept: don't change the weights in between.
         """
-        psnr = self.bf16_psnr.get(_device(self).type)
+        psnr = self.bf16_psnr.get(_device_of(self).type)
         return Descriptor(
             architecture=type(self).__name__,
             parameters=sum(parameter.numel() for parameter in self.parameters()),
@@ -177,7 +184,7 @@ class Head(
         side = self.round_up(max(self.smallest, 64))
         # Smooth noise, since white noise is nothing like a picture.
         noise = torch.rand(1, 3, side // 4, side // 4, generator=torch.Generator().manual_seed(0)) * 2 - 1
-        image = F.interpolate(noise, (side, side), mode="bicubic").clamp(-1, 1).to(_device(self))
+        image = F.interpolate(noise, (side, side), mode="bicubic").clamp(-1, 1).to(_device_of(self))
         exact = self(image).clamp(-1, 1)
         with torch.autocast(image.device.type, torch.bfloat16):
             coarse = self(image).float().clamp(-1, 1)
@@ -191,7 +198,7 @@ class Head(
         # Measured here, not taken from where it was loaded: its weights may have been trained since.
         measured = {
             "gflop_512": round(self.gflop(512), 3),
-            "bf16_psnr": {_device(self).type: round(self._bf16_psnr(), 1)},
+            "bf16_psnr": {_device_of(self).type: round(self._bf16_psnr(), 1)},
         }
         trained_at = {} if self.trained_at is None else {"trained_at": self.trained_at}
         config = {"architecture": type(self).__name__, **self.config, **trained_at, **measured}
@@ -206,7 +213,7 @@ class Head(
 
     @classmethod
     def from_pretrained(cls, name: str | Path, *, revision: str | None = None, **hub: Any) -> Self:  # type: ignore[override]
-        """Load a head: a folder, a shipped name (`shipped()`), or a Hugging Face hub id ("owner/name", downloaded).
+        """Load a head: a folder, a name of `shipped_heads()`, or a Hugging Face hub id ("owner/name", downloaded).
 
         Weights are stored as float16 and come back as float32, in evaluation mode.
 
@@ -242,7 +249,7 @@ class Head(
         return head.eval()
 
 
-def shipped() -> list[str]:
+def shipped_heads() -> list[str]:
     """Names of the heads that come with the package."""
     return sorted(path.parent.name for path in WEIGHTS.glob("*/config.json"))
 
@@ -255,9 +262,9 @@ def head_folder(name: str | Path, revision: str | None = None, **hub: Any) -> Pa
     """
     if Path(name).is_dir():
         return Path(name)
-    if str(name) in shipped():
+    if str(name) in shipped_heads():
         return WEIGHTS / str(name)
-    wanted = f"no head {str(name)!r}: neither a folder, nor shipped ({', '.join(shipped())})"
+    wanted = f"no head {str(name)!r}: neither a folder, nor shipped ({', '.join(shipped_heads())})"
     if str(name).count("/") != 1:
         raise HeadError(f"{wanted}, nor a hub id (owner/name)")
     try:
@@ -286,7 +293,7 @@ def head_hash(folder: Path) -> str:
     return sha256(config + weights).hexdigest()
 
 
-def _device(head: Head) -> torch.device:
+def _device_of(head: Head) -> torch.device:
     return next(head.parameters()).device
 
 

@@ -17,11 +17,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from undistill.heads.resampling import resized, share
+from undistill.heads.resampling import resampled_part, resized
 
 
 @dataclass(frozen=True)
-class Place:
+class Region:
     """Where a part of an image begins in it, and the image's height and width, px."""
 
     row: int
@@ -40,12 +40,12 @@ class Tile:
     bottom: int
     left: int
     right: int
-    place: Place
+    place: Region
 
 
 @dataclass
 class Statistics:
-    """What is known of one image that is cut into tiles: it belongs to a call, so that a head can serve several."""
+    """Statistics of one image that is cut into tiles, by layer. A call has its own, so threads can share a head."""
 
     known: dict[nn.Module, tuple[Tensor, ...]] = field(default_factory=dict)
     """What each layer has of the whole image: a pool two tensors (1, C, 1, 1), `WholeImage` one (1, 3, h, w)."""
@@ -113,7 +113,7 @@ class GlobalPool(nn.Module):
 class WholeImage(nn.Module):
     """The whole image, brought to a size; of a tile that of the image that it is part of."""
 
-    def forward(self, x: Tensor, size: Callable[[int, int], tuple[int, int]]) -> tuple[Tensor, Place]:
+    def forward(self, x: Tensor, size: Callable[[int, int], tuple[int, int]]) -> tuple[Tensor, Region]:
         """(N, C, h, w), and where x (N, C, H, W) lies in the image.
 
         Args:
@@ -122,14 +122,14 @@ class WholeImage(nn.Module):
         height, width = x.shape[-2:]
         statistics = _statistics()
         if statistics is None:
-            return resized(x, size(height, width)), Place(0, 0, height, width)
+            return resized(x, size(height, width)), Region(0, 0, height, width)
         tile = statistics.tile
         assert tile is not None
         if self not in statistics.known:
             place = tile.place
             own = x[..., tile.top : tile.bottom, tile.left : tile.right]
             whole = (place.height, place.width)
-            part = share(own, place.row + tile.top, place.column + tile.left, whole, size(*whole))
+            part = resampled_part(own, place.row + tile.top, place.column + tile.left, whole, size(*whole))
             count, *before = statistics.gathered.get(self, (0,))
             statistics.gathered[self] = count + 1, sum(before, part)
             raise _GatheredError

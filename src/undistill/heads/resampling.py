@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
-def fit(height: int, width: int, side: int, area: int) -> tuple[int, int]:
+def fitted_size(height: int, width: int, side: int, area: int) -> tuple[int, int]:
     """Height and width, px, in proportion: the short side `side`, or less where that would be more than `area` px^2."""
     scale = min(side / min(height, width), math.sqrt(area / (height * width)))
     return max(1, round(height * scale)), max(1, round(width * scale))
@@ -25,7 +25,7 @@ def resized(x: Tensor, size: tuple[int, int]) -> Tensor:
     return F.interpolate(x, size=size, mode="bilinear", antialias=smaller)
 
 
-def share(part: Tensor, row: int, column: int, whole: tuple[int, int], size: tuple[int, int]) -> Tensor:
+def resampled_part(part: Tensor, row: int, column: int, whole: tuple[int, int], size: tuple[int, int]) -> Tensor:
     """What a part (N, C, h, w) of an image adds to the image brought to a size, (N, C, *size).
 
     Args:
@@ -59,14 +59,14 @@ def _taps(start: int, stop: int, length: int, short: int, device: torch.device) 
     return first, weights.float()
 
 
-def lines(short: int, length: int, start: int, stop: int, device: torch.device) -> Tensor:
+def line_positions(short: int, length: int, start: int, stop: int, device: torch.device) -> Tensor:
     """Where the lines start:stop of an image of `length` lie in one of `short`, 0 to short - 1, in float32."""
     places = (torch.arange(start, stop, device=device, dtype=torch.float64) + 0.5) * (short / length) - 0.5
     return places.clamp(0, short - 1).float()
 
 
 def interpolated(x: Tensor, places: Tensor, dim: int) -> Tensor:
-    """Linear interpolation of x at `places` along a dimension, as `lines` gives them."""
+    """Linear interpolation of x at `places` along a dimension, as `line_positions` gives them."""
     before = places.long()
     after = (before + 1).clamp_max(x.shape[dim] - 1)
     shape = [-1 if axis == dim % x.ndim else 1 for axis in range(x.ndim)]
@@ -77,5 +77,5 @@ def enlarged(x: Tensor, whole: tuple[int, int], row: int, column: int, height: i
     """The part of x (N, C, h, w), enlarged to `whole`, that begins at row and column: (N, C, height, width)."""
     if x.shape[-2:] == whole:
         return x[..., row : row + height, column : column + width]
-    x = interpolated(x, lines(x.shape[-2], whole[0], row, row + height, x.device), -2)
-    return interpolated(x, lines(x.shape[-1], whole[1], column, column + width, x.device), -1)
+    x = interpolated(x, line_positions(x.shape[-2], whole[0], row, row + height, x.device), -2)
+    return interpolated(x, line_positions(x.shape[-1], whole[1], column, column + width, x.device), -1)

@@ -26,6 +26,11 @@ class PixelNorm(nn.Module):
 
 
 def normalisation(norm: Norm) -> nn.Module:
+    """A normalisation layer by its name.
+
+    Raises:
+        ValueError: no layer has this name.
+    """
     if norm not in get_args(Norm):
         raise ValueError(f"norm {norm!r}: take one of {', '.join(get_args(Norm))}")
     return InstanceNorm() if norm == "instance" else PixelNorm()
@@ -130,6 +135,7 @@ class ResnetGenerator(Head):
         self.initialise(self.layers[-2])
 
     def block(self, channels: int, norm: Norm) -> nn.Module:
+        """A block of the trunk, (N, channels, H, W) to the same."""
         return ResidualBlock(channels, norm)
 
     def body(self, x: Tensor) -> Tensor:
@@ -152,6 +158,7 @@ class ResnetGenerator(Head):
         return 3 + 1 + 2 + self.blocks * self.block_reach() + (4 + 2) + (2 + 1) + 3
 
     def block_reach(self) -> int:
+        """How much further a block sees to each side, px of the input."""
         return 2 * 4
 
 

@@ -1,6 +1,6 @@
 """Answers in a JSONL file, and what they come to.
 
-The first line is the study, as `header` makes it; each of the others an answer: {"pair": "000012", "left": "mine",
+The first line is `Study.header`; each of the others an answer: {"pair": "000012", "left": "mine",
 "choice": "left"}, or "right", "none" (no difference) or null (taken back). A later answer replaces an earlier.
 """
 
@@ -15,8 +15,9 @@ from typing import Any
 from scipy.stats import binomtest
 
 from undistill.base.errors import UsageError
+from undistill.base.files import whole_lines
 from undistill.judge.study import Question, Study
-from undistill.metrics.jackknife import Value, share
+from undistill.metrics.jackknife import Value, proportion
 
 CHOICES = ("left", "right", "none")
 
@@ -60,11 +61,6 @@ class Summary:
     decided: int
 
 
-def header(study: Study) -> dict[str, Any]:
-    """What the first line says."""
-    return {"study": study.id, "names": list(study.names), "seed": study.seed, "pairs": len(study.questions)}
-
-
 def line(question: Question, choice: str | None) -> dict[str, Any]:
     """What an answer's line says."""
     return {"pair": question.pair, "left": question.left_name, "choice": choice}
@@ -82,17 +78,17 @@ class AnswerFile:
         self.study = study
         self.choices: dict[int, str] = {}
         begun = path.read_bytes() if path.exists() else b""
-        if begun != _line(header(study)) and _line(header(study)).startswith(begun):
+        if begun != _line(study.header) and _line(study.header).startswith(begun):
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(b"")  # no more than half a first line
-            _append(path, header(study))
+            _append(path, study.header)
             return
         first, lines = _read(path)
         numbers = {question.pair: number for number, question in enumerate(study.questions)}
         if first["study"] != study.id or any(answer["pair"] not in numbers for answer in lines):
             raise UsageError(f"{path} holds answers about other folders, pictures, names or seed: choose another -o")
         with path.open("r+b") as file:
-            file.truncate(_whole_lines(path))
+            file.truncate(whole_lines(path))
         for answer in lines:
             self._take(numbers[answer["pair"]], answer["choice"])
 
@@ -109,6 +105,7 @@ class AnswerFile:
 
     @property
     def finished(self) -> bool:
+        """Whether every question has an answer."""
         return len(self.choices) == len(self.study.questions)
 
 
@@ -146,7 +143,7 @@ def summarise(answers: Sequence[Answers]) -> Summary:
         losses=losses,
         ties=len(net) - wins - losses,
         pairs=first["pairs"],
-        rate=share(wins, wins + losses),
+        rate=proportion(wins, wins + losses),
         p=float(binomtest(wins, wins + losses).pvalue) if wins + losses else None,
         left=sum(each.left for each in answers),
         decided=sum(bool(vote) for each in answers for vote in each.votes.values()),
@@ -184,14 +181,9 @@ def _line(what: dict[str, Any]) -> bytes:
     return json.dumps(what, ensure_ascii=False).encode() + b"\n"
 
 
-def _whole_lines(path: Path) -> int:
-    """Bytes up to the last line's end: what a crash left half written lies behind."""
-    return path.read_bytes().rfind(b"\n") + 1
-
-
 def _read(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     try:
-        whole = path.read_bytes()[: _whole_lines(path)]
+        whole = path.read_bytes()[: whole_lines(path)]
     except OSError as error:
         raise UsageError(f"{path} can't be read: {error.strerror}") from error
     try:

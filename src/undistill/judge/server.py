@@ -9,7 +9,7 @@ from threading import Lock
 
 from undistill.base.errors import Failure, UsageError
 from undistill.judge.answers import CHOICES, AnswerFile, read_answers, summarise, to_text
-from undistill.judge.study import SIDES
+from undistill.judge.study import SCREEN_SIDES
 
 HOST = "127.0.0.1"
 
@@ -40,7 +40,9 @@ def make_server(answers: AnswerFile, page: Callable[[], str], port: int) -> Thre
                 case ["result"] if answers.finished:
                     text = to_text(summarise([read_answers(answers.path)]))
                     self._send(HTTPStatus.OK, text.encode(), "text/plain; charset=utf-8")
-                case ["picture", number, side] if number.isdecimal() and int(number) < len(questions) and side in SIDES:
+                case ["picture", number, side] if (
+                    number.isdecimal() and int(number) < len(questions) and side in SCREEN_SIDES
+                ):
                     self._picture(int(number), side)
                 case _:
                     self._send(HTTPStatus.NOT_FOUND)
@@ -88,7 +90,7 @@ def make_server(answers: AnswerFile, page: Callable[[], str], port: int) -> Thre
             self.wfile.write(body)
 
         def log_message(self, *_: object) -> None:
-            """Nobody reads it."""
+            """Log nothing: the terminal shows the address and the result."""
 
     try:
         server = ThreadingHTTPServer((HOST, port), Handler)

@@ -1,4 +1,4 @@
-"""What is asked: pairs of pictures in random order, each with random sides."""
+"""The questions: pairs of pictures in random order, each with random sides."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,6 +6,7 @@ from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
 from random import Random
+from typing import Any
 
 from PIL import Image
 
@@ -13,7 +14,7 @@ from undistill.base.errors import UsageError
 from undistill.dataset.samples import Sample, list_files, match, pixels_of
 
 QUESTION = "Which looks more like a photograph?"
-SIDES = ("left", "right")
+SCREEN_SIDES = ("left", "right")
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,11 @@ class Study:
     id: str
     questions: list[Question]
     alone: dict[str, int]
+
+    @property
+    def header(self) -> dict[str, Any]:
+        """What the first line of a file of answers says."""
+        return {"study": self.id, "names": list(self.names), "seed": self.seed, "pairs": len(self.questions)}
 
 
 def make_study(folders: Mapping[str, Path], seed: int = 0, limit: int | None = None) -> Study:

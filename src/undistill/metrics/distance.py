@@ -23,9 +23,9 @@ from undistill.metrics.extraction import Features
 from undistill.metrics.jackknife import Value, Vector, groups_of, interval
 from undistill.metrics.whitening import DIMENSIONS, Float, Moments, Whitening
 
-FEWEST = 4
+FEWEST_CROSS_FITTED = 4
 """Images a side from which on spaces can be cross-fitted: one a quarter."""
-MEASURED = 8
+FEWEST_MEASURED = 8
 """Images a side from which on distances in these have intervals."""
 _FD_GROUPS = 40
 """Of ids that FD's jackknife leaves out: each takes two eigenvalue problems."""
@@ -51,6 +51,7 @@ class Points:
         return cls([sample.id for sample in samples], x[:, :1] if (x == x[:, :1]).all() else x)
 
     def only(self, keep: Callable[[str], bool]) -> "Points":
+        """The images whose ids are kept."""
         places = [place for place, id in enumerate(self.ids) if keep(id)]
         return Points([self.ids[place] for place in places], self.x[places])
 
@@ -126,10 +127,12 @@ def cross_fitted(student: Points, teacher: Points, dimensions: int = DIMENSIONS)
     are means over the six.
 
     Raises:
-        ValueError: fewer than `FEWEST` images a side.
+        ValueError: fewer than `FEWEST_CROSS_FITTED` images a side.
     """
-    if min(len(student.ids), len(teacher.ids)) < FEWEST:
-        raise ValueError(f"{len(student.ids)} and {len(teacher.ids)} images: cross-fitting needs {FEWEST} a side")
+    if min(len(student.ids), len(teacher.ids)) < FEWEST_CROSS_FITTED:
+        raise ValueError(
+            f"{len(student.ids)} and {len(teacher.ids)} images: cross-fitting needs {FEWEST_CROSS_FITTED} a side"
+        )
     quarter = quarters(student.ids, teacher.ids)
     ids = [frozenset(id for id, number in quarter.items() if number == k) for k in range(4)]
     parts = [[side.only(some.__contains__) for side in (student, teacher)] for some in ids]

@@ -12,18 +12,35 @@ from undistill.base.errors import Failure, UsageError
 from undistill.base.record import Record
 from undistill.dataset import fold_of, position, within
 from undistill.dataset.enhanced import Enhanced
-from undistill.dataset.samples import File, ImageFolders, Sample, Sides, Source, list_cells, list_files, list_sides
+from undistill.dataset.samples import (
+    ImageFolders,
+    Sample,
+    Sides,
+    Source,
+    list_files,
+    list_shard_images,
+    list_sides,
+)
 from undistill.dataset.shard import DESCRIPTION
 from undistill.metrics import ITSELF, OWN_ROWS
 from undistill.metrics.cache import key_of, room, trim
-from undistill.metrics.distance import FEWEST, MEASURED, Gap, Placed, Points, cross_fitted, fitted_on, fitted_on_others
+from undistill.metrics.distance import (
+    FEWEST_CROSS_FITTED,
+    FEWEST_MEASURED,
+    Gap,
+    Placed,
+    Points,
+    cross_fitted,
+    fitted_on,
+    fitted_on_others,
+)
 from undistill.metrics.extraction import Extractor, Features, extract, row_key
 from undistill.metrics.faces import face_workers, identity
 from undistill.metrics.features import CROPS, SIDE, load_extractor
 from undistill.metrics.jackknife import Value, interval, mean_value
 from undistill.metrics.no_reference import NO_REFERENCE
 from undistill.metrics.periodic import SMALLEST, load_periodic
-from undistill.metrics.results import Results, Row
+from undistill.metrics.results import MetricRow, Results
 from undistill.metrics.similarity import LIKENESS, load_likeness
 from undistill.metrics.tuning import tune, write_baselines
 
@@ -77,10 +94,10 @@ def evaluate(
         rest = None
         part = {sample.id: fold_of(sample.id, folds) for side in measured for sample in side}
         _refuse_few_a_fold(measured, folds)
-    _refuse_few(measured, 2 if rest else MEASURED)
+    _refuse_few(measured, 2 if rest else FEWEST_MEASURED)
     _refuse_small([*students, *teachers])
 
-    rows: dict[str, Row] = {}
+    rows: dict[str, MetricRow] = {}
     with ExitStack() as stack:
         look = _Extractors(features, device or torch.device("cpu"), stack)
         student, teacher = look.student(students), look.teacher(teachers)
@@ -141,7 +158,7 @@ class _Extractors:
         self.likeness = load_likeness(device)
         self.periodic = load_periodic(device)
         self.alone: dict[str, Extractor] = {}
-        self.why: Row = {}
+        self.why: MetricRow = {}
         for metric, load in NO_REFERENCE.items():
             try:
                 self.alone[metric] = load(device)
@@ -175,7 +192,7 @@ class _Extractors:
     def _faces(self) -> list[Extractor]:
         return [] if self.faces is None else [self.faces]
 
-    def means(self, seen: Mapping[str, Sequence[Features]]) -> Row:
+    def means(self, seen: Mapping[str, Sequence[Features]]) -> MetricRow:
         """Of what is a figure for each image."""
         figures = {"periodic": self.periodic, **self.alone}
         row = {
@@ -188,7 +205,7 @@ class _Extractors:
                 row[metric] = mean_value([float(values[0, place]) for values in seen[self.likeness.name]])
         return row | self.why
 
-    def identity(self, student: Mapping[str, Sequence[Features]], seen: Mapping[str, Sequence[Features]]) -> Row:
+    def identity(self, student: Mapping[str, Sequence[Features]], seen: Mapping[str, Sequence[Features]]) -> MetricRow:
         """Whether it is still the same person."""
         if self.faces is None:
             return self.no_faces
@@ -216,7 +233,9 @@ def divide(sides: Sides, split: tuple[float, float], limit: int | None = None) -
     for sample in measured[0]:
         if seen.setdefault(sample.id, sample) is not sample:
             raise UsageError(f"{seen[sample.id]} and {sample} have one name: enhanced ones can't be told apart")
-    apart = all(len(others) >= max(FEWEST, len(side) / 2) for side, others in zip(measured, rest, strict=True))
+    apart = all(
+        len(others) >= max(FEWEST_CROSS_FITTED, len(side) / 2) for side, others in zip(measured, rest, strict=True)
+    )
     return (measured[0], measured[1]), (rest[0], rest[1]) if apart else None
 
 
@@ -263,7 +282,7 @@ def folds_of(folders: Mapping[str, Path], sets: Mapping[str, Sequence[Sample]]) 
 
 
 def _relative(sample: Sample, folder: Path) -> str:
-    assert isinstance(sample, File)
+    assert isinstance(sample, ImageFile)
     return sample.path.relative_to(folder).as_posix()
 
 
@@ -283,7 +302,7 @@ def _match(students: Sequence[Sample], folder: Path, source: Source) -> list[Sam
         data = Enhanced(folder)
         if not isinstance(source, ImageFolders) and data.description.pairs.origin != source.description.origin:
             raise UsageError(f"{folder} was made of other pairs than {source.folder}")
-        everything = list_cells(data, "enhanced", (0, 1))
+        everything = list_shard_images(data, "enhanced", (0, 1))
     else:
         everything = list_files([folder], (0, 1))
     wanted = {sample.id for sample in students}
@@ -300,7 +319,7 @@ def _match(students: Sequence[Sample], folder: Path, source: Source) -> list[Sam
     return [by_id[sample.id] for sample in students]
 
 
-def _distances(name: str, placed: Placed, gap: Gap) -> Row:
+def _distances(name: str, placed: Placed, gap: Gap) -> MetricRow:
     """A set to itself: one half to the other."""
     n = len({id for points in placed for id in points.ids})
     kid, fd = {}, {}

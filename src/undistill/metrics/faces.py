@@ -19,15 +19,15 @@ from PIL import Image
 
 from undistill.base.engines.local import with_parent
 from undistill.base.errors import Failure
-from undistill.metrics.jackknife import Value, mean_value, share
+from undistill.images import Pixels
+from undistill.metrics.jackknife import Value, mean_value, proportion
 
 if TYPE_CHECKING:  # torch takes seconds to import, and `face_workers` needs none
     from undistill.metrics.extraction import EvalImage, Extractor
 
-Pixels = NDArray[np.uint8]
-Features = NDArray[np.float32]
+FaceEmbedding = NDArray[np.float32]
 
-SMALLEST = 320
+DETECTOR_SIDE = 320
 """Images whose shorter side is less are enlarged to it, px: the detector finds faces from 80 px on."""
 _NAME = "dlib-128"
 
@@ -37,7 +37,7 @@ class Face:
     """The largest face of an image.
 
     Args:
-        pixels: the image, enlarged to `SMALLEST`.
+        pixels: the image, enlarged to `DETECTOR_SIDE`.
         box: of the face, inside `pixels`; a dlib.rectangle.
         landmarks: corners of the eyes, and the nose; a dlib.full_object_detection.
     """
@@ -59,7 +59,7 @@ _own = threading.local()
 """Each thread's models: dlib's objects can't be shared."""
 
 
-def embed_face(pixels: Pixels) -> Features:
+def embed_face(pixels: Pixels) -> FaceEmbedding:
     """The embedding of the largest face of (H, W, 3) uint8: see `load_faces`."""
     import dlib
 
@@ -89,7 +89,7 @@ def load_finder() -> Callable[[Pixels], Face | None]:
             own.detect = dlib.get_frontal_face_detector()
             own.landmarks = dlib.shape_predictor(str(models / "shape_predictor_5_face_landmarks.dat"))
         height, width = pixels.shape[:2]
-        scale = SMALLEST / min(height, width)
+        scale = DETECTOR_SIDE / min(height, width)
         if scale > 1:
             size = round(width * scale), round(height * scale)
             pixels = np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC))
@@ -129,7 +129,7 @@ def face_workers() -> "Iterator[Extractor]":
     _models()
     with ProcessPoolExecutor(torch.get_num_threads(), get_context("spawn"), _go_with_the_first) as pool:
 
-        def look(images: "Sequence[EvalImage]") -> list[Features]:
+        def look(images: "Sequence[EvalImage]") -> list[FaceEmbedding]:
             try:
                 return list(pool.map(embed_face, [image.pixels for image in images]))
             except BrokenProcessPool as error:
@@ -144,7 +144,7 @@ def _go_with_the_first() -> None:
     with_parent(lambda: os._exit(1))
 
 
-def identity(student: Sequence[Features], images: Sequence[Features]) -> dict[str, Value]:
+def identity(student: Sequence[FaceEmbedding], images: Sequence[FaceEmbedding]) -> dict[str, Value]:
     """Identity of images to their student images, in the same order: embeddings as `load_faces` gives them.
 
     `identity`: mean cosine to the own student. `identity_rank1`: how often the own student is the nearest of all.
@@ -162,6 +162,6 @@ def identity(student: Sequence[Features], images: Sequence[Features]) -> dict[st
     hits = int((cosines.argmax(1) == own).sum())
     return {
         "identity": mean_value(cosines[np.arange(len(both)), own].tolist()),
-        "identity_rank1": share(hits, len(both)),
+        "identity_rank1": proportion(hits, len(both)),
         "faces_missing": missing,
     }

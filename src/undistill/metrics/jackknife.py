@@ -37,6 +37,7 @@ class Value:
     why: str | None = None
 
     def to_json(self) -> dict[str, Any]:
+        """As results.json holds it; `why` only where there is a reason."""
         return {key: part for key, part in asdict(self).items() if key != "why" or part}
 
 
@@ -80,7 +81,7 @@ def mean_value(values: Sequence[float]) -> Value:
     return Value(mean, mean - half, mean + half, n)
 
 
-def share(hits: int, n: int) -> Value:
+def proportion(hits: int, n: int) -> Value:
     """A proportion with Wilson's 95% interval."""
     if n == 0:
         return Value(None, why="no image")

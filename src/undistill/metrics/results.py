@@ -15,7 +15,7 @@ from undistill.base.files import replacing
 from undistill.metrics import DISTANCES, ITSELF, PICTURES
 from undistill.metrics.jackknife import Value
 
-Row = dict[str, Value]
+MetricRow = dict[str, Value]
 
 
 @dataclass
@@ -28,9 +28,9 @@ class Results:
         cost: by way to an image and metric (`undistill.bench.cost`), where it was measured.
     """
 
-    rows: dict[str, Row]
+    rows: dict[str, MetricRow]
     settings: dict[str, Any]
-    cost: dict[str, Row] = field(default_factory=dict)
+    cost: dict[str, MetricRow] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """What results.json holds."""
@@ -69,7 +69,7 @@ def write_json(results: Mapping[str, Any], path: Path) -> None:
         beside.write_text(text + "\n", encoding="utf-8")
 
 
-def plain(rows: dict[str, Row]) -> dict[str, dict[str, Any]]:
+def plain(rows: dict[str, MetricRow]) -> dict[str, dict[str, Any]]:
     """Rows as JSON holds them."""
     return {name: {metric: value.to_json() for metric, value in row.items()} for name, row in rows.items()}
 

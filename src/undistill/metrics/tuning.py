@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from undistill.base.files import replacing
 from undistill.base.progress import progress, progressed
 from undistill.base.threads import spread
-from undistill.dataset.samples import File, Sample, Sides
+from undistill.dataset.samples import ImageFile, Sample, Sides
 from undistill.images import Picture, Pixels, decode, decode_rgb, encode, png
 from undistill.metrics.baselines import SEARCHES, Baseline, ChannelStatistics, Filter, channel_statistics, search
 from undistill.metrics.cache import key_of, read_arrays, used, write_arrays
@@ -133,18 +133,18 @@ def filtered(sample: Sample, baseline: Baseline) -> Pixels:
     return pixels if _lossless(picture) else decode_rgb(encode(picture, pixels))
 
 
-def write_baselines(students: Sequence[Sample], baselines: Baselines, folder: Path) -> dict[str, list[File]]:
+def write_baselines(students: Sequence[Sample], baselines: Baselines, folder: Path) -> dict[str, list[ImageFile]]:
     """Enhanced sets, one a baseline, in the order of the student images; what is there is kept.
 
     Args:
         folder: gets NAME/PLACE.png, or the format of the student's image where that loses something.
     """
 
-    def write(place: int) -> dict[str, File]:
+    def write(place: int) -> dict[str, ImageFile]:
         sample = students[place]
         picture = decode(BytesIO(sample.read()))
         ending = "png" if _lossless(picture) else picture.format.lower()
-        files = {name: File(folder / name / f"{place:07d}.{ending}") for name in baselines(sample.id)}
+        files = {name: ImageFile(folder / name / f"{place:07d}.{ending}") for name in baselines(sample.id)}
         for name, file in files.items():
             if file.path.exists():
                 used(file.path)

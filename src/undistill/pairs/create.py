@@ -15,33 +15,37 @@ from typing import Protocol
 
 from undistill.base.engines import Engine
 from undistill.base.errors import Failure, UsageError
-from undistill.base.files import PART, Place, replacing
+from undistill.base.files import PART, AnyPath, replacing
 from undistill.base.progress import progress
-from undistill.dataset.shard import DESCRIPTION, Description, Row, finished, read_description, shard_path
-from undistill.dataset.write import alone, write_description, writing
+from undistill.dataset.shard import DESCRIPTION, Description, PairRow, finished_shards, read_description, shard_path
+from undistill.dataset.write import locked, shard_writer, write_description
 from undistill.images import Picture, Pixels, encode
 from undistill.pairs.spec import PairSpec
-from undistill.prompts import Prompt, as_lines
+from undistill.prompts import PROMPTS_FILE, Prompt, as_lines
 
-PROMPTS, TIMINGS = "prompts.jsonl", "timings.csv"
-
-
-class Sides(Protocol):
-    """What is asked of a `Generator`."""
-
-    def student(self, prompts: Sequence[str], seeds: Sequence[int]) -> Pixels: ...
-    def teacher(self, prompts: Sequence[str], seeds: Sequence[int], images: Pixels) -> Pixels: ...
+TIMINGS = "timings.csv"
+"""What each batch took, beside the shards."""
 
 
-Maker = Callable[[], Sides]
+class PairGenerator(Protocol):
+    """What draws pairs: the part of `undistill.pairs.generator.Generator` that this module uses."""
+
+    def student(self, prompts: Sequence[str], seeds: Sequence[int]) -> Pixels:
+        """The student's images, (N, size, size, 3) uint8."""
+
+    def teacher(self, prompts: Sequence[str], seeds: Sequence[int], images: Pixels) -> Pixels:
+        """What the teacher makes of the student's images, in the same shape."""
+
+
+GeneratorMaker = Callable[[], PairGenerator]
 """Makes the generator, in each worker: it has to be importable there, like `partial(Generator, spec, device)`."""
 
 
 @dataclass(frozen=True)
-class ShardJob:
+class DrawJob:
     """A shard to draw."""
 
-    path: Place
+    path: AnyPath
     """Where it goes."""
     prompts: Sequence[Prompt]
     """Those of its rows."""
@@ -93,7 +97,13 @@ def read_timings(path: Path) -> list[Timing]:
 
 
 def create(
-    prompts: Sequence[Prompt], out: Place, spec: PairSpec, maker: Maker, shard_size: int, batch: int, engine: Engine
+    prompts: Sequence[Prompt],
+    out: AnyPath,
+    spec: PairSpec,
+    maker: GeneratorMaker,
+    shard_size: int,
+    batch: int,
+    engine: Engine,
 ) -> tuple[int, int]:
     """Draw a pairs data set (format: `undistill.dataset.shard`); shards that are there are kept.
 
@@ -125,21 +135,21 @@ def create(
     if isinstance(out, Path):
         out = out.absolute()  # another worker's working directory may be another
         out.mkdir(parents=True, exist_ok=True)
-    with alone(out):
-        done = _begin(out, description, lines)
+    with locked(out):
+        done = _open_data_set(out, description, lines)
         left = [number for number in range(description.shards) if number not in done]
         draw_shards(out, description, prompts, left, maker, engine)
     drawn = sum(len(description.span(number)) for number in left)
     return drawn, len(prompts) - drawn
 
 
-def _begin(out: Place, description: Description, lines: bytes) -> list[int]:
+def _open_data_set(out: AnyPath, description: Description, lines: bytes) -> list[int]:
     """Description and prompts, before the first shard; returns the shards that are there."""
     done: list[int] = []
     same = False
     if (out / DESCRIPTION).exists():
         there = read_description(out)
-        done = finished(out, there)
+        done = finished_shards(out, there)
         changes = _changes(there, description)
         if done and changes:
             raise UsageError(f"{out} holds pairs with {changes}: choose another folder for -o")
@@ -148,7 +158,7 @@ def _begin(out: Place, description: Description, lines: bytes) -> list[int]:
         raise UsageError(f"{out} holds something else: choose a new folder for -o")
     if not same:  # nothing is drawn yet: a first try with a wrong option must not block the second
         write_description(out, description)
-    file = out / PROMPTS
+    file = out / PROMPTS_FILE
     if not file.exists() or file.read_bytes() != lines:
         with replacing(file) as beside:
             beside.write_bytes(lines)
@@ -168,7 +178,7 @@ def _changes(there: Description, wanted: Description) -> str:
     return ", ".join(changes)
 
 
-def draw_shard(job: ShardJob, generator: Sides) -> Iterator[Timing]:
+def draw_shard(job: DrawJob, generator: PairGenerator) -> Iterator[Timing]:
     """Draw one shard: on this machine or another, the bytes depend on the job alone.
 
     Yields:
@@ -178,7 +188,7 @@ def draw_shard(job: ShardJob, generator: Sides) -> Iterator[Timing]:
         Failure: it can't be written; or the generator's.
     """
     try:
-        with writing(job.path, job.spec) as write:
+        with shard_writer(job.path, job.spec) as write:
             for first in range(0, len(job.prompts), job.batch):
                 some = job.prompts[first : first + job.batch]
                 texts, seeds = [prompt.prompt for prompt in some], [prompt.seed for prompt in some]
@@ -188,7 +198,7 @@ def draw_shard(job: ShardJob, generator: Sides) -> Iterator[Timing]:
                 teachers = generator.teacher(texts, seeds, students)
                 end = time.perf_counter()
                 for prompt, student, teacher in zip(some, students, teachers, strict=True):
-                    write(Row(prompt.id, prompt.prompt, prompt.name, prompt.seed, _png(student), _png(teacher)))
+                    write(PairRow(prompt.id, prompt.prompt, prompt.name, prompt.seed, _png(student), _png(teacher)))
                 yield Timing(job.path.name, some[0].id, len(some), middle - start, end - middle)
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else error  # pyarrow says more than is of use
@@ -200,11 +210,11 @@ def _png(pixels: Pixels) -> bytes:
 
 
 def draw_shards(
-    out: Place,
+    out: AnyPath,
     description: Description,
     prompts: Sequence[Prompt],
     numbers: Sequence[int],
-    maker: Maker,
+    maker: GeneratorMaker,
     engine: Engine,
 ) -> None:
     """Draw some shards of a data set; progress is shown, and each batch logged in `timings.csv`.
@@ -220,7 +230,7 @@ def draw_shards(
         return
     spans = {number: description.span(number) for number in numbers}
     jobs = [
-        ShardJob(shard_path(out, number), prompts[span.start : span.stop], description.spec, description.batch)
+        DrawJob(shard_path(out, number), prompts[span.start : span.stop], description.spec, description.batch)
         for number, span in spans.items()
     ]
     seen: set[str] = set()  # first rows of batches: a killed worker's are drawn twice
@@ -238,7 +248,7 @@ def draw_shards(
 
 
 @contextmanager
-def _no_parts(folder: Place) -> Iterator[None]:
+def _no_parts(folder: AnyPath) -> Iterator[None]:
     """Takes away what stopped workers leave half written."""
     try:
         yield
@@ -248,7 +258,7 @@ def _no_parts(folder: Place) -> Iterator[None]:
 
 
 @contextmanager
-def _log(path: Place) -> Iterator[Callable[[Timing], None]]:
+def _log(path: AnyPath) -> Iterator[Callable[[Timing], None]]:
     """Adds lines to a CSV file; to one in an object store, which can't be added to, when all of them are there."""
     if not isinstance(path, Path):
         with TemporaryDirectory(prefix="undistill-") as folder:

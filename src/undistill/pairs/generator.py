@@ -1,10 +1,11 @@
 """Runs the two sides of a pair."""
 
 from collections.abc import Callable, Sequence
+from copy import copy
 from functools import cached_property, wraps
 from inspect import signature
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
@@ -13,9 +14,19 @@ from PIL import Image
 from undistill.base.device import pick_device
 from undistill.base.errors import Failure, UsageError
 from undistill.images import Pixels
-from undistill.pairs.load import DENOISERS, Place, Weights, add_lora, load, lora_encoders, model_of, quiet, rest_of
-from undistill.pairs.place import Networks, Offload, size
-from undistill.pairs.spec import PairSpec, Side, read_spec
+from undistill.pairs.load import (
+    DENOISERS,
+    Weights,
+    WeightsRef,
+    add_lora,
+    load_pipeline,
+    lora_encoders,
+    model_ref,
+    quiet,
+    rest_ref,
+)
+from undistill.pairs.place import NetworkPlacement, Offload, weight_bytes
+from undistill.pairs.spec import PairSpec, SideSpec, read_spec
 
 _LESS = " (--offload group needs least)"
 
@@ -46,27 +57,35 @@ class Generator:
     ) -> None:
         self.spec = pair if isinstance(pair, PairSpec) else read_spec(pair)
         self.device = pick_device(device)
-        self._networks = Networks(self.device, offload)
+        self._networks = NetworkPlacement(self.device, offload)
         self._answers: dict[str, Any] = {}
         self._student = self._load(
-            "text-to-image", self.spec.student, rest_of(self.spec.student, self.spec.teacher), {}
+            "text-to-image", self.spec.student, rest_ref(self.spec.student, self.spec.teacher), {}
         )
 
     @cached_property
     def _teacher(self) -> Any:
         student, teacher = self.spec.student, self.spec.teacher
-        rest = rest_of(teacher, student)
+        rest = rest_ref(teacher, student)
         shared: dict[str, Any] = {}
-        if rest == rest_of(student, teacher):
+        if rest == rest_ref(student, teacher):
             shared = dict(self._student.components)
             del shared["scheduler"]  # it counts the steps of one side
-            if _denoiser(student) != _denoiser(teacher):
+            if _denoiser_key(student) != _denoiser_key(teacher):
                 own = {*DENOISERS, *_changed(student), *_changed(teacher)}
                 shared = {name: part for name, part in shared.items() if name not in own}
         for name in DENOISERS:
             if name in self._student.components and name not in shared:
-                self._networks.make_room(size(self._student.components[name]))  # the teacher's is about as large
+                self._networks.make_room(
+                    weight_bytes(self._student.components[name])
+                )  # the teacher's is about as large
         return self._load("image-to-image", teacher, rest, shared)
+
+    def at_size(self, size: int) -> Self:
+        """A generator of images of another size, px, with the networks of this one: those that are loaded by now."""
+        other = copy(self)
+        other.spec = self.spec.model_copy(update={"size": size})
+        return other
 
     def student(self, prompts: Sequence[str], seeds: Sequence[int]) -> Pixels:
         """The student's images of one batch, (N, size, size, 3) uint8.
@@ -97,11 +116,11 @@ class Generator:
         return self._run(self._teacher, self.spec.teacher, prompts, seeds, start)
 
     def _load(
-        self, mode: Literal["text-to-image", "image-to-image"], side: Side, rest: Place, shared: dict[str, Any]
+        self, mode: Literal["text-to-image", "image-to-image"], side: SideSpec, rest: WeightsRef, shared: dict[str, Any]
     ) -> Any:
         weights = Weights(getattr(torch, self.spec.dtype), self.spec.quantised, side.gguf)
-        pipeline = load(mode, model_of(side), rest, weights, shared)
-        if side.max_sequence_length is not None and "max_sequence_length" not in _options(pipeline):
+        pipeline = load_pipeline(mode, model_ref(side), rest, weights, shared)
+        if side.max_sequence_length is not None and "max_sequence_length" not in _call_parameters(pipeline):
             raise UsageError(f"{type(pipeline).__name__} takes no max_sequence_length: leave it out of the pair spec")
         if side.lora is not None and not any(name in shared for name in DENOISERS):
             add_lora(pipeline, side.lora)
@@ -118,12 +137,14 @@ class Generator:
         return pipeline
 
     def _run(
-        self, pipeline: Any, side: Side, prompts: Sequence[str], seeds: Sequence[int], start: dict[str, Any]
+        self, pipeline: Any, side: SideSpec, prompts: Sequence[str], seeds: Sequence[int], start: dict[str, Any]
     ) -> Pixels:
         if len(prompts) != len(seeds):
             raise ValueError(f"{len(prompts)} prompts, but {len(seeds)} seeds")
         # Some pipelines take the size from the image alone.
-        options: dict[str, Any] = {name: self.spec.size for name in ("height", "width") if name in _options(pipeline)}
+        options: dict[str, Any] = {
+            name: self.spec.size for name in ("height", "width") if name in _call_parameters(pipeline)
+        }
         if side.max_sequence_length is not None:
             options["max_sequence_length"] = side.max_sequence_length
         try:
@@ -149,15 +170,15 @@ class Generator:
         return np.asarray((images * 255).round().astype(np.uint8))
 
 
-def _options(pipeline: Any) -> frozenset[str]:
+def _call_parameters(pipeline: Any) -> frozenset[str]:
     return frozenset(signature(pipeline.__call__).parameters)
 
 
-def _denoiser(side: Side) -> tuple[Any, ...]:
-    return model_of(side), side.gguf, side.lora
+def _denoiser_key(side: SideSpec) -> tuple[Any, ...]:
+    return model_ref(side), side.gguf, side.lora
 
 
-def _changed(side: Side) -> frozenset[str]:
+def _changed(side: SideSpec) -> frozenset[str]:
     return frozenset() if side.lora is None else lora_encoders(side.lora)
 
 
@@ -171,6 +192,8 @@ def _remember(pipeline: Any, encoders: list[Any], answers: dict[str, Any], asked
     """
     if not hasattr(pipeline, "encode_prompt"):
         return
+    # Not by prompt_embeds=..., which pipelines take instead: each family names and orders its embeddings otherwise, and
+    # offloads its encoders at another place. The method is replaced on our own pipeline alone, nobody else holds it.
     encode = pipeline.encode_prompt
 
     @wraps(encode)

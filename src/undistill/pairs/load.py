@@ -26,13 +26,13 @@ from safetensors import SafetensorError, safe_open
 
 from undistill.base.errors import Failure, UsageError, first_line
 from undistill.base.files import WEIGHTS
-from undistill.pairs.spec import Side
+from undistill.pairs.spec import SideSpec
 
 DENOISERS = ("transformer", "unet")
 LORA_FILE = "pytorch_lora_weights.safetensors"  # diffusers' own name for it
 
 
-class Place(NamedTuple):
+class WeightsRef(NamedTuple):
     """Where weights are: a folder, or a hub id and a revision."""
 
     name: str
@@ -49,7 +49,7 @@ class Weights(NamedTuple):
     """A GGUF file for the denoiser: a path, or "owner/name/file.gguf"."""
 
 
-def find(name: str, revision: str | None = None) -> Place:
+def find_weights(name: str, revision: str | None = None) -> WeightsRef:
     """A folder, else a folder of the package's weights, else a hub id; a folder has no revision.
 
     Raises:
@@ -57,30 +57,30 @@ def find(name: str, revision: str | None = None) -> Place:
     """
     for folder in (Path(name), WEIGHTS / name):
         if folder.is_dir():
-            return Place(str(folder.resolve()))
+            return WeightsRef(str(folder.resolve()))
     if name.count("/") != 1 or name.startswith((".", "/")):
         raise UsageError(
             f"no weights {name!r}: neither a folder, nor shipped with undistill, nor a hub id (owner/name)"
         )
-    return Place(name, revision)
+    return WeightsRef(name, revision)
 
 
-def model_of(side: Side) -> Place:
+def model_ref(side: SideSpec) -> WeightsRef:
     """Where a side's denoiser and scheduler come from."""
-    return find(side.model, side.revision)
+    return find_weights(side.model, side.revision)
 
 
-def rest_of(side: Side, other: Side) -> Place:
+def rest_ref(side: SideSpec, other: SideSpec) -> WeightsRef:
     """Where a side's other components come from; the other side's model is meant at the other side's revision."""
     if side.rest is None:
-        return model_of(side)
-    return find(side.rest, other.revision if side.rest == other.model else None)
+        return model_ref(side)
+    return find_weights(side.rest, other.revision if side.rest == other.model else None)
 
 
-def load(
+def load_pipeline(
     mode: Literal["text-to-image", "image-to-image"],
-    model: Place,
-    rest: Place,
+    model: WeightsRef,
+    rest: WeightsRef,
     weights: Weights,
     shared: Mapping[str, Any],
 ) -> Any:
@@ -109,13 +109,13 @@ def load(
                 scheduler = json.loads(hub_file(model, "scheduler/scheduler_config.json").read_text())
                 own["scheduler"] = getattr(diffusers, scheduler["_class_name"]).from_config(scheduler)
             if denoiser is not None and denoiser not in shared and (model != rest or weights.gguf is not None):
-                own[denoiser] = _denoiser(model, denoiser, weights)
+                own[denoiser] = _load_denoiser(model, denoiser, weights)
             own = {**shared, **own}
             wanted = {name for name in index if name not in own and (name == denoiser or is_t5(index[name]))}
-            options = _options(weights.dtype)
+            options = _load_options(weights.dtype)
             if weights.quantised is not None and wanted:
                 options["quantization_config"] = diffusers.PipelineQuantizationConfig(
-                    quant_mapping={name: _bits(weights, index[name][0]) for name in wanted}
+                    quant_mapping={name: _quantisation(weights, index[name][0]) for name in wanted}
                 )
             return auto.from_pretrained(rest.name, revision=rest.revision, **options, **own)
         except Failure:
@@ -124,13 +124,13 @@ def load(
             raise Failure(f"{model.name} can't be loaded: {first_line(error)}") from error
 
 
-def _denoiser(model: Place, name: str, weights: Weights) -> Any:
+def _load_denoiser(model: WeightsRef, name: str, weights: Weights) -> Any:
     import diffusers
 
-    options = _options(weights.dtype)
+    options = _load_options(weights.dtype)
     if weights.gguf is None:
         if weights.quantised is not None:
-            options["quantization_config"] = _bits(weights, "diffusers")
+            options["quantization_config"] = _quantisation(weights, "diffusers")
         return diffusers.AutoModel.from_pretrained(model.name, subfolder=name, revision=model.revision, **options)
     _need("gguf")
     config = hub_file(model, f"{name}/config.json")
@@ -144,7 +144,7 @@ def _denoiser(model: Place, name: str, weights: Weights) -> Any:
     )
 
 
-def _options(dtype: torch.dtype) -> dict[str, Any]:
+def _load_options(dtype: torch.dtype) -> dict[str, Any]:
     # `torch_dtype`: older diffusers know no `dtype`, and pass over what they don't know.
     return {"torch_dtype": dtype, "use_safetensors": True}
 
@@ -154,7 +154,7 @@ def is_t5(entry: Any) -> bool:
     return bool(entry == ["transformers", "T5EncoderModel"])
 
 
-def _bits(weights: Weights, library: str) -> Any:
+def _quantisation(weights: Weights, library: str) -> Any:
     """The quantisation as diffusers or transformers want it told."""
     import diffusers
     import transformers
@@ -221,15 +221,19 @@ def _named(name: str, suffix: str, default: str | None = None) -> Path:
         return Path(name)
     named = re.fullmatch(rf"([^/]+/[^/]+)/(.+\.{suffix})", name)
     if named:
-        return hub_file(find(named[1]), named[2])
+        return hub_file(find_weights(named[1]), named[2])
     if default is None:
         raise UsageError(f"no weights {name!r}: neither a file, nor one on the hub (owner/name/file.{suffix})")
-    return hub_file(find(name), default)
+    return hub_file(find_weights(name), default)
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """No warnings and no bars but those of the hub's downloads; afterwards all is set as it was before."""
+    """No warnings and no bars but those of the hub's downloads; afterwards all is set as it was before.
+
+    These switches are the whole process's, and neither diffusers nor transformers has others: a message that another
+    thread logs meanwhile, of WARNING or less, is lost. So it is held for a call of theirs, no longer.
+    """
     from diffusers.utils import logging as diffusers
     from transformers.utils import logging as transformers
 
@@ -257,7 +261,7 @@ def quiet() -> Iterator[None]:
                 hub.disable_progress_bars()
 
 
-def hub_file(place: Place, file: str) -> Path:
+def hub_file(place: WeightsRef, file: str) -> Path:
     """A file of the place: diffusers' own errors don't tell a gated repository from a misspelt one.
 
     Raises:

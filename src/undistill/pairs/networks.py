@@ -18,8 +18,8 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from undistill.base.errors import Failure, first_line
-from undistill.pairs.load import DENOISERS, Place, hub_file, is_t5, model_of, quiet, rest_of
-from undistill.pairs.spec import PairSpec, Side
+from undistill.pairs.load import DENOISERS, WeightsRef, hub_file, is_t5, model_ref, quiet, rest_ref
+from undistill.pairs.spec import PairSpec, SideSpec
 
 CONFIGS = Path(__file__).parent / "configs"
 """The configurations of the shipped pairs' repositories, some of which are gated; `stored_bytes`: a weight's, there."""
@@ -49,11 +49,12 @@ class Network:
 
     @property
     def parameters(self) -> int:
+        """How many weights it has."""
         return _parameters(self.model)
 
 
 @dataclass(frozen=True)
-class Work:
+class DrawingCost:
     """What drawing takes."""
 
     student_flop: float
@@ -66,7 +67,7 @@ class Work:
     """Bytes at the peak of the denoiser's or the autoencoder's pass over a batch, weights not counted."""
 
 
-def config(place: Place, file: str) -> Any:
+def read_config(place: WeightsRef, file: str) -> Any:
     """A JSON file of a folder or of a shipped repository; else of the hub.
 
     Raises:
@@ -78,7 +79,7 @@ def config(place: Place, file: str) -> Any:
     return json.loads(hub_file(place, file).read_text(encoding="utf-8"))
 
 
-def _shipped(place: Place) -> Path:
+def _shipped(place: WeightsRef) -> Path:
     return CONFIGS / f"{place.name.replace('/', '--')}.json"
 
 
@@ -101,7 +102,7 @@ def networks(spec: PairSpec) -> list[Network]:
     return [replace(n, side="both") if n.part in shared else n for n in student] + own
 
 
-def work(spec: PairSpec, all_networks: list[Network], batch: int) -> Work:
+def drawing_cost(spec: PairSpec, all_networks: list[Network], batch: int) -> DrawingCost:
     """Counts the operations of `batch` images, by torch's FlopCounterMode on shapes.
 
     Raises:
@@ -112,8 +113,8 @@ def work(spec: PairSpec, all_networks: list[Network], batch: int) -> Work:
     side = spec.size // scale
     empty = partial(torch.zeros, device="meta", dtype=getattr(torch, spec.dtype))
     latents = empty(1, vae.config.latent_channels, side, side)
-    encode, in_encode = _count(vae, lambda: vae.encode(empty(1, 3, spec.size, spec.size)))
-    decode, in_decode = _count(vae, lambda: vae.decode(latents))
+    encode, in_encode = _count_operations(vae, lambda: vae.encode(empty(1, 3, spec.size, spec.size)))
+    decode, in_decode = _count_operations(vae, lambda: vae.decode(latents))
     activations = [in_encode, in_decode]  # one by one
     flop: dict[str, float] = {}
     steps = {"student": spec.student.steps, "teacher": int(spec.teacher.steps * spec.teacher.strength)}
@@ -125,18 +126,18 @@ def work(spec: PairSpec, all_networks: list[Network], batch: int) -> Work:
             if network.part in DENOISERS:
                 twice = of.guidance > 1 and "Flux" not in network.kind  # classifier-free guidance
                 run = _denoiser_pass(network, batch * (1 + twice), side, length, empty)
-                counted, peak = _count(network.model, run)
+                counted, peak = _count_operations(network.model, run)
                 flop[name] += counted * steps[name] / batch
                 activations.append(peak)
             # The teacher's prompts are the student's, encoded already.
             elif network.part.startswith("text_encoder") and name == "student":
                 long = length if "T5" in network.kind else network.model.config.max_position_embeddings
                 tokens = torch.zeros(1, long, dtype=torch.long, device="meta")
-                flop[name] += _count(network.model, partial(network.model, tokens))[0]
-    return Work(flop["student"], flop["teacher"], steps["student"], steps["teacher"], max(activations))
+                flop[name] += _count_operations(network.model, partial(network.model, tokens))[0]
+    return DrawingCost(flop["student"], flop["teacher"], steps["student"], steps["teacher"], max(activations))
 
 
-def at_once(network: nn.Module) -> int:
+def parameters_at_once(network: nn.Module) -> int:
     """Parameters that are on the GPU at once: the block that runs, the next, and what belongs to no block."""
     blocks = [
         [_parameters(block) for block in child] for child in network.children() if isinstance(child, nn.ModuleList)
@@ -149,16 +150,16 @@ def _parameters(network: nn.Module) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
 
 
-def _of_side(spec: PairSpec, side: Side, other: Side, name: str) -> Iterator[Network]:
-    model, rest = model_of(side), rest_of(side, other)
-    for part, entry in config(rest, "model_index.json").items():
+def _of_side(spec: PairSpec, side: SideSpec, other: SideSpec, name: str) -> Iterator[Network]:
+    model, rest = model_ref(side), rest_ref(side, other)
+    for part, entry in read_config(rest, "model_index.json").items():
         place = model if part in DENOISERS else rest
         if not isinstance(entry, list) or entry[0] not in ("diffusers", "transformers"):
             continue
         library, kind = entry
         if part == "scheduler" or "Tokenizer" in kind or "Processor" in kind or "Extractor" in kind:
             continue
-        network = _on_meta(library, kind, config(place, f"{part}/config.json"), getattr(torch, spec.dtype))
+        network = _on_meta(library, kind, read_config(place, f"{part}/config.json"), getattr(torch, spec.dtype))
         bits = None
         if part in DENOISERS and side.gguf is not None:
             named = re.search("|".join(BITS), side.gguf)
@@ -170,11 +171,11 @@ def _of_side(spec: PairSpec, side: Side, other: Side, name: str) -> Iterator[Net
         if part in DENOISERS and side.gguf is not None:
             download = 0 if Path(side.gguf).is_file() else held
         elif not Path(place.name).is_dir():
-            download = int(_parameters(network) * _stored(place))
+            download = int(_parameters(network) * _stored_bytes(place))
         yield Network(part, name, place.name, kind, network, held, download)
 
 
-def _stored(place: Place) -> float:
+def _stored_bytes(place: WeightsRef) -> float:
     shipped = _shipped(place)
     return json.loads(shipped.read_text())["stored_bytes"] if shipped.is_file() else 4.0
 
@@ -272,7 +273,7 @@ class _Fused(TorchFunctionMode):
         return torch.ops.aten._scaled_dot_product_flash_attention(query, key, value)[0]
 
 
-def _count(network: nn.Module, run: Any) -> tuple[float, int]:
+def _count_operations(network: nn.Module, run: Any) -> tuple[float, int]:
     """Floating point operations, and bytes of activations at the peak."""
     peak = _Peak(network)
     with torch.no_grad(), _Fused(), FlopCounterMode(display=False) as flop, peak:

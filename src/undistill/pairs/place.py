@@ -12,11 +12,11 @@ Offload = Literal["none", "model", "group"]
 """none: all stays on the GPU. model: a network is there while it runs. group: so too, and denoisers block by block."""
 
 WORKING = 3_000_000_000
-"""Bytes kept free for what isn't weights: CUDA itself, and activations (computed by `networks.work`, for batches of 4:
+"""Bytes kept free for what isn't weights: CUDA itself, and activations (by `networks.drawing_cost`, for batches of 4:
 0.5 GB for FLUX at 512 px, 2.1 GB for Stable Diffusion 3.5 at 1024 px)."""
 
 
-def choose(weights: Iterable[int], memory: int) -> Offload:
+def choose_offload(weights: Iterable[int], memory: int) -> Offload:
     """The fastest that fits.
 
     Args:
@@ -29,7 +29,7 @@ def choose(weights: Iterable[int], memory: int) -> Offload:
     return "model" if max(weights) <= room else "group"
 
 
-class Networks:
+class NetworkPlacement:
     """The networks of a pair, each where it has room.
 
     Args:
@@ -67,8 +67,8 @@ class Networks:
     def _place(self, expected: list[int]) -> None:
         offload = self._wish
         if offload is None:
-            sizes = [*map(size, self._names), *expected]
-            offload = "none" if self._memory is None else choose(sizes, self._memory)
+            sizes = [*map(weight_bytes, self._names), *expected]
+            offload = "none" if self._memory is None else choose_offload(sizes, self._memory)
         for network, name in self._names.items():
             way = "model" if offload == "group" and name not in DENOISERS else offload
             if self._ways.get(network) != way:
@@ -97,12 +97,12 @@ class Networks:
             )
 
 
-def size(network: nn.Module) -> int:
+def weight_bytes(network: nn.Module) -> int:
     """Bytes of a network's weights as they are stored: quantised ones are smaller than their shapes say."""
-    return sum(_stored(tensor) for tensor in (*network.parameters(), *network.buffers()))
+    return sum(_tensor_bytes(tensor) for tensor in (*network.parameters(), *network.buffers()))
 
 
-def _stored(tensor: torch.Tensor) -> int:
+def _tensor_bytes(tensor: torch.Tensor) -> int:
     if hasattr(tensor, "__tensor_flatten__"):  # torchao's weights are several tensors
-        return sum(_stored(getattr(tensor, name)) for name in tensor.__tensor_flatten__()[0])
+        return sum(_tensor_bytes(getattr(tensor, name)) for name in tensor.__tensor_flatten__()[0])
     return tensor.nbytes

@@ -11,8 +11,8 @@ from undistill.base.errors import UsageError
 from undistill.dataset.shard import Pairs, shard_path
 from undistill.pairs.create import TIMINGS, read_timings
 from undistill.pairs.load import DENOISERS
-from undistill.pairs.networks import Network, Work, at_once, networks, work
-from undistill.pairs.place import Offload, choose
+from undistill.pairs.networks import DrawingCost, Network, drawing_cost, networks, parameters_at_once
+from undistill.pairs.place import Offload, choose_offload
 from undistill.pairs.spec import PairSpec
 
 DAY_S = 86_400
@@ -20,7 +20,7 @@ SUSTAINED = 0.4
 """Share of a GPU's peak that drawing is taken to reach: an assumption."""
 BUS = 20e9
 """Bytes/s from the CPU's memory to the GPU's: some two thirds of PCIe 4.0 x16's 32e9: an assumption."""
-PNG = 1.17
+PNG_BYTES_PX = 1.17
 """Bytes a pixel: the mean over 370 portraits of FLUX.1-schnell and -dev as PNG, 253 to 477 px, from JPEG (tests)."""
 
 
@@ -64,14 +64,14 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class Plan:
+class PairsPlan:
     """What `count` pairs of a spec take."""
 
     spec: PairSpec
     count: int
     batch: int
     networks: list[Network]
-    work: Work
+    work: DrawingCost
     gpus: list[OnGpu]
     """None for float32."""
     measured: Measured | None
@@ -84,11 +84,11 @@ class Plan:
     @property
     def storage(self) -> float:
         """Bytes of the data set."""
-        size = 2 * PNG * self.spec.size**2 if self.measured is None else self.measured.pair_bytes
+        size = 2 * PNG_BYTES_PX * self.spec.size**2 if self.measured is None else self.measured.pair_bytes
         return self.count * size
 
 
-def plan(spec: PairSpec, count: int, batch: int = 4, drawn: Path | None = None) -> Plan:
+def plan(spec: PairSpec, count: int, batch: int = 4, drawn: Path | None = None) -> PairsPlan:
     """Plan `count` pairs, `batch` at a time.
 
     Args:
@@ -98,18 +98,18 @@ def plan(spec: PairSpec, count: int, batch: int = 4, drawn: Path | None = None) 
         UsageError: `drawn` is no finished data set of the spec.
         Failure: a configuration can't be had.
     """
-    measured = None if drawn is None else measure(drawn, spec)
+    measured = None if drawn is None else measure_drawn(drawn, spec)
     parts = networks(spec)
-    todo = work(spec, parts, batch)
+    todo = drawing_cost(spec, parts, batch)
     gpus = []
     for gpu in GPUS if spec.dtype != "float32" else ():  # of which the peaks say nothing
-        offload = choose([part.held for part in parts], gpu.memory)
+        offload = choose_offload([part.held for part in parts], gpu.memory)
         seconds = pair_seconds(parts, todo, offload, gpu, batch)
-        gpus.append(OnGpu(gpu, offload, peak(parts, todo, offload), seconds))
-    return Plan(spec, count, batch, parts, todo, gpus, measured)
+        gpus.append(OnGpu(gpu, offload, peak_memory(parts, todo, offload), seconds))
+    return PairsPlan(spec, count, batch, parts, todo, gpus, measured)
 
 
-def peak(parts: list[Network], todo: Work, offload: Offload) -> int:
+def peak_memory(parts: list[Network], todo: DrawingCost, offload: Offload) -> int:
     """Bytes of a GPU's memory at the peak of a pair."""
     if offload == "none":
         return sum(part.held for part in parts) + todo.activations
@@ -118,13 +118,13 @@ def peak(parts: list[Network], todo: Work, offload: Offload) -> int:
         held = part.held
         if part.part in DENOISERS:
             if offload == "group":
-                held = int(held * at_once(part.model) / part.parameters)
+                held = int(held * parameters_at_once(part.model) / part.parameters)
             held += todo.activations + sum(other.held for other in parts if other.part == "vae")
         most = max(most, held)
     return most
 
 
-def pair_seconds(parts: list[Network], todo: Work, offload: Offload, gpu: Gpu, batch: int) -> float:
+def pair_seconds(parts: list[Network], todo: DrawingCost, offload: Offload, gpu: Gpu, batch: int) -> float:
     """Seconds a pair: operations at `SUSTAINED` of the GPU's peak, and what has to come over the bus for the batch.
 
     By `group` a step's weights come while it computes; the rest waits. What quantised weights take to be expanded is
@@ -146,7 +146,7 @@ def pair_seconds(parts: list[Network], todo: Work, offload: Offload, gpu: Gpu, b
     return seconds
 
 
-def measure(folder: Path, spec: PairSpec) -> Measured:
+def measure_drawn(folder: Path, spec: PairSpec) -> Measured:
     """What the pairs of a data set took, from its `timings.csv` and shards.
 
     Raises:
@@ -163,7 +163,7 @@ def measure(folder: Path, spec: PairSpec) -> Measured:
     return Measured(images, seconds / images, size / len(pairs))
 
 
-def lines(made: Plan) -> list[str]:
+def plan_lines(made: PairsPlan) -> list[str]:
     """The plan in words and tables."""
     spec, todo = made.spec, made.work
     said = [
@@ -177,8 +177,8 @@ def lines(made: Plan) -> list[str]:
                     part.part,
                     part.side,
                     _where(part),
-                    _count(part.parameters),
-                    _bits(part),
+                    _count_text(part.parameters),
+                    _bits_text(part),
                     _gb(part.held),
                     _gb(part.download),
                 )
@@ -205,7 +205,7 @@ def lines(made: Plan) -> list[str]:
             f"Measured here, on {made.measured.pairs} pairs: {made.measured.pair_s:.3g} s a pair, {day} a day by one "
             f"worker, {hours} hours for {made.count:,}."
         )
-    source = f"{PNG} bytes a pixel, as FLUX's portraits" if made.measured is None else "as those drawn here"
+    source = f"{PNG_BYTES_PX} bytes a pixel, as FLUX's portraits" if made.measured is None else "as those drawn here"
     said.append(f"Storage: {_gb(made.storage)} ({source}).")
     return said
 
@@ -220,7 +220,7 @@ def _where(part: Network) -> str:
     return Path(part.place).name if Path(part.place).is_dir() else part.place
 
 
-def _count(number: int) -> str:
+def _count_text(number: int) -> str:
     return f"{number / 1e9:.2f} B" if number >= 1e9 else f"{number / 1e6:.1f} M"
 
 
@@ -228,7 +228,7 @@ def _gb(count: float) -> str:
     return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
 
 
-def _bits(part: Network) -> str:
+def _bits_text(part: Network) -> str:
     return f"{8 * part.held / part.parameters:.1f} bits"
 
 

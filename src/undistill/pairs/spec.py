@@ -14,7 +14,7 @@ from undistill.base.settings import Positive, Strict, explain_all, read_yaml
 SPECS = Path(str(files("undistill"))) / "pairs" / "specs"
 
 
-class Side(Strict):
+class SideSpec(Strict):
     """A generator and its settings. What `model`, `rest` and `lora` may be: see `undistill.pairs.load`."""
 
     model: str
@@ -34,7 +34,7 @@ class Side(Strict):
     """Tokens the text encoder sees; null: the pipeline's own (SDXL has no choice)."""
 
 
-class Teacher(Side):
+class TeacherSpec(SideSpec):
     """Begins with the student's image, after Meng et al. 2021 (SDEdit)."""
 
     strength: Annotated[float, Field(gt=0, le=1)]
@@ -60,8 +60,8 @@ class PairSpec(Strict):
     """Autoencoder in overlapping tiles where images are larger than its own size (FLUX: 1024 px); saves memory."""
     head: str | None = None
     """The head that goes with the pair, as `Head.from_pretrained` takes it."""
-    student: Side
-    teacher: Teacher
+    student: SideSpec
+    teacher: TeacherSpec
 
     def hash(self) -> str:
         """SHA-256 over what the images depend on: neither the name nor the head, and no key left at its default.
@@ -73,15 +73,15 @@ class PairSpec(Strict):
 
 
 def read_spec(name: str | Path) -> PairSpec:
-    """Read a pair spec: a YAML file, or a shipped name (`shipped()`).
+    """Read a pair spec: a YAML file, or a shipped name (`shipped_pairs()`).
 
     Raises:
         UsageError: nothing of that name, or a file that is no pair spec.
     """
     path = Path(name)
     if not path.is_file() and path.suffix not in (".yaml", ".yml"):
-        if str(name) not in shipped():
-            raise UsageError(f"no pair {str(name)!r}: neither a YAML file, nor shipped ({', '.join(shipped())})")
+        if str(name) not in shipped_pairs():
+            raise UsageError(f"no pair {str(name)!r}: neither a YAML file, nor shipped ({', '.join(shipped_pairs())})")
         path = SPECS / f"{name}.yaml"
     try:
         data = read_yaml(path)
@@ -103,6 +103,6 @@ def make_spec(data: Any) -> PairSpec:
         raise UsageError(explain_all(error, PairSpec, "pair spec")) from error
 
 
-def shipped() -> list[str]:
+def shipped_pairs() -> list[str]:
     """Names of the pair specs that come with the package."""
     return sorted(path.stem for path in SPECS.glob("*.yaml"))

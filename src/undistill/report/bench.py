@@ -1,20 +1,18 @@
 """bench.json as Markdown, for the eye and for docs/performance.md, and as a plot."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from undistill.base.errors import Failure
 from undistill.base.files import replacing
-from undistill.report.words import Figure, between, decimals, milliseconds, percent
+from undistill.report.words import Figure, NumberFormat, decimals, interval_text, milliseconds, percent
 
 PAPER_SAVED = 0.82
 """Time saved against the teacher by arXiv 2505.02255, with FLUX.1."""
 
 MISSING = {"seconds": "", "peak_mb": "peak memory of ", "convolution": "convolution in ", "matmul": "matmul in "}
 """Metrics whose reasons are told, and words before what they are of."""
-
-Say = Callable[[float], str]
 
 
 def to_markdown(results: dict[str, Any]) -> str:
@@ -65,12 +63,12 @@ def _heads(heads: dict[str, Any]) -> str:
             variant,
             _cell(row, "seconds", milliseconds),
             _cell(row, "seconds", milliseconds, interval=True),
-            _cell(row, "images_per_s", _three),
-            _cell(row, "gflop", _three),
+            _cell(row, "images_per_s", _three_digits),
+            _cell(row, "gflop", _three_digits),
             _cell(row, "gflop_per_s", decimals(0)),
             _cell(row, "of_convolution", percent),
             _cell(row, "of_matmul", percent),
-            _cell(row, "times", _three),
+            _cell(row, "times", _three_digits),
             _cell(row, "peak_mb", decimals(0)),
         )
         for size, rows in heads.items()
@@ -112,7 +110,7 @@ def write_plot(results: dict[str, Any], path: Path) -> None:
     Raises:
         Failure: matplotlib is not installed.
     """
-    figure_class = plotting()
+    figure_class = load_matplotlib()
     figure = figure_class(figsize=(7, 4.5), layout="constrained")
     axes = figure.subplots()
     cost = results["cost"]
@@ -158,7 +156,7 @@ def write_plot(results: dict[str, Any], path: Path) -> None:
         figure.savefig(beside, format="png", dpi=144)
 
 
-def plotting() -> Any:
+def load_matplotlib() -> Any:
     """matplotlib's Figure.
 
     Raises:
@@ -184,18 +182,18 @@ def _way(name: str) -> str:
     return {"student": "student", "teacher": "student, then teacher"}.get(name, f"student, then `{name}`")
 
 
-def _cell(row: dict[str, Figure], metric: str, say: Say, interval: bool = False) -> str:
+def _cell(row: dict[str, Figure], metric: str, say: NumberFormat, interval: bool = False) -> str:
     figure = row.get(metric)
     if figure is None or figure["value"] is None:
         return ""
-    return between(figure, say) if interval else say(figure["value"])
+    return interval_text(figure, say) if interval else say(figure["value"])
 
 
 def _count(row: dict[str, Figure]) -> str:
     return str(row["seconds"]["n"]) if row["seconds"]["value"] is not None else ""
 
 
-def _three(value: float) -> str:
+def _three_digits(value: float) -> str:
     """Three digits."""
     return f"{value:,.{max(0, 3 - len(str(int(value))))}f}" if value >= 1 else f"{value:#.3g}"
 

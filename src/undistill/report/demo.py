@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from undistill.report import words, write_html
-from undistill.report.pictures import SIDES, Triple, data_uri, write_strip
+from undistill.report.pictures import TRIPLE_SIDES, Triple, data_uri, write_strip
 from undistill.report.table import make_chart, make_table
-from undistill.report.words import Rows, between, milliseconds, percent
+from undistill.report.words import Rows, interval_text, milliseconds, percent
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,9 @@ def cost_bars(cost: Rows, head: str) -> list[CostBar]:
         seconds, saved = cost[name]["seconds"], cost[name]["saved"]
         share = f"{percent(1 - saved['value'])} of the teacher's way" if saved["value"] is not None else ""
         width = round(100 * seconds["value"] / longest, 2)
-        bars.append(CostBar(way, kind, milliseconds(seconds["value"]), between(seconds, milliseconds), width, share))
+        bars.append(
+            CostBar(way, kind, milliseconds(seconds["value"]), interval_text(seconds, milliseconds), width, share)
+        )
     return bars
 
 
@@ -41,7 +43,7 @@ WIPED, COMPARED = 12, 8
 """Persons under the slider, and after them those that are shown three times."""
 
 
-def write_page(results: dict[str, Any], shown: Sequence[Triple], path: Path) -> None:
+def write_demo_page(results: dict[str, Any], shown: Sequence[Triple], path: Path) -> None:
     """Draw the page from results.json alone, and from the pictures of the first persons.
 
     Args:
@@ -63,9 +65,9 @@ def write_page(results: dict[str, Any], shown: Sequence[Triple], path: Path) -> 
         data_uri=data_uri,
         chart=make_chart(rows),
         table=make_table(rows, settings),
-        gap=words.gap(rows, head),
-        person=words.person(rows, head),
-        price=words.price(cost, head),
+        gap=words.gap_sentence(rows, head),
+        person=words.identity_sentence(rows, head),
+        price=words.cost_sentence(cost, head),
         cost=cost_bars(cost, head),
         rounds=cost[head]["seconds"]["n"],
     )
@@ -74,4 +76,4 @@ def write_page(results: dict[str, Any], shown: Sequence[Triple], path: Path) -> 
 def write_triples(shown: Sequence[Triple], path: Path) -> None:
     """The same persons as a strip, for a README."""
     persons = shown[WIPED : WIPED + COMPARED] or shown[:COMPARED]
-    write_strip({side: [getattr(person, side) for person in persons] for side in SIDES}, path)
+    write_strip({side: [getattr(person, side) for person in persons] for side in TRIPLE_SIDES}, path)

@@ -8,8 +8,8 @@ from undistill.report.words import (
     Figure,
     Rows,
     above_filters,
-    between,
     decimals,
+    interval_text,
     percent,
     with_interval,
 )
@@ -17,22 +17,22 @@ from undistill.report.words import (
 OURS = "ours"
 """The row of every pair's own head."""
 
-Found = Mapping[str, Any]
+Findings = Mapping[str, Any]
 """What results.json of a reproduction holds."""
 
 
-def made_of(rows: Rows) -> list[str]:
+def enhanced_rows(rows: Rows) -> list[str]:
     """Rows that were drawn or enhanced for this."""
     return [name for name in rows if name not in ("student", "teacher", *BASELINES)]
 
 
-def learnable(found: Found) -> str:
+def learnable(found: Findings) -> str:
     """The paper's first hypothesis: the difference of student and teacher can be learned.
 
     It holds where a head's interval lies above 0 and above every filter's; with two extractors and two draws, where it
     does so each time.
     """
-    quality: Sequence[Found] = found["quality"]
+    quality: Sequence[Findings] = found["quality"]
     names = found["settings"]["heads"]
     times = {name: sum(_beats_filters(one["found"]["rows"], name) for one in quality) for name in names}
     always = [name for name in names if times[name] == len(quality)]
@@ -57,7 +57,7 @@ def _beats_filters(rows: Rows, name: str) -> bool:
     return closed["value"] is not None and closed["low"] > 0 and above_filters(closed, rows)
 
 
-def similar(found: Found) -> str:
+def similar(found: Findings) -> str:
     """The paper's second hypothesis: portraits like the teacher's, at a fraction of the cost."""
     cost = cheaper(found)
     closed = [
@@ -76,7 +76,7 @@ def similar(found: Found) -> str:
     return f"{cost} {says}; as near as the teacher's own images would be 100%, and ours closes {figures}."
 
 
-def cheaper(found: Found) -> str:
+def cheaper(found: Findings) -> str:
     """What is saved with the head of ours, at the pair's own size where it was timed."""
     cost, head = found["bench"]["cost"], found["settings"]["timed"]
     size = str(found["settings"]["size"])
@@ -88,7 +88,7 @@ def cheaper(found: Found) -> str:
     return f"Cheaper: {with_interval(saved)} of the teacher's time is saved at {size} px (the paper: {paper})."
 
 
-def diversity(found: Found) -> list[str]:
+def diversity_sentences(found: Findings) -> list[str]:
     """A sentence for each attribute, and for the distance of faces."""
     measured = found["diversity"]
     rows, differences, tests = (measured[key] for key in ("rows", "differences", "tests"))
@@ -100,7 +100,7 @@ def diversity(found: Found) -> list[str]:
             continue
         before, after = (rows[group][f"{attribute}_entropy"] for group in ("business", "names"))
         p = f"p {tests['names'][attribute]['p_entropy']:.2g}"
-        span = f"difference {between(change, _three)}, {p}" if change["low"] is not None else f"no interval, {p}"
+        span = f"difference {interval_text(change, _three)}, {p}" if change["low"] is not None else f"no interval, {p}"
         sentences.append(
             f"Perceived {attribute}: entropy {_three(before['value'])} without names, {_three(after['value'])} with; "
             f"{_direction(change)} ({span})."
@@ -110,7 +110,7 @@ def diversity(found: Found) -> list[str]:
         sentences.append(
             f"Mean distance of two faces: {_three(rows['business']['distance']['value'])} without names, "
             f"{_three(rows['names']['distance']['value'])} with; {_direction(distance)} "
-            f"(difference {between(distance, _three)})."
+            f"(difference {interval_text(distance, _three)})."
         )
     return sentences
 
@@ -125,7 +125,7 @@ def _direction(change: Figure) -> str:
 
 def blur(rows: Rows) -> str:
     """The paper: SSIM and PSNR can't tell blurred from sharp."""
-    heads = made_of(rows)
+    heads = enhanced_rows(rows)
     above = {
         metric: [name for name in heads if rows[name][metric]["value"] < rows["blur"][metric]["value"]]
         for metric in ("ssim_student", "psnr_student")
@@ -189,7 +189,7 @@ def fd_diff(rows: Rows, more: Rows) -> str:
     return says
 
 
-def agreement(found: Found) -> str:
+def agreement(found: Findings) -> str:
     """Whether extractors and draws rank the rows alike."""
     ranking = found["ranking"]
     taus: dict[str, list[float]] = {"draws": [], "extractors": []}
@@ -211,7 +211,7 @@ def agreement(found: Found) -> str:
 def _gap(figure: Figure) -> str:
     if figure["value"] is None:
         return "n/a"
-    return f"{percent(figure['value'])} ({between(figure, percent)})"
+    return f"{percent(figure['value'])} ({interval_text(figure, percent)})"
 
 
 _three = decimals(3)

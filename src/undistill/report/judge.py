@@ -4,15 +4,17 @@ import json
 from base64 import b64encode
 from itertools import cycle
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from undistill.base.progress import progressed
-from undistill.judge.answers import AnswerFile, header
-from undistill.judge.study import QUESTION, SIDES, Study
+from undistill.judge.study import QUESTION, SCREEN_SIDES, Study
 from undistill.report import render, write_html
 
+if TYPE_CHECKING:
+    from undistill.judge.answers import AnswerFile  # which takes scipy for its tests
 
-def live_page(answers: AnswerFile) -> str:
+
+def live_page(answers: "AnswerFile") -> str:
     """HTML that asks the server for pictures by number, and knows neither names nor files."""
     return render("judge.html", **_parts(answers.study, choices=answers.choices))
 
@@ -27,7 +29,7 @@ def write_export(study: Study, path: Path) -> None:
         ImageError: a picture can't be read.
     """
     pictures = [
-        [f"data:image/png;base64,{b64encode(question.picture(side)).decode()}" for side in SIDES]
+        [f"data:image/png;base64,{b64encode(question.picture(side)).decode()}" for side in SCREEN_SIDES]
         for question in progressed("pictures", study.questions)
     ]
     write_html("judge.html", path, **_parts(study, choices={}, pictures=pictures, key=_veiled(study)))
@@ -38,6 +40,6 @@ def _parts(study: Study, **more: Any) -> dict[str, Any]:
 
 
 def _veiled(study: Study) -> str:
-    key = {"header": header(study), "pairs": [[question.pair, question.left_name] for question in study.questions]}
+    key = {"header": study.header, "pairs": [[question.pair, question.left_name] for question in study.questions]}
     text = json.dumps(key, ensure_ascii=False).encode()
     return b64encode(bytes(a ^ b for a, b in zip(text, cycle(study.id.encode()), strict=False))).decode()

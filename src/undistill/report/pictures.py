@@ -15,7 +15,7 @@ from undistill.images import decode_rgb
 if TYPE_CHECKING:
     from undistill.prompts import Prompt
 
-SIDES = ("student", "enhanced", "teacher")
+TRIPLE_SIDES = ("student", "enhanced", "teacher")
 SHOWN = 256
 """Larger images are shown at this side, px: a page of FLUX's own sizes would be too large to send."""
 
@@ -33,7 +33,9 @@ class Triple:
 def triples(prompts: Sequence["Prompt"], folder: Path) -> list[Triple]:
     """The images of the prompts: folder/SIDE/ID.png."""
     return [
-        Triple(prompt.name or prompt.prompt, *((folder / side / f"{prompt.id}.png").read_bytes() for side in SIDES))
+        Triple(
+            prompt.name or prompt.prompt, *((folder / side / f"{prompt.id}.png").read_bytes() for side in TRIPLE_SIDES)
+        )
         for prompt in prompts
     ]
 

@@ -1,6 +1,6 @@
 """The page of `undistill reproduce`: the paper's tables and figures, ours beside the paper's."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,9 +9,9 @@ from undistill.report import findings, words, write_html
 from undistill.report.findings import OURS
 from undistill.report.pictures import Triple, data_uri, embedded
 from undistill.report.table import Column, make_chart, make_table
-from undistill.report.words import Figure, between, decimals, milliseconds, percent
+from undistill.report.words import Figure, NumberFormat, decimals, interval_text, milliseconds, percent
 
-DISTANCES = (
+DISTANCE_COLUMNS = (
     Column("gap_closed", "Gap closed", percent, "more"),
     Column("fd_student", "FD to student", decimals(2)),
     Column("fd_teacher", "FD to teacher", decimals(2), "less"),
@@ -20,7 +20,7 @@ DISTANCES = (
     Column("clip_iqa", "CLIP-IQA", decimals(3), "more"),
     Column("blur_effect", "Blur effect", decimals(3), "less"),
 )
-LIKENESS = (
+LIKENESS_COLUMNS = (
     Column("lpips_student", "LPIPS to student", decimals(4)),
     Column("ssim_student", "SSIM to student", decimals(3)),
     Column("psnr_student", "PSNR, dB", decimals(1)),
@@ -29,14 +29,14 @@ LIKENESS = (
     Column("faces_missing", "Faces lost", decimals(0), "less"),
     Column("periodic", "Periodic, dB", decimals(2), "less"),
 )
-REAL = (
+REAL_COLUMNS = (
     Column("gap_closed", "Gap closed", percent, "more"),
     Column("kid_teacher", "KID to teacher", decimals(4), "less"),
     Column("lpips_student", "LPIPS to student", decimals(3)),
     Column("identity", "Identity", decimals(3), "more"),
     Column("identity_rank1", "Rank 1", percent, "more"),
 )
-ABLATION = (
+ABLATION_COLUMNS = (
     Column("gap_closed", "Gap closed", percent, "more"),
     Column("kid_teacher", "KID to teacher", decimals(4), "less"),
     Column("lpips_student", "LPIPS to student", decimals(4)),
@@ -52,7 +52,7 @@ class Grid:
     lines: Sequence[Sequence[tuple[str, str]]]
 
 
-def write_page(results: dict[str, Any], persons: Sequence[Triple], folder: Path, path: Path) -> None:
+def write_reproduce_page(results: dict[str, Any], persons: Sequence[Triple], folder: Path, path: Path) -> None:
     """Draw the page from results.json, and from the pictures beside it.
 
     Args:
@@ -85,17 +85,18 @@ def write_page(results: dict[str, Any], persons: Sequence[Triple], folder: Path,
             )
         },
         diversity=results["diversity"],
-        entropies=entropies(results["diversity"], results["paper"]),
-        shares=shares(results["diversity"]),
-        diverse=findings.diversity(results),
-        studies=sweeps(results["sweep"]),
+        entropies=entropies_grid(results["diversity"], results["paper"]),
+        shares=shares_grid(results["diversity"]),
+        diverse=findings.diversity_sentences(results),
+        studies=sweep_grids(results["sweep"]),
         sweep=results["sweep"],
         chart=make_chart(first["rows"]),
         measured=first["settings"],
         tables=[
-            make_table(first["rows"], first["settings"], columns, settings["rows"]) for columns in (DISTANCES, LIKENESS)
+            make_table(first["rows"], first["settings"], columns, settings["rows"])
+            for columns in (DISTANCE_COLUMNS, LIKENESS_COLUMNS)
         ],
-        closed=closed_everywhere(quality),
+        closed=closed_grid(quality),
         agreement=findings.agreement(results),
         blur=findings.blur(first["rows"]),
         ablation=results["ablation"],
@@ -103,8 +104,8 @@ def write_page(results: dict[str, Any], persons: Sequence[Triple], folder: Path,
         ablation_says=findings.ablation(ablation) if ablation is not None else None,
         fd_diff=findings.fd_diff(first["rows"], ablation or {}),
         real=real,
-        real_table=None if real is None else make_table(real["rows"], real["settings"], REAL),
-        real_says=None if real is None else words.gap(real["rows"], "flux1-lite"),
+        real_table=None if real is None else make_table(real["rows"], real["settings"], REAL_COLUMNS),
+        real_says=None if real is None else words.gap_sentence(real["rows"], "flux1-lite"),
         cost=cost_grid(results["bench"], settings),
         cheaper=findings.cheaper(results),
         machine=results["bench"]["settings"]["machine"],
@@ -114,7 +115,7 @@ def write_page(results: dict[str, Any], persons: Sequence[Triple], folder: Path,
     )
 
 
-def entropies(diversity: Mapping[str, Any], paper: Mapping[str, Any]) -> Grid:
+def entropies_grid(diversity: Mapping[str, Any], paper: Mapping[str, Any]) -> Grid:
     """Table 1."""
     rows, differences, tests = (diversity[key] for key in ("rows", "differences", "tests"))
     known = paper["table_1"]
@@ -142,7 +143,7 @@ def entropies(diversity: Mapping[str, Any], paper: Mapping[str, Any]) -> Grid:
     return Grid(("entropy, of its maximum", "business", "names", "difference", "p", "the paper"), lines)
 
 
-def shares(diversity: Mapping[str, Any]) -> Grid:
+def shares_grid(diversity: Mapping[str, Any]) -> Grid:
     """The classes that the entropies of table 1 are of."""
     rows = diversity["rows"]
     classes = [
@@ -159,7 +160,7 @@ def shares(diversity: Mapping[str, Any]) -> Grid:
     )
 
 
-def sweeps(sweep: Mapping[str, Any] | None) -> dict[str, Grid]:
+def sweep_grids(sweep: Mapping[str, Any] | None) -> dict[str, Grid]:
     """Tables 2 and 3, by study: a line for each lambda, a column for each learning rate."""
     if sweep is None:
         return {}
@@ -182,7 +183,7 @@ def _trained(cell: Mapping[str, Any]) -> tuple[str, str]:
     return f"{cell['loss']:.4f}, {cell['ssim']:.4f}", f"{cell['step']} steps"
 
 
-def closed_everywhere(quality: Sequence[Mapping[str, Any]]) -> Grid:
+def closed_grid(quality: Sequence[Mapping[str, Any]]) -> Grid:
     """Gap closed of every row, by extractor and draw."""
     rows = [name for name in quality[0]["found"]["rows"] if name not in ("student", "teacher")]
     headings = ("gap closed", *(f"{one['features']}, draw {one['draw']}" for one in quality))
@@ -199,9 +200,9 @@ def closed_everywhere(quality: Sequence[Mapping[str, Any]]) -> Grid:
 def ablation_grid(rows: Mapping[str, Any]) -> Grid:
     """Section 5.1."""
     return Grid(
-        ("beside LPIPS", *(column.heading for column in ABLATION)),
+        ("beside LPIPS", *(column.heading for column in ABLATION_COLUMNS)),
         [
-            [(word, ""), *(_cell(rows[name][column.metric], column.say) for column in ABLATION)]
+            [(word, ""), *(_cell(rows[name][column.metric], column.say) for column in ABLATION_COLUMNS)]
             for name, word in findings.ABLATED.items()
         ],
     )
@@ -225,9 +226,9 @@ def cost_grid(bench: Mapping[str, Any], settings: Mapping[str, Any]) -> Grid:
     return Grid(("way", "an image, median", "head's share", "saved against the teacher"), lines)
 
 
-def _cell(figure: Figure | None, say: Callable[[float], str]) -> tuple[str, str]:
+def _cell(figure: Figure | None, say: NumberFormat) -> tuple[str, str]:
     if figure is None:
         return "", ""
     if figure["value"] is None:
         return "n/a", ""
-    return say(figure["value"]), between(figure, say)
+    return say(figure["value"]), interval_text(figure, say)

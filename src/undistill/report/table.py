@@ -1,14 +1,13 @@
 """Rows of results.json as a table and as a chart, for templates/table.html and templates/gap.html."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
 from undistill.metrics import BASELINES
-from undistill.report.words import Figure, Rows, between, decimals, percent
+from undistill.report.words import Figure, NumberFormat, Rows, decimals, interval_text, percent
 
-Say = Callable[[float], str]
 ABSENT = "not measured for this row"
 UNTOUCHED = {"match": 0.0, "saturation": 1.0, "sharpen": 0.0, "radius": 1.0, "grain": 0.0, "blur": 0.0}
 """Strengths of a filter that changes nothing (metrics/baselines.py)."""
@@ -20,7 +19,7 @@ class Column:
 
     metric: str
     heading: str
-    say: Say
+    say: NumberFormat
     better: str = ""
 
 
@@ -35,7 +34,7 @@ COLUMNS = (
 
 
 @dataclass(frozen=True)
-class Cell:
+class TableCell:
     """What stands in a cell: a figure with its interval, or a mark of the reason why there is none."""
 
     text: str
@@ -44,21 +43,23 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Line:
+class TableRow:
     """A row of the table; `kind` is student, head, filter or teacher."""
 
     name: str
     kind: str
     note: str
-    cells: list[Cell]
+    cells: list[TableCell]
 
 
 @dataclass(frozen=True)
 class Table:
+    """A table as templates/table.html draws it."""
+
     columns: Sequence[Column]
     counts: list[str]
     """How many images the figures of each column rest on."""
-    lines: list[Line]
+    lines: list[TableRow]
     reasons: dict[str, str]
     """By mark, why figures are missing."""
 
@@ -77,15 +78,15 @@ def make_table(
     columns = [column for column in columns if any(column.metric in row for row in rows.values())]
     marks: dict[str, str] = {}
 
-    def cell(figure: Figure | None, say: Say) -> Cell:
+    def cell(figure: Figure | None, say: NumberFormat) -> TableCell:
         if figure is not None and figure["value"] is not None:
-            return Cell(say(figure["value"]), between(figure, say))
+            return TableCell(say(figure["value"]), interval_text(figure, say))
         why = ABSENT if figure is None else str(figure["why"])
-        return Cell("n/a", mark=marks.setdefault(why, "abcdefghijklmnopqrstuvwxyz"[len(marks)]))
+        return TableCell("n/a", mark=marks.setdefault(why, "abcdefghijklmnopqrstuvwxyz"[len(marks)]))
 
     order = ["student", *(name for name in rows if kind_of(name) == "head"), *BASELINES, "teacher"]
     lines = [
-        Line(
+        TableRow(
             name,
             kind_of(name),
             notes.get(name, tuned(name, settings)),
@@ -98,7 +99,7 @@ def make_table(
 
 
 @dataclass(frozen=True)
-class Bar:
+class GapBar:
     """A row of the chart: places in percent of its width, or the reason why there is none; `beyond` is "left" or
     "right" where its figure lies outside."""
 
@@ -114,15 +115,15 @@ class Bar:
 
 
 @dataclass(frozen=True)
-class Chart:
+class GapChart:
     """Gap closed by row, with the places of 0 (the student) and 1 (the teacher)."""
 
-    bars: list[Bar]
+    bars: list[GapBar]
     student: float
     teacher: float
 
 
-def make_chart(rows: Rows) -> Chart:
+def make_chart(rows: Rows) -> GapChart:
     """Heads and trivial baselines, the nearest to the teacher first; from -100% to 200% at most, whatever they do."""
     shown = {name: row["gap_closed"] for name, row in rows.items() if kind_of(name) in ("head", "filter")}
     known = [figure for figure in shown.values() if figure["value"] is not None]
@@ -134,19 +135,20 @@ def make_chart(rows: Rows) -> Chart:
         place = (value - low + margin) / (high - low + 2 * margin)
         return round(100 * min(1.0, max(0.0, place)), 2)
 
-    def bar(name: str, figure: Figure) -> Bar:
+    def bar(name: str, figure: Figure) -> GapBar:
         if figure["value"] is None:
-            return Bar(name, kind_of(name), "n/a", "", str(figure["why"]))
-        text, interval = percent(figure["value"]), between(figure, percent)
+            return GapBar(name, kind_of(name), "n/a", "", str(figure["why"]))
+        text, interval = percent(figure["value"]), interval_text(figure, percent)
         at, start, end = (place(figure[key]) for key in ("value", "low", "high"))
         beyond = {0.0: "left", 100.0: "right"}.get(at, "")
-        return Bar(name, kind_of(name), text, interval, at=at, low=start, high=end, beyond=beyond)
+        return GapBar(name, kind_of(name), text, interval, at=at, low=start, high=end, beyond=beyond)
 
     nearest = sorted(shown.items(), key=lambda item: float(item[1]["value"] or 0), reverse=True)
-    return Chart([bar(name, figure) for name, figure in nearest], place(0), place(1))
+    return GapChart([bar(name, figure) for name, figure in nearest], place(0), place(1))
 
 
 def kind_of(name: str) -> str:
+    """What a row is, by its name: student, teacher, filter or head."""
     return name if name in ("student", "teacher") else "filter" if name in BASELINES else "head"
 
 

@@ -9,13 +9,18 @@ from undistill.metrics import BASELINES
 Figure = Mapping[str, Any]
 """A value of results.json: value, low, high, n, why."""
 Rows = Mapping[str, Mapping[str, Figure]]
+"""By row and metric."""
+NumberFormat = Callable[[float], str]
+"""How a figure is written: `percent`, `milliseconds`, what `decimals` gives."""
 
 
 def percent(value: float, places: int = 0) -> str:
+    """A share in percent: 0.583 is 58%, with places=1 58.3%."""
     return _minus(f"{100 * value:.{places}f}%")
 
 
-def decimals(places: int) -> Callable[[float], str]:
+def decimals(places: int) -> NumberFormat:
+    """What writes a number with so many decimal places."""
     return lambda value: _minus(f"{value:.{places}f}")
 
 
@@ -24,7 +29,7 @@ def milliseconds(seconds: float) -> str:
     return f"{1000 * seconds:,.{max(0, 3 - len(str(int(1000 * seconds))))}f} ms"
 
 
-def between(figure: Figure, say: Callable[[float], str]) -> str:
+def interval_text(figure: Figure, say: NumberFormat) -> str:
     """The interval, or nothing where there is none."""
     return "" if figure["low"] is None else f"{say(figure['low'])} to {say(figure['high'])}"
 
@@ -33,7 +38,7 @@ def with_interval(figure: Figure) -> str:
     """A share and its interval: 58% (95% interval 50% to 66%); a decimal where the interval is narrow."""
     narrow = figure["low"] is not None and figure["high"] - figure["low"] < 0.02
     say = partial(percent, places=1 if narrow else 0)
-    span = between(figure, say)
+    span = interval_text(figure, say)
     return say(figure["value"]) + (f" (95% interval {span})" if span else "")
 
 
@@ -53,7 +58,7 @@ def _filtered(rows: Rows) -> dict[str, Figure]:
     return {name: figure for name, figure in closed.items() if figure["value"] is not None}
 
 
-def gap(rows: Rows, head: str) -> str:
+def gap_sentence(rows: Rows, head: str) -> str:
     """What the head gained, beside what a filter would have."""
     closed = rows[head]["gap_closed"]
     if closed["value"] is None:
@@ -78,7 +83,7 @@ def gap(rows: Rows, head: str) -> str:
     return says + "The intervals overlap: it is no better than a filter."
 
 
-def person(rows: Rows, head: str) -> str:
+def identity_sentence(rows: Rows, head: str) -> str:
     """Whether it is still the same person."""
     rank, lost = (rows[head].get(metric) for metric in ("identity_rank1", "faces_missing"))
     if rank is None or rank["value"] is None or lost is None:
@@ -90,7 +95,7 @@ def person(rows: Rows, head: str) -> str:
     )
 
 
-def price(cost: Rows, head: str) -> str:
+def cost_sentence(cost: Rows, head: str) -> str:
     """What an enhanced image costs."""
     mine, teacher, saved = cost[head]["seconds"], cost["teacher"]["seconds"], cost[head]["saved"]
     return (

@@ -9,11 +9,11 @@ from typing import Any
 from undistill.base.errors import UsageError
 from undistill.metrics.results import write_json
 from undistill.pairs.spec import PairSpec, read_spec
-from undistill.report.reproduce import write_page
+from undistill.report.reproduce import write_reproduce_page
 from undistill.reproduce.gather import gather_results
 from undistill.reproduce.pictures import write_figures
 from undistill.reproduce.plan import FULL, QUICK, plan_steps
-from undistill.reproduce.run import open_folder, run_steps
+from undistill.reproduce.run import begin_plan, run_steps
 
 RESULTS, PAGE = "results.json", "index.html"
 
@@ -49,13 +49,16 @@ def reproduce(
     anywhere = str(Path(pair).resolve()) if Path(pair).is_file() else str(pair)
     train, portraits = (None if folder is None else folder.resolve() for folder in (train, portraits))
     steps = plan_steps(spec, anywhere, QUICK if quick else FULL, train, portraits)
-    open_folder(out, steps)
+    begin_plan(out, steps)
+    # The commands have paths from `out`, so that plan.json and the page hold wherever the folder lies. They run in this
+    # process, through the command line's own functions: that they find their files takes the working folder of the
+    # process. Nothing else runs in it meanwhile.
     with chdir(out):
         run_steps(Path(), steps, undistill, say)
         write_json(gather_results(spec, Path(), steps, quick, train), Path(RESULTS))
         written: dict[str, Any] = json.loads(Path(RESULTS).read_text(encoding="utf-8"))
         triples = write_figures(written, Path())
-        write_page(written, triples, Path(), Path(PAGE))
+        write_reproduce_page(written, triples, Path(), Path(PAGE))
     return written
 
 

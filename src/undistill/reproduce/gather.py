@@ -13,14 +13,26 @@ from undistill.base.settings import read_yaml
 from undistill.metrics.results import versions
 from undistill.pairs.spec import PairSpec
 from undistill.report.findings import OURS
-from undistill.reproduce.plan import ABLATION, DRAWS, FEATURES, LORA, SETUPS, Step, results_of, rows_of, setup_of
+from undistill.reproduce.plan import (
+    ABLATION_ROWS,
+    DRAWS,
+    FEATURES,
+    LORA,
+    SETUPS,
+    PlanStep,
+    results_of,
+    rows_of,
+    setup_of,
+)
 from undistill.reproduce.run import PLAN, as_line
 
 HERE = Path(str(files("undistill"))) / "reproduce"
 STORED = HERE / "stored"
 
 
-def gather_results(spec: PairSpec, out: Path, steps: Sequence[Step], quick: bool, train: Path | None) -> dict[str, Any]:
+def gather_results(
+    spec: PairSpec, out: Path, steps: Sequence[PlanStep], quick: bool, train: Path | None
+) -> dict[str, Any]:
     """What results.json holds.
 
     Args:
@@ -36,9 +48,9 @@ def gather_results(spec: PairSpec, out: Path, steps: Sequence[Step], quick: bool
         for draw in DRAWS
     ]
     rows = rows_of(setup, train, DRAWS[0])
-    made = {row: head for row, head in rows.items() if row not in ABLATION}
+    made = {row: head for row, head in rows.items() if row not in ABLATION_ROWS}
     first = quality[0]["found"]["rows"]
-    trained = all(row in first for row in ABLATION)
+    trained = all(row in first for row in ABLATION_ROWS)
     real = out / "real" / "results.json"
     bench = _json(out / "bench" / "bench.json")
     return {
@@ -62,7 +74,7 @@ def gather_results(spec: PairSpec, out: Path, steps: Sequence[Step], quick: bool
         else stored(spec, "sweep"),
         "quality": quality,
         "ranking": ranking(quality),
-        "ablation": {"report": {"rows": {row: first[row] for row in ("pairwise", *ABLATION)}}, "stored": None}
+        "ablation": {"report": {"rows": {row: first[row] for row in ("pairwise", *ABLATION_ROWS)}}, "stored": None}
         if trained
         else stored(spec, "ablation"),
         "real": _json(real) if real.exists() else None,
@@ -83,7 +95,7 @@ def ranking(quality: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         {
             row: values["kid_teacher"]["value"]
             for row, values in one["found"]["rows"].items()
-            if row not in ("student", "teacher", *ABLATION) and values["kid_teacher"]["value"] is not None
+            if row not in ("student", "teacher", *ABLATION_ROWS) and values["kid_teacher"]["value"] is not None
         }
         for one in quality
     ]

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from undistill.dataset.enhanced import Enhanced
-from undistill.dataset.samples import Sample, list_cells, list_files
+from undistill.dataset.samples import Sample, list_files, list_shard_images
 from undistill.dataset.shard import DESCRIPTION, Pairs
 from undistill.prompts import read_prompts
 from undistill.report.findings import OURS
@@ -25,12 +25,12 @@ def write_figures(results: dict[str, Any], out: Path) -> list[Triple]:
     rows = [row for row in results["settings"]["rows"] if (out / folder_of(row, draw)).exists()]
     pairs = Pairs(out / folder_of("pairs", draw))
     split = results["quality"][0]["found"]["settings"]["split"]
-    students = list_cells(pairs, "student", (split[0], split[1]))
+    students = list_shard_images(pairs, "student", (split[0], split[1]))
     chosen = [sample.id for sample in students[: 2 * ACROSS]]
     sides = {
         "student": _images(students, chosen),
         **{row: _images(_samples(out / folder_of(row, draw)), chosen) for row in rows},
-        "teacher": _images(list_cells(pairs, "teacher", (0, 1)), chosen),
+        "teacher": _images(list_shard_images(pairs, "teacher", (0, 1)), chosen),
     }
     write_strip({row: images[ACROSS:] for row, images in sides.items()}, out / "figure-7.png")
     write_strip(
@@ -53,7 +53,7 @@ def write_figures(results: dict[str, Any], out: Path) -> list[Triple]:
 def _samples(folder: Path) -> Sequence[Sample]:
     """Of an enhanced data set, or of a folder."""
     if (folder / DESCRIPTION).exists():
-        return list_cells(Enhanced(folder), "enhanced", (0, 1))
+        return list_shard_images(Enhanced(folder), "enhanced", (0, 1))
     return list_files([folder], (0, 1))
 
 

@@ -5,11 +5,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from undistill.base.errors import UsageError
-from undistill.heads import shipped
+from undistill.heads import shipped_heads
 from undistill.pairs.spec import PairSpec
+from undistill.prompts import BUSINESS_TEMPLATE
 from undistill.report.findings import OURS
 
-BUSINESS = "A professional business portrait"
 SEED = 1
 LORA = "realism-lora"
 """The row of the student with a realism LoRA, the paper's baseline."""
@@ -17,12 +17,12 @@ FEATURES = ("efficientnet-lite0", "alex-2")
 """Two extractors. The losses look at the second's network, so that the first is the one to quote."""
 DRAWS = (1, 2)
 """Two draws: other people, other seeds."""
-ABLATION = {"ablation-l1": "l1", "ablation-none": "none"}
+ABLATION_ROWS = {"ablation-l1": "l1", "ablation-none": "none"}
 """Rows of the paper's section 5.1, by what stands in GRAD's place."""
 
 
 @dataclass(frozen=True)
-class Setup:
+class PairSetup:
     """What stands for the paper's rows.
 
     Args:
@@ -47,7 +47,7 @@ class Setup:
 
 
 SETUPS = {
-    "tiny": Setup(
+    "tiny": PairSetup(
         heads={
             "pairwise": "tiny-unet",
             "cyclegan": "tiny-cyclegan",
@@ -67,7 +67,7 @@ SETUPS = {
         batch=32,
         sizes="64,128,256,512",
     ),
-    "flux1": Setup(
+    "flux1": PairSetup(
         heads={OURS: "flux1-lite"},
         recipes={
             "pairwise": "paper-unet.yaml",
@@ -83,7 +83,7 @@ SETUPS = {
 
 
 @dataclass(frozen=True)
-class Size:
+class RunSize:
     """How much is measured.
 
     Args:
@@ -107,12 +107,12 @@ class Size:
     real: int | None = None
 
 
-FULL = Size(pairs=2_200, split="0:0.5", limit=1_000, faces=500)
-QUICK = Size(pairs=120, split="0.333333:1", faces=60, max_steps=10, sizes="64,128", rounds=6, real=16)
+FULL = RunSize(pairs=2_200, split="0:0.5", limit=1_000, faces=500)
+QUICK = RunSize(pairs=120, split="0.333333:1", faces=60, max_steps=10, sizes="64,128", rounds=6, real=16)
 
 
 @dataclass(frozen=True)
-class Step:
+class PlanStep:
     """A command.
 
     Args:
@@ -126,7 +126,7 @@ class Step:
     command: tuple[str, ...]
 
 
-def plan_steps(spec: PairSpec, pair: str, size: Size, train: Path | None, portraits: Path | None) -> list[Step]:
+def plan_steps(spec: PairSpec, pair: str, size: RunSize, train: Path | None, portraits: Path | None) -> list[PlanStep]:
     """All steps; each takes what those before it have made, by paths from the output folder.
 
     Args:
@@ -149,7 +149,7 @@ def plan_steps(spec: PairSpec, pair: str, size: Size, train: Path | None, portra
     return [*steps, *(_real(portraits, size) if portraits else ())]
 
 
-def _check_recipes(setup: Setup, pair: str, train: Path) -> None:
+def _check_recipes(setup: PairSetup, pair: str, train: Path) -> None:
     if not setup.recipes:
         raise UsageError(f"there are no recipes for the pair {pair}: leave --train out")
     for recipe in (*setup.recipes.values(), *([setup.sweep] if setup.sweep else [])):
@@ -157,24 +157,25 @@ def _check_recipes(setup: Setup, pair: str, train: Path) -> None:
             raise UsageError(f"{train} holds no {recipe}: --train takes the folder of the pair's recipes")
 
 
-def _trained_on(setup: Setup, size: Size) -> int:
+def _trained_on(setup: PairSetup, size: RunSize) -> int:
     return setup.train_on if size.max_steps is None else size.pairs
 
 
-def _seen(setup: Setup, size: Size, train: Path | None) -> int:
+def _seen(setup: PairSetup, size: RunSize, train: Path | None) -> int:
     """How many prompts of seed SEED a head may have been trained on."""
     return max(setup.seen, _trained_on(setup, size) if train else 0)
 
 
-def setup_of(spec: PairSpec) -> Setup:
-    return SETUPS.get(spec.name) or Setup(heads={OURS: spec.head} if spec.head else {})
+def setup_of(spec: PairSpec) -> PairSetup:
+    """What stands for the paper's rows with this pair."""
+    return SETUPS.get(spec.name) or PairSetup(heads={OURS: spec.head} if spec.head else {})
 
 
-def rows_of(setup: Setup, train: Path | None, draw: int) -> dict[str, str]:
+def rows_of(setup: PairSetup, train: Path | None, draw: int) -> dict[str, str]:
     """Heads by row; the ablation's, where they are trained, in the first draw."""
     if train is None:
         return dict(setup.heads)
-    ablation = ABLATION if draw == DRAWS[0] and "pairwise" in setup.recipes else {}
+    ablation = ABLATION_ROWS if draw == DRAWS[0] and "pairwise" in setup.recipes else {}
     return {**setup.heads, **{row: f"runs/{row}/head" for row in (*setup.recipes, *ablation)}}
 
 
@@ -184,14 +185,15 @@ def folder_of(row: str, draw: int) -> str:
 
 
 def results_of(features: str, draw: int) -> str:
+    """Where the results of an extractor and a draw are."""
     return f"draw-{draw}/{features}.json"
 
 
-def _step(part: str, makes: str, *command: str | int | Path) -> Step:
-    return Step(part, makes, tuple(map(str, command)))
+def _step(part: str, makes: str, *command: str | int | Path) -> PlanStep:
+    return PlanStep(part, makes, tuple(map(str, command)))
 
 
-def _training(setup: Setup, pair: str, size: Size, train: Path) -> Iterator[Step]:
+def _training(setup: PairSetup, pair: str, size: RunSize, train: Path) -> Iterator[PlanStep]:
     part = "training"
     few = () if size.max_steps is None else ("--max-steps", size.max_steps)
     count = _trained_on(setup, size)
@@ -199,7 +201,7 @@ def _training(setup: Setup, pair: str, size: Size, train: Path) -> Iterator[Step
     yield _create(part, pair, setup.batch, "seen.jsonl", "seen")
     for row, recipe in setup.recipes.items():
         yield _step(part, f"runs/{row}", "train", train / recipe, "--data", "seen", "-o", f"runs/{row}", *few)
-    for row, structure in ABLATION.items() if "pairwise" in setup.recipes else ():
+    for row, structure in ABLATION_ROWS.items() if "pairwise" in setup.recipes else ():
         yield _step(
             *("ablation", f"runs/{row}", "train", train / setup.recipes["pairwise"], "--data", "seen"),
             *("--set", f"structure={structure}", "-o", f"runs/{row}", *few),
@@ -209,25 +211,25 @@ def _training(setup: Setup, pair: str, size: Size, train: Path) -> Iterator[Step
         yield _step("sweep", "sweep/report.json", "sweep", "report", "sweep")
 
 
-def _create(part: str, pair: str, batch: int, prompts: str, out: str) -> Step:
+def _create(part: str, pair: str, batch: int, prompts: str, out: str) -> PlanStep:
     return _step(part, out, "pairs", "create", "--pair", pair, "--prompts", prompts, "--batch", batch, "-o", out)
 
 
-def _diversity(setup: Setup, pair: str, size: Size, train: Path | None) -> Iterator[Step]:
+def _diversity(setup: PairSetup, pair: str, size: RunSize, train: Path | None) -> Iterator[PlanStep]:
     part = "diversity"
     count = ("--count", size.faces, "--seed", SEED)
-    yield _step(part, "business.jsonl", "prompts", *count, "--template", BUSINESS, "-o", "business.jsonl")
+    yield _step(part, "business.jsonl", "prompts", *count, "--template", BUSINESS_TEMPLATE, "-o", "business.jsonl")
     yield _step(part, "names.jsonl", "prompts", *count, "--skip", _seen(setup, size, train), "-o", "names.jsonl")
     for group in ("business", "names"):
         yield _raw(part, pair, setup.batch, f"{group}.jsonl", group)
     yield _step(part, "diversity", "diversity", "business=business", "names=names", "-o", "diversity")
 
 
-def _raw(part: str, pair: str, batch: int, prompts: str, out: str) -> Step:
+def _raw(part: str, pair: str, batch: int, prompts: str, out: str) -> PlanStep:
     return _step(part, out, "generate", "--pair", pair, "--prompts", prompts, "--raw", "--batch", batch, "-o", out)
 
 
-def _quality(setup: Setup, pair: str, size: Size, train: Path | None, draw: int) -> Iterator[Step]:
+def _quality(setup: PairSetup, pair: str, size: RunSize, train: Path | None, draw: int) -> Iterator[PlanStep]:
     part, prompts, pairs = f"draw {draw}", f"draw-{draw}/prompts.jsonl", folder_of("pairs", draw)
     skip = _seen(setup, size, train) + (draw - 1) * size.pairs
     yield _step(part, prompts, "prompts", "--count", size.pairs, "--skip", skip, "--seed", SEED, "-o", prompts)
@@ -249,15 +251,15 @@ def _quality(setup: Setup, pair: str, size: Size, train: Path | None, draw: int)
         )
 
 
-def _bench(setup: Setup, pair: str, size: Size) -> Iterator[Step]:
+def _bench(setup: PairSetup, pair: str, size: RunSize) -> Iterator[PlanStep]:
     sizes = size.sizes or setup.sizes
     few = () if size.rounds is None else ("--rounds", size.rounds)
     own = setup.heads[OURS]
-    heads = ("--heads", "all", *(() if own in shipped() else ("--heads", own)))
+    heads = ("--heads", "all", *(() if own in shipped_heads() else ("--heads", own)))
     yield _step("cost", "bench", "bench", "--pair", pair, "--sizes", sizes, *heads, *few, "-o", "bench")
 
 
-def _real(portraits: Path, size: Size) -> Iterator[Step]:
+def _real(portraits: Path, size: RunSize) -> Iterator[PlanStep]:
     tiles, split = portraits / "tiles", "0.5:1"
     few = () if size.real is None else ("--limit", size.real)
     out = "real/flux1-lite"

@@ -11,12 +11,12 @@ from typing import Any
 
 from undistill.base.errors import UsageError
 from undistill.metrics.results import versions, write_json
-from undistill.reproduce.plan import Step
+from undistill.reproduce.plan import PlanStep
 
 PLAN = "plan.json"
 
 
-def open_folder(out: Path, steps: Sequence[Step]) -> None:
+def begin_plan(out: Path, steps: Sequence[PlanStep]) -> None:
     """Begin a folder, or go on in one that was begun with the same plan.
 
     Raises:
@@ -38,7 +38,7 @@ def open_folder(out: Path, steps: Sequence[Step]) -> None:
 
 
 def run_steps(
-    out: Path, steps: Sequence[Step], undistill: Callable[[Sequence[str]], None], say: Callable[[str], None]
+    out: Path, steps: Sequence[PlanStep], undistill: Callable[[Sequence[str]], None], say: Callable[[str], None]
 ) -> None:
     """Run the steps that are not done yet, inside `out`. A step that was cut off goes on as its command does.
 
@@ -64,7 +64,7 @@ def run_steps(
         write_json(plan, out / PLAN)
 
 
-def as_line(step: Step) -> str:
+def as_line(step: PlanStep) -> str:
     """The command, as it is typed."""
     return shlex.join(("undistill", *step.command))
 

@@ -13,8 +13,8 @@ from torch.nn import functional as F
 from undistill.heads import PatchGAN
 from undistill.losses import ImagePool, adversarial, chroma, pool_random, tone
 from undistill.training.method import Losses
-from undistill.training.ranks import gathered, own
-from undistill.training.recipe import Adversarial, build_head
+from undistill.training.ranks import gathered, rank_slice
+from undistill.training.recipe import AdversarialRecipe, build_head
 
 
 class AdversarialLoss:
@@ -26,7 +26,7 @@ class AdversarialLoss:
         side: tells the random numbers of several apart.
     """
 
-    def __init__(self, fabric: Fabric, recipe: Adversarial, side: int = 0) -> None:
+    def __init__(self, fabric: Fabric, recipe: AdversarialRecipe, side: int = 0) -> None:
         self.fabric = fabric
         self.recipe = recipe
         self.side = side
@@ -44,7 +44,7 @@ class AdversarialLoss:
     def discriminator(self, discriminator: Any, real: Tensor, fake: Tensor) -> Tensor:
         """The discriminator's loss, halved as in Zhu et al. 2017, section 4: it learns half as fast."""
         if self.pool.size:
-            fake = own(self.fabric, self.pool.exchange(gathered(self.fabric, fake), self.random))
+            fake = rank_slice(self.fabric, self.pool.exchange(gathered(self.fabric, fake), self.random))
         judged_real = discriminator(self._shown(real, 1))
         judged_fake = discriminator(self._shown(fake, 2))
         return 0.5 * (adversarial(judged_real, real=True) + adversarial(judged_fake, real=False))
@@ -56,7 +56,7 @@ class AdversarialLoss:
         return augment(images, self.shifts[kind], self.fabric.global_rank, self.fabric.world_size)
 
 
-def fidelity_losses(recipe: Adversarial, sides: Sequence[tuple[Tensor, Tensor]]) -> Losses:
+def fidelity_losses(recipe: AdversarialRecipe, sides: Sequence[tuple[Tensor, Tensor]]) -> Losses:
     """What holds outputs z to their inputs x, `sides` being (x, z), as far as the recipe gives it a weight."""
     losses = {}
     if recipe.tone:
@@ -67,7 +67,7 @@ def fidelity_losses(recipe: Adversarial, sides: Sequence[tuple[Tensor, Tensor]])
 
 
 def build_networks(
-    recipe: Adversarial, generators: Sequence[str], discriminators: Sequence[str]
+    recipe: AdversarialRecipe, generators: Sequence[str], discriminators: Sequence[str]
 ) -> dict[str, nn.Module]:
     """New generators and discriminators by their names, with the recipe's initialisation."""
     networks: dict[str, nn.Module] = {name: build_head(recipe.head) for name in generators}

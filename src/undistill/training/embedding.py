@@ -18,7 +18,7 @@ FREQUENCIES = 1024
 
 
 @dataclass(frozen=True, eq=False)
-class Projection:
+class FourierFeatures:
     """From the (N, D) features of a map to (N, FREQUENCIES) random Fourier features (Rahimi & Recht 2007).
 
     sqrt(2 / FREQUENCIES) cos(f(features) @ frequencies + phases), f bringing them to d whitened principal components:
@@ -37,7 +37,7 @@ class Projection:
     phases: Tensor
 
     @classmethod
-    def fitted(cls, x: Tensor, y: Tensor, random: torch.Generator, dimensions: int = DIMENSIONS) -> "Projection":
+    def fitted(cls, x: Tensor, y: Tensor, random: torch.Generator, dimensions: int = DIMENSIONS) -> "FourierFeatures":
         """To the features of both sides, (n, D) each, together; d is `dimensions` at most."""
         rows = torch.cat([x, y]).cpu().numpy().astype(np.float64)
         count, width = rows.shape
@@ -85,7 +85,7 @@ class Embedding:
         self.seed = seed
         self.view = view
         self.places = places
-        self.projections: list[Projection] = []
+        self.projections: list[FourierFeatures] = []
 
     def maps(self, images: Tensor, place: Place = MIDDLE[0]) -> list[Tensor]:
         """The network's maps, (N, C, H, W) each, of a view of images (N, 3, H, W) in [-1, 1]."""
@@ -111,7 +111,7 @@ class Embedding:
         """To what `everywhere` makes of both sides: (n, places, 6C) for each map."""
         random = torch.Generator().manual_seed(self.seed)
         self.projections = [
-            Projection.fitted(one.flatten(0, 1), other.flatten(0, 1), random, dimensions)
+            FourierFeatures.fitted(one.flatten(0, 1), other.flatten(0, 1), random, dimensions)
             for one, other in zip(x, y, strict=True)
         ]
 
@@ -140,6 +140,7 @@ class RunningMMD:
 
     @property
     def fitted(self) -> bool:
+        """Whether the embedding is fitted, by `fit_embeddings` or from a checkpoint."""
         return bool(self.embedding.projections)
 
     def change(self, x: Sequence[Tensor], z: Sequence[Tensor]) -> Tensor:
@@ -183,12 +184,12 @@ class RunningMMD:
         device = self.fabric.device
         self.gap, self.moved = (state[name].to(device) for name in ("gap", "moved"))
         self.embedding.projections = [
-            Projection(**{name: part.to(device) for name, part in parts.items()}) for parts in state["projections"]
+            FourierFeatures(**{name: part.to(device) for name, part in parts.items()}) for parts in state["projections"]
         ]
 
 
 @torch.no_grad()
-def fit(
+def fit_embeddings(
     fabric: Fabric,
     mmds: Sequence[RunningMMD],
     images: Iterable[tuple[Tensor, Tensor]],

@@ -24,9 +24,9 @@ from undistill.base.progress import progress
 from undistill.dataset.read import Consecutive
 from undistill.images import write_grid
 from undistill.training import checkpoint, ranks
-from undistill.training.method import Batch, Losses, Method, train_step, validate
+from undistill.training.method import Batch, Losses, Method, train_step, validation_figures
 from undistill.training.recipe import Schedule
-from undistill.training.schedule import Plan
+from undistill.training.schedule import StepPlan
 
 INTERRUPTS_EVERY = 8
 """Steps after which several ranks ask each other whether one was interrupted; one process asks after each."""
@@ -65,7 +65,7 @@ def fit(
     Raises:
         Diverged: a loss or a weight is not finite. What was saved before stays as it is.
     """
-    plan = Plan.of(recipe, len(training), max_steps)  # type: ignore[arg-type]  # torch leaves __len__ out of Dataset
+    plan = StepPlan.of(recipe, len(training), max_steps)  # type: ignore[arg-type]  # torch leaves __len__ out of Dataset
     state: dict[str, Any] = {"step": 0, "best": None, "best_step": 0, "stopped": False}
     if (run / "last.safetensors").exists():
         state = restore(method, run / "last.safetensors")
@@ -79,7 +79,7 @@ def fit(
     writes = fabric.is_global_zero
     log = Log(run if writes else None, ("step", "epoch", "lr", *method.columns, *method.validation_columns), start)
     batches, held_out, samples = _loaders(fabric, recipe, plan, start, (training, validation), workers)
-    watch = Watch(method, run, start)
+    watch = DivergenceWatch(method, run, start)
     words = ""
 
     with progress("training", plan.last, start, shown=writes) as bar, _interruptible() as interrupted, closing(log):
@@ -97,7 +97,7 @@ def fit(
                 values = {"lr": rate, **means} if plan.logs(done) else {}
             bar.advance(words)
             if plan.validates(done):
-                figures = fabric.broadcast(validate(method, held_out))
+                figures = fabric.broadcast(validation_figures(method, held_out))
                 values.update(figures)
                 if _better(figures["val_loss"], state["best"]):
                     state.update(best=figures["val_loss"], best_step=done)
@@ -111,7 +111,7 @@ def fit(
             stop = interrupted.is_set()
             if fabric.world_size > 1:
                 asks = plan.looks(done) or done % INTERRUPTS_EVERY == 0
-                stop = asks and ranks.anywhere(fabric, stop)
+                stop = asks and ranks.any_rank(fabric, stop)
             if plan.saves(done) or state["stopped"] or stop:
                 watch.check(done)
                 if writes:
@@ -127,7 +127,7 @@ def fit(
 def _loaders(
     fabric: Fabric,
     recipe: Schedule,
-    plan: Plan,
+    plan: StepPlan,
     start: int,
     data: tuple[Dataset[Batch], Dataset[Batch]],
     workers: int,
@@ -136,11 +136,11 @@ def _loaders(
     training, validation = data
     per_step = recipe.batch * recipe.accumulate
     here = (fabric.global_rank, fabric.world_size)
-    order = Consecutive(start * per_step, plan.last * per_step, ranks.share(fabric, recipe.batch), *here)
+    order = Consecutive(start * per_step, plan.last * per_step, ranks.rank_batch(fabric, recipe.batch), *here)
     rows = Consecutive(0, len(validation), recipe.batch, *here)  # type: ignore[arg-type]
-    batches = load(fabric, training, ranks.share(fabric, recipe.batch), order, workers)
-    held_out = load(fabric, validation, recipe.batch, rows, workers)
-    return iter(batches), held_out, next(iter(load(fabric, validation, 6)))
+    batches = load_batches(fabric, training, ranks.rank_batch(fabric, recipe.batch), order, workers)
+    held_out = load_batches(fabric, validation, recipe.batch, rows, workers)
+    return iter(batches), held_out, next(iter(load_batches(fabric, validation, 6)))
 
 
 def _means(fabric: Fabric, losses: Losses) -> dict[str, float]:
@@ -196,7 +196,7 @@ def restore(method: Method, path: Path) -> dict[str, Any]:
     return state
 
 
-def begin_from(method: Method, run: Path) -> None:
+def load_networks_from(method: Method, run: Path) -> None:
     """Take the networks of another run, at its best validation: their averages, where it has them.
 
     Raises:
@@ -240,6 +240,7 @@ class Log:
         self.board = SummaryWriter(str(run), purge_step=start + 1)
 
     def write(self, step: int, values: dict[str, float]) -> None:
+        """Add a row to metrics.csv, and its values to the events."""
         if self.board is None:
             return
         with self.path.open("a", newline="") as file:
@@ -251,11 +252,12 @@ class Log:
         self.board.flush()
 
     def close(self) -> None:
+        """Close the events."""
         if self.board is not None:
             self.board.close()
 
 
-def load(
+def load_batches(
     fabric: Fabric, data: Dataset[Batch], batch: int, order: Sampler[int] | None = None, workers: int = 0
 ) -> "Batches":
     """Batches on the device, one after another, as often as they are iterated over.
@@ -313,7 +315,7 @@ class Diverged(Failure):
     """Losses or weights are no longer numbers."""
 
 
-class Watch:
+class DivergenceWatch:
     """Looks out for losses and weights that are not finite, without a wait for the device in each step.
 
     Args:
@@ -337,7 +339,7 @@ class Watch:
         Raises:
             Diverged: a loss was not finite up to this step, or a weight isn't; it says which.
         """
-        with ranks.together(self.method.fabric):
+        with ranks.all_ranks_or_none(self.method.fabric):
             first, name = min(zip(self.first.tolist(), self.method.columns, strict=True), key=itemgetter(0))
             bad = f"step {first:.0f}: {name} is" if first <= step else self._weights(step)
             if bad is not None:

@@ -64,7 +64,7 @@ class Method(ABC):
     ) -> None:
         self.fabric = fabric
         self.networks = dict(networks)
-        self.averages = {name: Average(networks[name], recipe.ema) for name in averaged}
+        self.averages = {name: MovingAverage(networks[name], recipe.ema) for name in averaged}
         self.wrapped: dict[str, Any] = {name: self.wrap(network) for name, network in networks.items()}
         self.weights = {}
 
@@ -148,7 +148,7 @@ def train_step(method: Method, batches: Sequence[Batch], step: int) -> Losses:
 
 
 @torch.no_grad()
-def validate(method: Method, batches: Iterable[Batch]) -> dict[str, float]:
+def validation_figures(method: Method, batches: Iterable[Batch]) -> dict[str, float]:
     """The validation columns: means over all images of all ranks, each of which may have another number, or none."""
     sums: dict[str, Tensor] = {}
     count = 0
@@ -187,7 +187,7 @@ def _gradients_shared(method: Method, names: Sequence[str]) -> Iterator[None]:
         yield
 
 
-class Average:
+class MovingAverage:
     """`module` holds it: after step t, d x average + (1 - d) x weights with d = min(decay, (1 + t) / (10 + t)).
 
     The rising decay forgets the untrained start. Decay 0 follows the weights.
@@ -199,6 +199,7 @@ class Average:
 
     @torch.no_grad()
     def update(self, network: nn.Module, step: int) -> None:
+        """Move the average towards the weights of a network, after a step."""
         decay = min(self.decay, (1 + step) / (10 + step))
         for average, weight in zip(self.module.parameters(), network.parameters(), strict=True):
             average.lerp_(weight, 1 - decay)

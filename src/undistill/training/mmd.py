@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset, Subset
 
 from undistill.base.progress import progressed
 from undistill.losses import LPIPS, chroma, neutral, tone
-from undistill.training.embedding import CORNERS, MIDDLE, Embedding, Place, RunningMMD, fit
+from undistill.training.embedding import CORNERS, MIDDLE, Embedding, Place, RunningMMD, fit_embeddings
 from undistill.training.method import Batch, Losses, Method, Networks, Outputs, Phase
 from undistill.training.recipe import MmdRecipe, build_head
 from undistill.training.schedule import linear_decay, warmup
@@ -55,7 +55,7 @@ class Mmd(Method):
 
     def prepare(self) -> None:
         if not all(mmd.fitted for mmd in self.mmds):
-            fit(self.fabric, self.mmds, self._images(), self.recipe.dimensions, shrink=self.recipe.shrink)
+            fit_embeddings(self.fabric, self.mmds, self._images(), self.recipe.dimensions, shrink=self.recipe.shrink)
 
     def _images(self) -> Iterator[tuple[Tensor, Tensor]]:
         count = min(EMBEDDED, len(self.training))  # type: ignore[arg-type]  # torch leaves __len__ out of Dataset

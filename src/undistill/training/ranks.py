@@ -20,7 +20,7 @@ from torch import distributed as dist
 from undistill.base.device import pick_device
 from undistill.base.errors import Failure, UsageError
 
-_PATIENCE = timedelta(hours=1)
+_DDP_TIMEOUT = timedelta(hours=1)
 
 
 def connect(device: str, precision: Literal["32-true", "bf16-mixed"]) -> Fabric:
@@ -43,7 +43,7 @@ def connect(device: str, precision: Literal["32-true", "bf16-mixed"]) -> Fabric:
         devices=here,
         num_nodes=int(os.environ["WORLD_SIZE"]) // here,
         precision=precision,
-        strategy=DDPStrategy(timeout=_PATIENCE),
+        strategy=DDPStrategy(timeout=_DDP_TIMEOUT),
     )
     if not dist.is_initialized():
         # At the very end: a network that is wrapped for DDP must not outlive the connection. Its destructor would wait
@@ -59,10 +59,10 @@ def first() -> bool:
 
 
 @contextmanager
-def together(fabric: Fabric) -> Iterator[None]:
+def all_ranks_or_none(fabric: Fabric) -> Iterator[None]:
     """The block ends in all ranks, or in none: of several errors, the first rank's is raised, the others end silently.
 
-    For what ends without a word between the ranks; see `parting` for the rest.
+    For what ends without a word between the ranks; see `explain_lost_rank` for the rest.
     """
     problem: UsageError | Failure | OSError | None = None
     try:
@@ -80,7 +80,7 @@ def together(fabric: Fabric) -> Iterator[None]:
 
 
 @contextmanager
-def parting(fabric: Fabric) -> Iterator[None]:
+def explain_lost_rank(fabric: Fabric) -> Iterator[None]:
     """Whoever waits for a rank that is gone ends with one line.
 
     Raises:
@@ -97,7 +97,7 @@ def parting(fabric: Fabric) -> Iterator[None]:
         raise
 
 
-def share(fabric: Fabric, batch: int) -> int:
+def rank_batch(fabric: Fabric, batch: int) -> int:
     """A rank's part of a batch.
 
     Raises:
@@ -112,7 +112,7 @@ def share(fabric: Fabric, batch: int) -> int:
     return batch // ranks
 
 
-def own(fabric: Fabric, everyones: Tensor) -> Tensor:
+def rank_slice(fabric: Fabric, everyones: Tensor) -> Tensor:
     """This rank's share of what belongs to a whole batch."""
     return everyones.chunk(fabric.world_size)[fabric.global_rank]
 
@@ -132,7 +132,7 @@ def mean(fabric: Fabric, values: Tensor) -> Tensor:
     return total(fabric, values) / fabric.world_size
 
 
-def anywhere(fabric: Fabric, here: bool) -> bool:
+def any_rank(fabric: Fabric, here: bool) -> bool:
     """Is it so in one of the ranks?"""
     return bool(total(fabric, torch.tensor(float(here))) > 0)
 

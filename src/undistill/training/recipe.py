@@ -46,6 +46,8 @@ class HeadRecipe(Strict, extra="allow"):
 
 
 class DataRecipe(Strict):
+    """Which images are trained on, and how they are cut and varied."""
+
     crop: Annotated[int, Field(ge=32)]
     """Side of the training crops, px."""
     size: Positive | None = None
@@ -103,7 +105,7 @@ class Schedule(Strict):
         return self
 
 
-class Common(Schedule):
+class TrainingRecipe(Schedule):
     """What all ways of training a head share."""
 
     head: HeadRecipe
@@ -119,7 +121,7 @@ class Common(Schedule):
         return False
 
 
-class PairedRecipe(Common):
+class PairedRecipe(TrainingRecipe):
     """GRAD(x, z) + LPIPS(y, z), early stopping on the validation loss."""
 
     mode: Literal["paired"]
@@ -136,7 +138,7 @@ class PairedRecipe(Common):
         return True
 
 
-class MmdRecipe(Common):
+class MmdRecipe(TrainingRecipe):
     """mmd x MMD^2(z, y) + lpips x LPIPS: pairs and distributions at once, or distributions alone; linear decay in the
     second half."""
 
@@ -178,7 +180,7 @@ class MmdRecipe(Common):
         return self
 
 
-class Adversarial(Common):
+class AdversarialRecipe(TrainingRecipe):
     """What ways of training without pairs share; linear decay in the second half."""
 
     tone: Annotated[float, Field(ge=0)] = 0.0
@@ -195,7 +197,7 @@ class Adversarial(Common):
     """What generators and discriminators start with: ours, or CycleGAN's N(0, 0.02), as published."""
 
 
-class UnpairedRecipe(Adversarial):
+class UnpairedRecipe(AdversarialRecipe):
     """CycleGAN: L_GAN + L_GAN + cycle x L_cycle (+ identity x L_identity)."""
 
     mode: Literal["unpaired"]
@@ -206,7 +208,7 @@ class UnpairedRecipe(Adversarial):
     """Compile the networks: minutes at the start. On a CPU nothing is gained."""
 
 
-class ContrastiveRecipe(Adversarial):
+class ContrastiveRecipe(AdversarialRecipe):
     """CUT (Park et al. 2020): L_GAN + contrast x L_PatchNCE(x, z) + identity x L_PatchNCE(y, G(y)); no way back."""
 
     mode: Literal["contrastive"]
@@ -215,7 +217,7 @@ class ContrastiveRecipe(Adversarial):
 
 
 Recipe = PairedRecipe | MmdRecipe | UnpairedRecipe | ContrastiveRecipe
-MODES: dict[str, type[Common]] = {
+MODES: dict[str, type[TrainingRecipe]] = {
     "paired": PairedRecipe,
     "mmd": MmdRecipe,
     "unpaired": UnpairedRecipe,
@@ -253,6 +255,11 @@ def build_head(recipe: HeadRecipe) -> Head:
 
 
 def make_recipe(data: Any) -> Recipe:
+    """A recipe from what its YAML holds.
+
+    Raises:
+        RecipeError: a key or a value that does not belong.
+    """
     return validated(data, "mode", MODES, _adapter)
 
 
@@ -296,6 +303,7 @@ def change_recipe(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
 
 
 def dump_recipe(recipe: Schedule) -> str:
+    """The recipe as YAML, with all its values."""
     return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False)
 
 

@@ -14,18 +14,18 @@ from torch.utils.data import Dataset
 
 from undistill.base.errors import Failure
 from undistill.dataset import parse_split
-from undistill.dataset.read import Cut, Training, Validation
+from undistill.dataset.read import Cropping, TrainingCrops, ValidationCrops
 from undistill.dataset.samples import DataError, ImageFolders, Sample, Sides, Source, list_sides, match
 from undistill.heads import Head
 from undistill.metrics.similarity import ssim
 from undistill.training.contrastive import Contrastive
 from undistill.training.folder import Inventory, card, check_folder, open_folder
-from undistill.training.loop import begin_from, fit, load, restore, start
+from undistill.training.loop import fit, load_batches, load_networks_from, restore, start
 from undistill.training.method import Batch, Method
-from undistill.training.method import validate as figures_of
+from undistill.training.method import validation_figures as figures_of
 from undistill.training.mmd import Mmd
 from undistill.training.paired import Paired
-from undistill.training.ranks import parting, share, together
+from undistill.training.ranks import all_ranks_or_none, explain_lost_rank, rank_batch
 from undistill.training.recipe import (
     ContrastiveRecipe,
     MmdRecipe,
@@ -38,7 +38,7 @@ from undistill.training.unpaired import Unpaired
 
 
 @dataclass(frozen=True)
-class Result:
+class RunResult:
     """Where a run stands: its last step, why it stopped there, and its head's folder (None if interrupted)."""
 
     step: int
@@ -53,7 +53,7 @@ def train(
     *,
     max_steps: int | None = None,
     device: str = "auto",
-) -> Result:
+) -> RunResult:
     """Train a head on images of both sides, or go on with the run in `run`; under torchrun, with its other processes.
 
     Args:
@@ -68,18 +68,18 @@ def train(
         Failure: an image is broken, a loss is not finite, or another process ended.
     """
     fabric = start(recipe, device)
-    with parting(fabric), _enough_memory(recipe):
-        with together(fabric):
-            share(fabric, recipe.batch)
+    with explain_lost_rank(fabric), _enough_memory(recipe):
+        with all_ranks_or_none(fabric):
+            rank_batch(fabric, recipe.batch)
             sides, held_out = sides_of(recipe, source)
             images = _inventory(source, sides, held_out)
             check_folder(run, recipe, images)
-            cut = cut_of(recipe)
-            training = Training(*sides, cut, recipe.seed, recipe.paired)
+            cut = cropping_of(recipe)
+            training = TrainingCrops(*sides, cut, recipe.seed, recipe.paired)
             method = method_of(fabric, recipe, training)
             if recipe.start is not None and not (run / "last.safetensors").exists():
-                begin_from(method, Path(recipe.start))
-        with together(fabric):
+                load_networks_from(method, Path(recipe.start))
+        with all_ranks_or_none(fabric):
             if fabric.is_global_zero:
                 open_folder(run, recipe, images)
         step, ended = fit(
@@ -87,31 +87,31 @@ def train(
             method,
             recipe,
             training,
-            Validation(*held_out, cut),
+            ValidationCrops(*held_out, cut),
             run,
             max_steps,
             workers=recipe.data.workers,
             patience=recipe.patience if isinstance(recipe, PairedRecipe) else None,
         )
-        with together(fabric):
+        with all_ranks_or_none(fabric):
             if ended != "interrupted" and fabric.is_global_zero:
                 _export(method, recipe, run, step, recipe.data.size or _short_side(sides[0]))
-    return Result(step, ended, None if ended == "interrupted" else run / "head")
+    return RunResult(step, ended, None if ended == "interrupted" else run / "head")
 
 
 @torch.no_grad()
-def validate(recipe: Recipe, source: Source, run: Path, *, device: str = "auto") -> dict[str, float]:
+def validate_run(recipe: Recipe, source: Source, run: Path, *, device: str = "auto") -> dict[str, float]:
     """What the head of a run gives on all its validation images.
 
     Returns: the figures of the recipe's way of training, `val_loss` among them, and `val_ssim`: SSIM(x, G(x)).
     """
     sides, held_out = sides_of(recipe, source)
-    cut = cut_of(recipe)
+    cut = cropping_of(recipe)
     fabric = start(recipe, device)
-    method = method_of(fabric, recipe, Training(*sides, cut, recipe.seed, recipe.paired))
+    method = method_of(fabric, recipe, TrainingCrops(*sides, cut, recipe.seed, recipe.paired))
     restore(method, _kept(recipe, run))
     method.prepare()
-    batches = load(fabric, Validation(*held_out, cut), recipe.batch, workers=recipe.data.workers)
+    batches = load_batches(fabric, ValidationCrops(*held_out, cut), recipe.batch, workers=recipe.data.workers)
     likeness = torch.zeros(())
     with _enough_memory(recipe):
         figures = figures_of(method, batches)
@@ -152,7 +152,7 @@ def head_of(method: Method) -> Head:
     return head
 
 
-def cut_of(recipe: Recipe) -> Cut:
+def cropping_of(recipe: Recipe) -> Cropping:
     """Raises:
     RecipeError: the head can't take the recipe's crops.
     """
@@ -162,7 +162,7 @@ def cut_of(recipe: Recipe) -> Cut:
         raise RecipeError(
             f"data: crop {data.crop} is no multiple of {multiple}, which {recipe.head.architecture} needs"
         )
-    return Cut(data.crop, data.size, data.flip, data.gamma, data.colour)
+    return Cropping(data.crop, data.size, data.flip, data.gamma, data.colour)
 
 
 def sides_of(recipe: Recipe, source: Source) -> tuple[Sides, Sides]:

@@ -19,7 +19,7 @@ def warmup(progress: float, share: float) -> float:
 
 
 @dataclass(frozen=True)
-class Plan:
+class StepPlan:
     """Which steps of a run do more than train.
 
     Args:
@@ -34,7 +34,7 @@ class Plan:
     last: int
 
     @classmethod
-    def of(cls, recipe: Schedule, images: int, max_steps: int | None) -> "Plan":
+    def of(cls, recipe: Schedule, images: int, max_steps: int | None) -> "StepPlan":
         """For an epoch of so many images."""
         per_epoch = -(-images // (recipe.batch * recipe.accumulate))
         total = recipe.steps or (recipe.epochs or 0) * per_epoch

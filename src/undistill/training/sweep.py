@@ -29,12 +29,12 @@ from undistill.dataset.shard import Pairs
 from undistill.metrics.results import write_json
 from undistill.training.loop import Diverged
 from undistill.training.recipe import Recipe, RecipeError, change_recipe, make_recipe, read_recipe
-from undistill.training.run import cut_of, sides_of, train, validate
+from undistill.training.run import cropping_of, sides_of, train, validate_run
 
-Value = bool | int | float | Annotated[str, Field(pattern=r"^[\w.:-]+$")]
-Values = dict[str, Value]
+GridValue = bool | int | float | Annotated[str, Field(pattern=r"^[\w.:-]+$")]
+CellValues = dict[str, GridValue]
 
-_SQLITE_PATIENCE_S = 60
+_SQLITE_TIMEOUT_S = 60
 
 
 class SweepRecipe(Strict):
@@ -43,27 +43,27 @@ class SweepRecipe(Strict):
     recipe: str
     """The recipe that is varied, a path beside the sweep file."""
     title: str = ""
-    changes: Annotated[Values, Field(alias="set", default_factory=dict)]
+    changes: Annotated[CellValues, Field(alias="set", default_factory=dict)]
     """Changes to the recipe that all cells share, by dotted key."""
-    grid: Annotated[dict[str, Annotated[list[Value], Field(min_length=1)]], Field(min_length=1)]
+    grid: Annotated[dict[str, Annotated[list[GridValue], Field(min_length=1)]], Field(min_length=1)]
     """Values by dotted key: every combination is a cell."""
 
 
 @dataclass(frozen=True)
-class Study:
+class SweepStudy:
     """A recipe, and the grid that is laid over it."""
 
     name: str
     title: str
     recipe: Recipe
-    grid: dict[str, list[Value]]
+    grid: dict[str, list[GridValue]]
 
-    def cells(self) -> list[Values]:
+    def cells(self) -> list[CellValues]:
         """In the order of the grid as it is written."""
         return [dict(zip(self.grid, values, strict=True)) for values in product(*self.grid.values())]
 
 
-def read_sweep(path: Path) -> list[Study]:
+def read_sweep(path: Path) -> list[SweepStudy]:
     """The studies of a sweep file, every cell of which has a recipe that can be followed.
 
     Raises:
@@ -80,7 +80,7 @@ def read_sweep(path: Path) -> list[Study]:
             raise UsageError(f"sweep {path}: {name}: {explain_all(error, SweepRecipe, 'study')}") from error
         try:
             recipe = change_recipe(read_recipe(path.parent / asked.recipe), asked.changes)
-            study = Study(str(name), asked.title or str(name), recipe, asked.grid)
+            study = SweepStudy(str(name), asked.title or str(name), recipe, asked.grid)
             for cell in study.cells():
                 change_recipe(recipe, cell)
         except RecipeError as error:
@@ -89,7 +89,7 @@ def read_sweep(path: Path) -> list[Study]:
     return studies
 
 
-def check_cells(studies: list[Study], data: Pairs, device: str) -> None:
+def check_cells(studies: list[SweepStudy], data: Pairs, device: str) -> None:
     """Look at what every cell needs, before anything is written: a wrong first try must not block the second.
 
     Raises:
@@ -103,11 +103,11 @@ def check_cells(studies: list[Study], data: Pairs, device: str) -> None:
             needs = (type(recipe), recipe.data.model_dump_json(), recipe.head.model_dump_json())
             if needs not in seen:
                 seen.add(needs)
-                cut_of(recipe)
+                cropping_of(recipe)
                 sides_of(recipe, data)
 
 
-def open_sweep(studies: list[Study], data: Pairs, out: Path, max_steps: int | None) -> None:
+def open_sweep(studies: list[SweepStudy], data: Pairs, out: Path, max_steps: int | None) -> None:
     """Make the folder, if need be, and write down what is swept.
 
     Raises:
@@ -148,8 +148,8 @@ def open_sweep(studies: list[Study], data: Pairs, out: Path, max_steps: int | No
             )
 
 
-def work(
-    studies: list[Study], data: Pairs, out: Path, max_steps: int | None, device: str, say: Callable[[str], None]
+def train_cells(
+    studies: list[SweepStudy], data: Pairs, out: Path, max_steps: int | None, device: str, say: Callable[[str], None]
 ) -> bool:
     """Train one free cell after another, until there is none: what a process of a sweep does.
 
@@ -159,6 +159,10 @@ def work(
     Returns: False if it was interrupted; what it was at is saved.
     """
     for study in studies:
+        # Of Optuna a sweep takes which cells there are, which of them are begun or done, and a database that processes
+        # share. A product of lists, the lock that each cell has already and a JSON file in its run folder would do the
+        # same: nothing is suggested or pruned by what was found. It stays because sweeps that were begun with it must
+        # go on; who changes the format may leave it out, and the extra `sweep` with it.
         sampler = optuna.samplers.GridSampler(study.grid, seed=0)
         trials = optuna.load_study(study_name=study.name, storage=_storage(out), sampler=sampler)
         while True:
@@ -176,7 +180,7 @@ def work(
                     continue
                 if result.head is None:
                     return False
-                scores = validate(recipe, data, run, device=device)
+                scores = validate_run(recipe, data, run, device=device)
                 _tell(trials, trial, {"step": result.step, **scores})
                 say(f"{study.name} {cell_name(cell)}: loss {scores['val_loss']:.4g}, SSIM {scores['val_ssim']:.4f}")
     return True
@@ -219,12 +223,13 @@ def _tell(study: optuna.Study, trial: Trial, scores: Mapping[str, float]) -> Non
 
 
 def cell_name(cell: Mapping[str, object]) -> str:
+    """The name of a cell, and of its run folder: KEY=VALUE with commas between."""
     return ",".join(f"{key}={value}" for key, value in cell.items())
 
 
 def _storage(out: Path) -> optuna.storages.RDBStorage:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    waiting = {"connect_args": {"timeout": _SQLITE_PATIENCE_S}}
+    waiting = {"connect_args": {"timeout": _SQLITE_TIMEOUT_S}}
     return optuna.storages.RDBStorage(f"sqlite:///{out.resolve() / 'sweep.db'}", engine_kwargs=waiting)
 
 
@@ -286,4 +291,5 @@ def as_tables(found: Mapping[str, Any]) -> str:
 
 
 def write_report(found: Mapping[str, Any], out: Path) -> None:
+    """Write OUT/report.json, whole or not at all."""
     write_json(found, out / "report.json")

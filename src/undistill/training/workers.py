@@ -15,13 +15,13 @@ from undistill.base.engines.local import with_parent
 from undistill.base.errors import Failure, UsageError
 from undistill.base.progress import progress
 from undistill.dataset.shard import Pairs
-from undistill.training.sweep import Study, results, work
+from undistill.training.sweep import SweepStudy, results, train_cells
 
 
 def work_together(
-    studies: list[Study], data: Path, out: Path, max_steps: int | None, device: str, workers: int
+    studies: list[SweepStudy], data: Path, out: Path, max_steps: int | None, device: str, workers: int
 ) -> bool:
-    """`work` in several processes, with a bar of the cells; on a machine with several GPUs they share them out.
+    """`train_cells` in several processes, with a bar of the cells; on a machine with several GPUs they share them out.
 
     Returns: False if it was interrupted: by Ctrl-C or SIGTERM, upon which all of them save what they are at.
 
@@ -37,15 +37,15 @@ def work_together(
     def stop(*_: object) -> None:
         nonlocal interrupted
         interrupted = True
-        _end(lines)
+        _terminate(lines)
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        with progress("sweep", *_count(out)) as bar:
+        with progress("sweep", *_count_cells(out)) as bar:
             for number in range(workers):
                 ours, theirs = context.Pipe()
-                arguments = (theirs, studies, data, out, max_steps, _device(device, number), threads)
-                lines[ours] = context.Process(target=_work, args=arguments)
+                arguments = (theirs, studies, data, out, max_steps, _worker_device(device, number), threads)
+                lines[ours] = context.Process(target=_run_cells, args=arguments)
                 lines[ours].start()
                 theirs.close()
             open_lines: list[Any] = list(lines)
@@ -61,11 +61,11 @@ def work_together(
                             problem = Failure(
                                 f"a worker ended with exit code {lines[line].exitcode}; the same command goes on"
                             )
-                            _end(lines)
+                            _terminate(lines)
                         continue
                     if isinstance(said, Exception):
                         problem = problem or said
-                        _end(lines)
+                        _terminate(lines)
                     else:
                         bar.advance(said)
     finally:
@@ -78,26 +78,26 @@ def work_together(
     return not interrupted
 
 
-def _count(out: Path) -> tuple[int, int]:
+def _count_cells(out: Path) -> tuple[int, int]:
     """Cells in all, and those that are done."""
     cells = [cell for study in results(out)["studies"].values() for cell in study["cells"]]
     return len(cells), sum(cell["state"] in ("done", "diverged") for cell in cells)
 
 
-def _device(device: str, worker: int) -> str:
+def _worker_device(device: str, worker: int) -> str:
     if device == "auto" and torch.cuda.device_count() > 1:
         return f"cuda:{worker % torch.cuda.device_count()}"
     return device
 
 
-def _end(lines: dict[Connection, Any]) -> None:
+def _terminate(lines: dict[Connection, Any]) -> None:
     for process in lines.values():
         if process.is_alive():
             process.terminate()  # SIGTERM: training saves
 
 
-def _work(
-    line: Connection, studies: list[Study], data: Path, out: Path, max_steps: int | None, device: str, threads: int
+def _run_cells(
+    line: Connection, studies: list[SweepStudy], data: Path, out: Path, max_steps: int | None, device: str, threads: int
 ) -> None:
     # Ctrl-C reaches all processes of a terminal; workers leave it to the first, which sends them SIGTERM.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -107,7 +107,7 @@ def _work(
     try:
         # The bars of several trainings have no place in one terminal.
         with Path(os.devnull).open("w") as nowhere, redirect_stderr(nowhere):
-            work(studies, Pairs(data), out, max_steps, device, line.send)
+            train_cells(studies, Pairs(data), out, max_steps, device, line.send)
     except (UsageError, Failure) as error:
         line.send(error)
     except OSError as error:

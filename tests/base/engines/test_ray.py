@@ -18,7 +18,7 @@ from undistill.base.engines import ray as engine
 from undistill.base.engines.local import in_process
 from undistill.base.engines.ray import on_ray
 from undistill.base.errors import Failure, UsageError
-from undistill.base.files import Place, parse_place
+from undistill.base.files import AnyPath, parse_path
 from undistill.dataset.shard import shard_path
 from undistill.enhance.files import enhance_files, list_jobs
 from undistill.enhance.shards import enhance_shards
@@ -75,7 +75,7 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def draw(out: Place, maker: Callable[[], Painter], workers: int = 2) -> tuple[int, int]:
+def draw(out: AnyPath, maker: Callable[[], Painter], workers: int = 2) -> tuple[int, int]:
     return create(PROMPTS, out, TINY, maker, 3, 1, on_ray(workers))
 
 
@@ -100,7 +100,7 @@ def test_a_shard_that_kills_all_its_workers_ends_it(tmp_path: Path, monkeypatch:
 
 
 def test_a_dead_driver_resumes_on_s3(tmp_path: Path, drawn: Path, bucket: str, cluster: str) -> None:
-    out = parse_place(f"{bucket}/pairs")
+    out = parse_path(f"{bucket}/pairs")
     (tmp_path / "prompts.jsonl").write_bytes(as_lines(PROMPTS))
     script = (
         "import sys; import undistill.pairs.generator as generator; from tests.pairs.painter import Slow; "

@@ -1,12 +1,13 @@
 from pathlib import Path
 
 import numpy as np
-from research.tiny.captions import BUSINESS, LOCALES, caption, locales
-from research.tiny.faces import Face
+from research.tiny.captions import LOCALES, caption, locales
+from research.tiny.faces import TrainingFace
 
 from undistill.names import ANYWHERE, full_name
+from undistill.prompts import BUSINESS_TEMPLATE
 
-WOMAN = Face(Path("x.jpg"), "female", 34.0, ("typical adult asian",))
+WOMAN = TrainingFace(Path("x.jpg"), "female", 34.0, ("typical adult asian",))
 
 
 def test_captions_say_what_is_known_of_the_face() -> None:
@@ -14,8 +15,8 @@ def test_captions_say_what_is_known_of_the_face() -> None:
     named = [text for text in said if text.startswith("A professional portrait of ")]
     described = [text for text in said if text.startswith("A portrait of a ")]
     assert 150 < len(named) < 250
-    assert BUSINESS in said
-    assert len(named) + len(described) + said.count(BUSINESS) == len(said)
+    assert BUSINESS_TEMPLATE in said
+    assert len(named) + len(described) + said.count(BUSINESS_TEMPLATE) == len(said)
     assert len(set(named)) > 100
     assert {int(text.split()[4]) for text in described} == {32, 33, 34, 35, 36}
     assert all(" year old woman" in text for text in described)

@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageFilter
-from research.tiny.checks import correlation, embed, gap, likeness, nearest
+from research.tiny.checks import correlation, embed, gap_values, likeness, nearest
 
 from undistill.images import Pixels, to_tensor
 from undistill.losses import LPIPS
@@ -51,7 +51,7 @@ def test_the_same_image_is_nearer_than_a_stranger() -> None:
 
 def test_a_blurred_student_is_far_and_an_equal_one_is_not() -> None:
     teacher, others, reference = textures(24, 1), textures(24, 2), textures(24, 3)
-    far, equal = gap(blurred(teacher), teacher, reference), gap(others, teacher, reference)
+    far, equal = gap_values(blurred(teacher), teacher, reference), gap_values(others, teacher, reference)
     assert far["difference"].low is not None
     assert far["difference"].low > 0
     assert equal["difference"].low is not None

@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from research.tiny.faces import SIDE, Views, all_views, list_faces, view
+from research.tiny.faces import FACE_PX, Views, all_views, list_faces, view
 
 from undistill.base.errors import UsageError
 
@@ -30,14 +30,14 @@ def test_views_differ_a_little_and_go_on_without_end(portraits_like: Path) -> No
     faces = list_faces(portraits_like, (0, 1))[:6]
     views = Views(faces, seed=1)
     (first,) = views[0]
-    assert first.shape == (3, SIDE, SIDE)
+    assert first.shape == (3, FACE_PX, FACE_PX)
     assert float(first.abs().max()) <= 1
     assert torch.equal(first, views[0][0])
     assert not torch.equal(views[0][0], views[6][0])
     plain = Views(faces, None)
     assert len(plain) == 6
     shown = all_views(faces, 8, seed=0)
-    assert shown.shape == (6, 8, 3, SIDE, SIDE)
+    assert shown.shape == (6, 8, 3, FACE_PX, FACE_PX)
     own = (plain[2][0] + 1) * 127.5
     distances = (shown.float() - own).abs().mean((2, 3, 4))
     mirrored = (shown.flip(-1).float() - own).abs().mean((2, 3, 4))

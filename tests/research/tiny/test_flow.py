@@ -4,7 +4,7 @@ import pytest
 import torch
 import yaml
 from lightning_fabric import Fabric
-from research.tiny.flow import between, draw
+from research.tiny.flow import draw_noise, interpolate
 from research.tiny.model import Velocity, build_clip, build_t5, build_transformer, follow, pack, schedule, unpack
 from research.tiny.recipe import FlowRecipe
 from research.tiny.stages import _without_guidance
@@ -51,14 +51,14 @@ def test_a_straight_flow_is_followed_to_its_end_in_any_number_of_steps() -> None
     x, noise = torch.randn(2, 3, 16, 8, 8)
     for steps in (1, 4, 7):
         assert torch.allclose(follow(lambda *_: noise - x, noise, schedule(steps, 1.5)), x, atol=1e-5)
-    assert torch.allclose(between(x, noise, torch.ones(3)), noise)
-    assert torch.allclose(between(x, noise, torch.zeros(3)), x)
+    assert torch.allclose(interpolate(x, noise, torch.ones(3)), noise)
+    assert torch.allclose(interpolate(x, noise, torch.zeros(3)), x)
 
 
 def test_points_of_a_course_are_drawn_by_seed_and_mostly_in_the_middle() -> None:
     x = torch.zeros(2000, 1, 2, 2)
-    noise, t = draw(x, torch.Generator().manual_seed(1))
-    assert torch.equal(t, draw(x, torch.Generator().manual_seed(1))[1])
+    noise, t = draw_noise(x, torch.Generator().manual_seed(1))
+    assert torch.equal(t, draw_noise(x, torch.Generator().manual_seed(1))[1])
     assert float(noise.std()) == pytest.approx(1, abs=0.05)
     assert float(((t > 0.25) & (t < 0.75)).float().mean()) > 0.65
 

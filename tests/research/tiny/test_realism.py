@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 
 from undistill.base.files import WEIGHTS
 from undistill.training.loop import start
-from undistill.training.method import train_step, validate
+from undistill.training.method import train_step, validation_figures
 
 RECIPE = Path(__file__).parents[3] / "research" / "tiny" / "recipes" / "realism.yaml"
 
@@ -46,11 +46,11 @@ def test_a_lora_begins_with_no_change_and_moves_towards_the_faces() -> None:
     batches = list(DataLoader(questions(8, endless=False), 8))
     plain, lora = method.sample(batches[0])
     assert torch.equal(plain, lora)
-    before = validate(method, batches)
+    before = validation_figures(method, batches)
     assert before["val_lpips"] == 0
     for step in range(6):
         train_step(method, batches, step)
-    after = validate(method, batches)
+    after = validation_figures(method, batches)
     assert after["val_mmd"] < 0.95 * before["val_mmd"]
     assert after["val_loss"] == pytest.approx(after["val_mmd"])
     assert torch.equal(method.sample(batches[0])[0], plain)

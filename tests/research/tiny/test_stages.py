@@ -117,7 +117,7 @@ def test_courses_are_drawn_on_after_a_kill(
     out = tmp_path / "out"
     for stage in ("autoencoder", "flow", "guidance"):
         main(portraits_like, stage, out, 1, recipes, "cpu")
-    monkeypatch.setattr(courses, "CHUNK", 8)
+    monkeypatch.setattr(courses, "COURSE_CHUNK", 8)
     ends = courses._ends
     drawn: list[int] = []
 

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 from diffusers import FluxImg2ImgPipeline, FluxPipeline
-from research.tiny.checks import gap, likeness, nearest, obeyed
-from research.tiny.faces import list_faces, pixels_of
-from research.tiny.measure import described_prompts, draw, named_prompts
+from research.tiny.checks import gap_values, likeness, nearest, obeyed
+from research.tiny.faces import face_pixels, list_faces
+from research.tiny.measure import described_prompts, draw_sides, named_prompts
 
 from undistill.base.files import WEIGHTS
-from undistill.heads.head import shipped
+from undistill.heads.head import shipped_heads
 from undistill.images import Pixels
 from undistill.metrics.jackknife import Value
 from undistill.pairs.generator import Generator
@@ -27,7 +27,7 @@ def generator() -> Generator:
 @pytest.fixture(scope="module")
 def pairs(generator: Generator, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pixels, Pixels]:
     """Student and teacher images of names, twice SIDE_BY_SIDE."""
-    return draw(generator, named_prompts(2 * SIDE_BY_SIDE, 9), 0, tmp_path_factory.mktemp("drawn"), "names")
+    return draw_sides(generator, named_prompts(2 * SIDE_BY_SIDE, 9), 0, tmp_path_factory.mktemp("drawn"), "names")
 
 
 @pytest.fixture(scope="module")
@@ -61,14 +61,14 @@ def test_weights_are_small() -> None:
         return sum(size for path, size in sizes.items() if path.relative_to(WEIGHTS).parts[0] in folders)
 
     assert of("tiny-dev", "tiny-schnell") < 30e6
-    assert all(of(head) < 1.7e6 for head in shipped())
+    assert all(of(head) < 1.7e6 for head in shipped_heads())
     assert 0 < of("tiny-realism-lora") < 1e6
     assert sum(sizes.values()) < 48e6
 
 
 def test_the_student_is_worse_than_the_teacher_and_draws_the_same_person(pairs: tuple[Pixels, Pixels]) -> None:
     student, teacher = (side[:SIDE_BY_SIDE] for side in pairs)
-    assert ends(gap(student, teacher, pairs[1][SIDE_BY_SIDE:])["difference"])[0] > 0
+    assert ends(gap_values(student, teacher, pairs[1][SIDE_BY_SIDE:])["difference"])[0] > 0
     found = likeness(student, teacher)
     assert ends(found["own"])[1] < ends(found["strangers"])[0]
 
@@ -85,7 +85,7 @@ def test_prompts_are_obeyed(generator: Generator) -> None:
 
 @pytest.mark.shared
 def test_the_teacher_copies_no_face_it_has_seen(pairs: tuple[Pixels, Pixels], portraits: Path) -> None:
-    known, real = (pixels_of(list_faces(portraits.parent, split)) for split in ((0, 0.8), (0.8, 1)))
+    known, real = (face_pixels(list_faces(portraits.parent, split)) for split in ((0, 0.8), (0.8, 1)))
     assert np.median(nearest(pairs[1], known)) >= 0.8 * np.median(nearest(real, known))
 
 
@@ -110,9 +110,12 @@ def test_the_realism_lora_brings_the_student_nearer_to_faces_nobody_trained_on(
     pairs: tuple[Pixels, Pixels], realism: Generator, portraits: Path
 ) -> None:
     prompts = named_prompts(2 * SIDE_BY_SIDE, 9)[:SIDE_BY_SIDE]
-    unseen = pixels_of(list_faces(portraits.parent, (0.9, 1)))
+    unseen = face_pixels(list_faces(portraits.parent, (0.9, 1)))
     assert (
-        ends(gap(pairs[0][:SIDE_BY_SIDE], realism.student(prompts, range(SIDE_BY_SIDE)), unseen)["difference"])[0] > 0
+        ends(gap_values(pairs[0][:SIDE_BY_SIDE], realism.student(prompts, range(SIDE_BY_SIDE)), unseen)["difference"])[
+            0
+        ]
+        > 0
     )
 
 

@@ -11,13 +11,13 @@ from multiprocessing.context import SpawnProcess
 from threading import Thread
 from typing import Any
 
-from undistill.base.engines import Engine, Maker, Said, Work
+from undistill.base.engines import Engine, Maker, Update, Work
 from undistill.base.errors import Failure, UsageError
 
-_PATIENCE_S = 10.0
+_JOIN_TIMEOUT_S = 10.0
 
 
-def in_process(tasks: Sequence[Any], maker: Maker[Any], work: Work[Any, Any, Said]) -> Generator[Said, None, None]:
+def in_process(tasks: Sequence[Any], maker: Maker[Any], work: Work[Any, Any, Update]) -> Generator[Update, None, None]:
     """Do the tasks here, one after another, with torch's threads as they are: see `undistill.base.engines.Engine`."""
     if tasks:
         tool = maker()
@@ -31,7 +31,7 @@ def in_processes(workers: int) -> Engine:
     A worker that is killed ends it: most likely memory ran out, and would again.
     """
 
-    def run(tasks: Sequence[Any], maker: Maker[Any], work: Work[Any, Any, Said]) -> Generator[Said, None, None]:
+    def run(tasks: Sequence[Any], maker: Maker[Any], work: Work[Any, Any, Update]) -> Generator[Update, None, None]:
         left = deque(tasks)
 
         def order(line: Connection) -> None:
@@ -74,7 +74,7 @@ def _hired(count: int, maker: Maker[Any], work: Work[Any, Any, Any]) -> Iterator
     try:
         for _ in range(count):
             ours, theirs = context.Pipe()
-            process = context.Process(target=_work, args=(theirs, maker, work), daemon=True)
+            process = context.Process(target=_run_worker, args=(theirs, maker, work), daemon=True)
             # Ctrl-C reaches all processes of a terminal: workers, from their first moment, leave it to us.
             before = signal.signal(signal.SIGINT, signal.SIG_IGN)
             try:
@@ -87,7 +87,7 @@ def _hired(count: int, maker: Maker[Any], work: Work[Any, Any, Any]) -> Iterator
         # A worker whose pipe is closed ends by itself; killed, it would leave semaphores, and a warning about them.
         for line, process in hired.items():
             line.close()
-            process.join(_PATIENCE_S)
+            process.join(_JOIN_TIMEOUT_S)
     finally:
         for process in hired.values():
             process.kill()
@@ -95,7 +95,7 @@ def _hired(count: int, maker: Maker[Any], work: Work[Any, Any, Any]) -> Iterator
             process.join()
 
 
-def _work(line: Connection, maker: Maker[Any], work: Work[Any, Any, Any]) -> None:
+def _run_worker(line: Connection, maker: Maker[Any], work: Work[Any, Any, Any]) -> None:
     """A worker: does the tasks it is given, and tells what they say and, with None, of the end of each."""
     import torch  # seconds: who only wants `with_parent` needn't wait
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from undistill.base.engines import Engine, Maker, Said, Work
+from undistill.base.engines import Engine, Maker, Update, Work
 from undistill.base.errors import Failure, UsageError, first_line
 
 TRIES = 3
@@ -29,11 +29,11 @@ _QUIET = {
     "RAY_DEDUP_LOGS_SKIP_REGEX": ".",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
-_PATIENCE_S = 10.0
+_CONNECT_TIMEOUT_S = 10.0
 _STORE_BYTES = 100 << 20  # what crosses it is small; Ray would take 30% of the memory
 
 
-class Worker:
+class WorkerActor:
     """What becomes an actor."""
 
     def __init__(self, maker: Maker[Any], work: Work[Any, Any, Any]) -> None:
@@ -42,11 +42,11 @@ class Worker:
         self.tool: Any = None
 
     def start(self) -> Iterator[None]:
-        """Says nothing, once the worker is there."""
+        """Yields nothing: when it ends, the worker is there."""
         yield from ()
 
     def do(self, task: Any) -> Iterator[Any]:
-        """What is said of a task; an error that is the user's to know is said, too: raised, Ray would wrap it."""
+        """The updates of a task. A UsageError or a Failure is yielded, too: if it were raised, Ray would wrap it."""
         torch.set_num_threads(1)  # as `local.in_processes` does, whatever Ray and OMP_NUM_THREADS say
         try:
             self.tool = self.tool or self.maker()
@@ -76,11 +76,11 @@ def on_ray(workers: int | None = None, address: str | None = None, gpus: float |
     address = address or os.environ.get("RAY_ADDRESS") or "local"
     _knock(address)
 
-    def run(tasks: Sequence[Any], maker: Maker[Any], work: Work[Any, Any, Said]) -> Generator[Said, None, None]:
+    def run(tasks: Sequence[Any], maker: Maker[Any], work: Work[Any, Any, Update]) -> Generator[Update, None, None]:
         if tasks:
             with _cluster(ray, workers, address):
                 count, share = _room(ray.cluster_resources(), workers, gpus)
-                actor = ray.remote(num_cpus=1, num_gpus=share)(Worker)
+                actor = ray.remote(num_cpus=1, num_gpus=share)(WorkerActor)
                 yield from _drive(ray, tasks, partial(actor.remote, maker, work), count)
 
     return run
@@ -144,7 +144,7 @@ def _knock(address: str) -> None:
     """Where nobody is, Ray tries for minutes, and not quietly."""
     if match := re.fullmatch(r"(?:ray://)?(.+):(\d+)", address):
         try:
-            create_connection((match[1], int(match[2])), _PATIENCE_S).close()
+            create_connection((match[1], int(match[2])), _CONNECT_TIMEOUT_S).close()
         except (OSError, OverflowError) as error:
             reason = getattr(error, "strerror", None) or first_line(error)
             raise UsageError(f"no Ray cluster at {address}: {reason}") from error
