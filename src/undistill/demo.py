@@ -5,15 +5,21 @@ import shlex
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from statistics import median
+from time import perf_counter
 from typing import Any
+
+import torch
 
 from undistill.base.device import pick_device
 from undistill.base.errors import UsageError
+from undistill.base.files import SAMPLES
 from undistill.base.record import Record
 from undistill.bench import cost, machine, measure_steps
 from undistill.dataset.samples import ImageFolders
+from undistill.enhance.enhancer import Enhancer
 from undistill.heads.head import head_folder, head_hash
-from undistill.images import Pixels
+from undistill.images import Pixels, read_rgb
 from undistill.metrics.evaluate import evaluate
 from undistill.metrics.results import MetricRow
 from undistill.pairs.files import generate_files
@@ -21,7 +27,7 @@ from undistill.pairs.spec import read_spec
 from undistill.pipeline import Pipeline
 from undistill.prompts import PROMPTS_FILE, Prompt, make_prompts, write_prompts
 from undistill.report.demo import COMPARED, WIPED, write_demo_page, write_triples
-from undistill.report.pictures import TRIPLE_SIDES, triples
+from undistill.report.pictures import TRIPLE_SIDES, BeforeAfter, before_after, triples
 
 TEMPLATE, DEMO_SEED, SEEN = "A professional portrait of {name}", 1, 10_000
 """tiny's heads have seen names of the first SEEN prompts of this template and seed, and no others: these come after."""
@@ -39,6 +45,9 @@ BATCH_PX = 32 * 64 * 64
 
 TIMED_IMAGES, TIMED_ROUNDS = 8, 9
 """Images in a round of timing, and rounds."""
+
+REAL_HEAD = "flux1"
+"""The head of the real portraits, whatever the pair is."""
 
 RESULTS, PAGE, STRIP = "results.json", "index.html", "triples.png"
 
@@ -101,14 +110,36 @@ def demo(pair: str | Path, out: Path, count: int = COUNT) -> dict[str, Any]:
         "machine": machine(pipeline.generator.device),
         "date": datetime.now(UTC).date().isoformat(),
         "commands": _commands(pair, out, head),
+        "stored": stored_figure(weights),
     }
+    real, results.settings["real"] = real_portraits(pipeline.generator.device)
     results.write(out / RESULTS)
 
     written: dict[str, Any] = json.loads((out / RESULTS).read_text(encoding="utf-8"))
     shown = triples(prompts[: WIPED + COMPARED], out)
     write_triples(shown, out / STRIP)
-    write_demo_page(written, shown, out / PAGE)
+    write_demo_page(written, shown, real, out / PAGE)
     return written
+
+
+def real_portraits(device: torch.device) -> tuple[list[BeforeAfter], dict[str, Any]]:
+    """The shipped portraits before and after; and by which head, in how many seconds each (the median), of what side."""
+    enhancer = Enhancer(REAL_HEAD, device)
+    shown, seconds = [], []
+    for path in sorted(SAMPLES.glob("*.webp")):
+        pixels = read_rgb(path)
+        start = perf_counter()
+        enhanced = enhancer(pixels)
+        seconds.append(perf_counter() - start)
+        shown.append(before_after(path.stem, pixels, enhanced))
+    return shown, {"head": REAL_HEAD, "seconds": round(median(seconds), 2), "size": len(pixels)}
+
+
+def stored_figure(head: Path) -> dict[str, Any] | None:
+    """What a head's metrics.json says of the gap that it closed of many people; None: nothing."""
+    file = head / "metrics.json"
+    found: dict[str, Any] | None = json.loads(file.read_text()).get("gap_closed") if file.exists() else None
+    return found
 
 
 def _refuse_others(out: Path, images: set[str]) -> None:

@@ -55,7 +55,7 @@ def test_enhances_a_folder_with_the_shipped_head(image_folder: Folders, tmp_path
     assert done.returncode == 0, done.stderr
     assert "2 enhanced, 0 done before" in done.stdout
     entry = json.loads((out / ".undistill.json").read_text())["files"]["000.png"]
-    assert (entry["head"], entry["strength"]) == ("flux1-lite", 1.0)
+    assert (entry["head"], entry["strength"]) == ("flux1", 1.0)
     assert "0 enhanced, 2 done before" in undistill("enhance", folder, "-o", out)[1]
 
 

@@ -25,7 +25,7 @@ def test_shipped_specs() -> None:
         assert (spec.teacher.steps, spec.teacher.guidance, spec.teacher.strength) == (50, 3.0, 0.7)
         assert spec.student.max_sequence_length == spec.teacher.max_sequence_length
     assert (flux1.student.model, flux1.size, flux1.dtype, flux1.head) == (
-        "black-forest-labs/FLUX.1-schnell", 512, "bfloat16", "flux1-lite",
+        "black-forest-labs/FLUX.1-schnell", 512, "bfloat16", "flux1",
     )  # fmt: skip
     assert (flux1.student.steps, tiny.student.steps) == (4, 1)  # docs/tiny.md says why
     assert flux1.teacher.rest == flux1.student.model

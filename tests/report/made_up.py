@@ -60,6 +60,8 @@ def results(head: dict[str, Any] | None = None, blur: dict[str, Any] | None = No
             },
             "date": "2026-11-25",
             "commands": ["undistill demo -o demo"],
+            "stored": {"value": 0.22, "low": 0.03, "high": 0.41, "n": 1000, "date": "2026-11-20"},
+            "real": {"head": "flux9", "seconds": 0.16, "size": 1024},
             "features": "efficientnet-lite0",
             "crops": "5 of 224 px an image, native scale",
             "dimensions": 65,

@@ -22,7 +22,7 @@ from undistill.cli.options import (
 if TYPE_CHECKING:
     from undistill.enhance.enhancer import Enhancer
 
-DEFAULT = "flux1-lite"
+DEFAULT = "flux1"
 """The head that is taken where none is named."""
 
 

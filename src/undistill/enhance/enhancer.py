@@ -39,7 +39,7 @@ class Enhancer:
             so in any case, and `GridHead` minds its scale by itself.
 
     Example:
-        enhancer = Enhancer("flux1-lite")
+        enhancer = Enhancer("flux1")
         enhancer(Image.open("portrait.png")).save("enhanced.png")
     """
 

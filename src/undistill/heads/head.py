@@ -72,7 +72,7 @@ class Head(
     an output pixel sees to each side), and the sizes it takes.
 
     Example:
-        head = Head.from_pretrained("flux1-lite")
+        head = Head.from_pretrained("flux1")
         enhanced = head(student).clamp(-1, 1)
     """
 

@@ -13,6 +13,7 @@ from undistill.base.record import Record
 from undistill.dataset import fold_of, position, within
 from undistill.dataset.enhanced import Enhanced
 from undistill.dataset.samples import (
+    ImageFile,
     ImageFolders,
     Sample,
     Sides,

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from undistill.report import words, write_html
-from undistill.report.pictures import TRIPLE_SIDES, Triple, data_uri, write_strip
+from undistill.report.pictures import TRIPLE_SIDES, BeforeAfter, Triple, data_uri, write_strip
 from undistill.report.table import make_chart, make_table
 from undistill.report.words import Rows, interval_text, milliseconds, percent
 
@@ -43,12 +43,13 @@ WIPED, COMPARED = 12, 8
 """Persons under the slider, and after them those that are shown three times."""
 
 
-def write_demo_page(results: dict[str, Any], shown: Sequence[Triple], path: Path) -> None:
+def write_demo_page(results: dict[str, Any], shown: Sequence[Triple], real: Sequence[BeforeAfter], path: Path) -> None:
     """Draw the page from results.json alone, and from the pictures of the first persons.
 
     Args:
         results: what results.json holds: one head, and cost.
         shown: of these the first; the persons are not chosen.
+        real: the shipped portraits by FLUX.1-schnell.
     """
     rows, cost, settings = results["rows"], results["cost"], results["settings"]
     (head,) = settings["enhanced"]
@@ -60,6 +61,9 @@ def write_demo_page(results: dict[str, Any], shown: Sequence[Triple], path: Path
         head=head,
         settings=settings,
         versions=results["versions"],
+        real=real,
+        stored=words.with_interval(settings["stored"]) if settings["stored"] else "",
+        uri=str,
         wiped=wiped,
         compared=compared,
         data_uri=data_uri,

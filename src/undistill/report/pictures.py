@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from PIL import Image, ImageDraw, ImageFont
 
 from undistill.base.files import replacing
-from undistill.images import decode_rgb
+from undistill.images import Pixels, decode_rgb
 
 if TYPE_CHECKING:
     from undistill.prompts import Prompt
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 TRIPLE_SIDES = ("student", "enhanced", "teacher")
 SHOWN = 256
 """Larger images are shown at this side, px: a page of FLUX's own sizes would be too large to send."""
+CLOSE = 448
+"""Side of what is shown at 100%, px."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,29 @@ class Triple:
     student: bytes
     enhanced: bytes
     teacher: bytes
+
+
+@dataclass(frozen=True)
+class BeforeAfter:
+    """The middle of a portrait at 100%, as it was and enhanced: data URIs."""
+
+    name: str
+    student: str
+    enhanced: str
+
+
+def before_after(name: str, student: Pixels, enhanced: Pixels) -> BeforeAfter:
+    """The `CLOSE` x `CLOSE` px above the middle, where a portrait's face is, of (H, W, 3) uint8 each.
+
+    WebP of quality 90: as PNG the page would be ten times as large.
+    """
+    top, left = ((length - min(length, CLOSE)) // part for length, part in zip(student.shape, (5, 2), strict=False))
+    uris = []
+    for pixels in (student, enhanced):
+        buffer = BytesIO()
+        Image.fromarray(pixels[top : top + CLOSE, left : left + CLOSE]).save(buffer, "WEBP", quality=90)
+        uris.append(f"data:image/webp;base64,{b64encode(buffer.getvalue()).decode()}")
+    return BeforeAfter(name, *uris)
 
 
 def triples(prompts: Sequence["Prompt"], folder: Path) -> list[Triple]:

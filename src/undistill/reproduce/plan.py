@@ -68,7 +68,7 @@ SETUPS = {
         sizes="64,128,256,512",
     ),
     "flux1": PairSetup(
-        heads={OURS: "flux1-lite"},
+        heads={OURS: "flux1"},
         recipes={
             "pairwise": "paper-unet.yaml",
             "cyclegan": "paper-cyclegan.yaml",
