@@ -112,7 +112,7 @@ def demo(pair: str | Path, out: Path, count: int = COUNT) -> dict[str, Any]:
 
 
 def _refuse_others(out: Path, images: set[str]) -> None:
-    """Nobody else's files are written over, and no image is measured that is not the demo's."""
+    """Refuse a folder with files that the demo has not made: they would be written over, or measured."""
     if out.exists() and not out.is_dir():
         raise UsageError(f"{out} is a file; -o takes a folder")
     ours = images | {PROMPTS_FILE, RESULTS, STRIP, PAGE} if Record(out).files else set()

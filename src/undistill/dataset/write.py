@@ -82,7 +82,7 @@ def _seal(path: Path) -> None:
 
 @contextmanager
 def locked(folder: AnyPath) -> Iterator[None]:
-    """Keeps a second process out of the folder, which would write to the same files.
+    """A lock on the folder: a second process, which would write to the same files, is refused.
 
     Object stores have no locks. There two processes draw shards twice, of the same bytes.
 

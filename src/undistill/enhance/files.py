@@ -161,7 +161,7 @@ class EnhanceTask:
 
 @dataclass(frozen=True)
 class ImageResult:
-    """What became of a job: at most one of entry (for the record), failure and full (a disk); none: it was done."""
+    """What became of a job, by the field that is set: entry (made), failure, full (a disk); none: done before."""
 
     job: EnhanceJob
     entry: dict[str, Any] | None = None

@@ -45,7 +45,7 @@ class Tile:
 
 @dataclass
 class Statistics:
-    """What is known of one image that is cut into tiles: it belongs to a call, so that a head can serve several."""
+    """Statistics of one image that is cut into tiles, by layer. A call has its own, so threads can share a head."""
 
     known: dict[nn.Module, tuple[Tensor, ...]] = field(default_factory=dict)
     """What each layer has of the whole image: a pool two tensors (1, C, 1, 1), `WholeImage` one (1, 3, h, w)."""

@@ -90,7 +90,7 @@ def make_server(answers: AnswerFile, page: Callable[[], str], port: int) -> Thre
             self.wfile.write(body)
 
         def log_message(self, *_: object) -> None:
-            """Nobody reads it."""
+            """Log nothing: the terminal shows the address and the result."""
 
     try:
         server = ThreadingHTTPServer((HOST, port), Handler)

@@ -1,4 +1,4 @@
-"""What is asked: pairs of pictures in random order, each with random sides."""
+"""The questions: pairs of pictures in random order, each with random sides."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

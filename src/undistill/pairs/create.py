@@ -28,7 +28,7 @@ TIMINGS = "timings.csv"
 
 
 class PairGenerator(Protocol):
-    """What is asked of a `Generator`."""
+    """What draws pairs: the part of `undistill.pairs.generator.Generator` that this module uses."""
 
     def student(self, prompts: Sequence[str], seeds: Sequence[int]) -> Pixels:
         """The student's images, (N, size, size, 3) uint8."""

@@ -42,11 +42,11 @@ class WorkerActor:
         self.tool: Any = None
 
     def start(self) -> Iterator[None]:
-        """Says nothing, once the worker is there."""
+        """Yields nothing: when it ends, the worker is there."""
         yield from ()
 
     def do(self, task: Any) -> Iterator[Any]:
-        """What is said of a task; an error that is the user's to know is said, too: raised, Ray would wrap it."""
+        """The updates of a task. A UsageError or a Failure is yielded, too: if it were raised, Ray would wrap it."""
         torch.set_num_threads(1)  # as `local.in_processes` does, whatever Ray and OMP_NUM_THREADS say
         try:
             self.tool = self.tool or self.maker()
