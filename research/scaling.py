@@ -66,7 +66,7 @@ def rate(jobs: list[DrawJob], maker: GeneratorMaker, engine: Engine, workers: in
     return drawn / (end - start)
 
 
-def interval_text(values: Sequence[float]) -> str:
+def spread_text(values: Sequence[float]) -> str:
     """The mean and, of several, its 95% interval."""
     if len(values) == 1:
         return f"{values[0]:.3f}"
@@ -108,7 +108,7 @@ def main(
     for (name, number), found in rates.items():
         alone = rates[name, workers[0]]
         efficiency = [many / number / (few / workers[0]) for many, few in zip(found, alone, strict=True)]
-        print(f"| {name} | {number} | {interval_text(found)} | {interval_text(efficiency)} |")
+        print(f"| {name} | {number} | {spread_text(found)} | {spread_text(efficiency)} |")
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ def generator(miniature: Path) -> Generator:
 
 
 def test_a_pair_is_timed_at_the_size_of_its_spec(generator: Generator) -> None:
-    generator.spec = generator.spec.model_copy(update={"size": 64})
+    generator = generator.at_size(64)
     rows = measure_ways(generator, {"mine": Enhancer(UNet(width=4, depth=2), "cpu")}, 2, 60.0)
     assert list(rows) == ["student", "mine", "teacher"]
     for row in rows.values():

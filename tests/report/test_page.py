@@ -94,7 +94,7 @@ def test_every_figure_is_on_the_page(shown: list[Triple], tmp_path: Path) -> Non
         "torch 2.13.0",
         "undistill demo -o demo",
     ]
-    real = ["enhanced by flux9 : 0.16 s a portrait of 1024 px here", "schnell <1>"]
+    real = ["flux9", "0.16 s a portrait of 1024 px here", "schnell <1>"]
     stored = ["mine closed 22% (95% interval 3% to 41%) of the gap for 1000 people (stored, of 2026-11-20)"]
     limits = [
         "160 student and 158 teacher images",

@@ -30,5 +30,5 @@ def test_the_clock_runs_when_all_have_begun(monkeypatch: pytest.MonkeyPatch) -> 
 def test_an_interval_of_a_mean() -> None:
     values = [0.97, 0.99, 0.96, 1.0]
     low, high = ttest_1samp(values, 0).confidence_interval(0.95)
-    assert scaling.interval_text(values) == f"0.980 [{low:.3f}, {high:.3f}]"
-    assert scaling.interval_text([0.5]) == "0.500"
+    assert scaling.spread_text(values) == f"0.980 [{low:.3f}, {high:.3f}]"
+    assert scaling.spread_text([0.5]) == "0.500"
