@@ -123,7 +123,7 @@ def demo(pair: str | Path, out: Path, count: int = COUNT) -> dict[str, Any]:
 
 
 def real_portraits(device: torch.device) -> tuple[list[BeforeAfter], dict[str, Any]]:
-    """The shipped portraits before and after; and by which head, in how many seconds each (the median), of what side."""
+    """The shipped portraits before and after; by which head, in how many seconds each (median), of what side."""
     enhancer = Enhancer(REAL_HEAD, device)
     shown, seconds = [], []
     for path in sorted(SAMPLES.glob("*.webp")):
