@@ -15,11 +15,11 @@ import numpy as np
 import torch
 import typer
 
-from research.appearance import appearance
 from undistill.base.errors import UsageError
 from undistill.base.progress import progressed
 from undistill.dataset import parse_split
 from undistill.dataset.samples import ImageFolders, Sides, list_sides, pixels_of
+from undistill.metrics.appearance import NAMES, appearance
 from undistill.metrics.distance import Gap, Kernel, Placed, Points, Space, cubic, fitted_on, gaussian
 from undistill.metrics.evaluate import divide
 from undistill.metrics.extraction import Features, extract
@@ -54,9 +54,9 @@ def _print_appearance(sides: Sides) -> None:
     seen = [[cut_crops(pixels_of(sample)) for sample in progressed("appearance", side)] for side in sides]
     for crops in (slice(0, 1), slice(1, None)):
         for side in seen:
-            found = [appearance(image[crops]) for image in side]
-            for name in found[0]:
-                value = mean_value([one[name] for one in found])
+            found = [appearance(image[crops]).mean(0).tolist() for image in side]
+            for name, values in zip(NAMES, zip(*found, strict=True), strict=True):
+                value = mean_value(values)
                 if value.value is None or value.high is None:
                     raise UsageError("an interval needs two images a side")
                 rows.setdefault(name, []).append(f"{value.value:.3f} ± {value.high - value.value:.3f}")

@@ -20,7 +20,7 @@ from undistill.dataset.read import Consecutive, Training
 from undistill.dataset.shard import Pairs
 from undistill.training.loop import start
 from undistill.training.method import train_step
-from undistill.training.recipe import PAIRED, read_recipe
+from undistill.training.recipe import read_recipe
 from undistill.training.run import cut_of, method_of, sides_of
 
 WARM = 2
@@ -36,7 +36,7 @@ def main(
     """Measure how fast a recipe's crops are read, and how fast it trains on them."""
     followed = read_recipe(recipe)
     sides, _ = sides_of(followed, Pairs(data))
-    training = Training(*sides, cut_of(followed), followed.seed, isinstance(followed, PAIRED))
+    training = Training(*sides, cut_of(followed), followed.seed, followed.paired)
     fabric = start(followed, device)
     method = method_of(fabric, followed, training)
     method.prepare()

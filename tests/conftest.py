@@ -40,19 +40,25 @@ def miniature(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def portraits() -> Path:
     """Real FLUX portraits: ../shared/portraits/tiles."""
-    return _shared("tiles")
+    return _shared("portraits/tiles")
 
 
 @pytest.fixture
 def shared_faces() -> Path:
     """Real faces of FLUX and SDXL portraits: ../shared/portraits/faces."""
-    return _shared("faces")
+    return _shared("portraits/faces")
+
+
+@pytest.fixture
+def vgg(monkeypatch: pytest.MonkeyPatch) -> None:
+    """VGG-16's weights, in ../shared/weights, can be had."""
+    monkeypatch.setenv("UNDISTILL_WEIGHTS", str(_shared("weights")))
 
 
 def _shared(name: str) -> Path:
-    folder = SHARED / "portraits" / name
+    folder = SHARED / name
     if not folder.is_dir():
-        pytest.skip("needs ../shared/portraits, which is not here")
+        pytest.skip(f"needs ../shared/{name}, which is not here")
     return folder
 
 

@@ -1,9 +1,24 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from undistill.losses import LPIPS, ImagePool, PatchNCE, adversarial, chroma, gradient, l1, pool_random, tone
+from undistill.base.errors import Failure
+from undistill.losses import (
+    LPIPS,
+    ImagePool,
+    PatchNCE,
+    adversarial,
+    chroma,
+    gradient,
+    l1,
+    lab,
+    neutral,
+    pool_random,
+    tone,
+)  # fmt: skip
 
 
 def noise(seed: int) -> Tensor:
@@ -117,3 +132,37 @@ def test_patch_contrast_teaches_the_output_alone() -> None:
     loss([x], [z], np.random.default_rng(0)).backward()
     assert x.grad is None
     assert z.grad is not None
+
+
+@pytest.mark.shared
+@pytest.mark.usefixtures("vgg")
+def test_lpips_on_vgg() -> None:
+    vgg = LPIPS("vgg")
+    for y, z, value in ((noise(0), noise(1), 0.311821), (RAMP, RAMP.flip(-1), 0.406969)):
+        assert float(vgg(y, z)) == pytest.approx(value, abs=1e-5)
+    assert [maps.shape[1:] for maps in vgg.maps(RAMP, 2)] == [(64, 64, 64), (128, 32, 32)]
+
+
+def test_weights_that_are_not_shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("UNDISTILL_WEIGHTS", raising=False)
+    with pytest.raises(Failure, match="UNDISTILL_WEIGHTS is not set"):
+        LPIPS("vgg")
+    monkeypatch.setenv("UNDISTILL_WEIGHTS", str(tmp_path))
+    with pytest.raises(Failure, match="has none"):
+        LPIPS("vgg")
+
+
+@pytest.mark.parametrize(
+    ("rgb", "expected"),
+    [((255, 255, 255), (100, 0, 0)), ((0, 0, 0), (0, 0, 0)), ((255, 0, 0), (53.24, 80.09, 67.20))],
+)
+def test_lab_known_values(rgb: tuple[int, ...], expected: tuple[float, ...]) -> None:
+    x = torch.tensor(rgb).view(1, 3, 1, 1) / 127.5 - 1
+    assert lab(x).flatten().tolist() == pytest.approx(expected, abs=0.02)
+
+
+def test_greys_are_held_and_skin_is_free() -> None:
+    tint = torch.tensor([0.02, 0.0, -0.02]).view(1, 3, 1, 1)
+    grey, skin = torch.zeros(1, 3, 8, 8), torch.tensor([0.7, 0.2, 0.0]).view(1, 3, 1, 1).expand(1, 3, 8, 8)
+    assert float(neutral(grey, grey + 0.1)) == pytest.approx(0, abs=1e-6)  # lighter, and as grey
+    assert float(neutral(grey, grey + tint)) > 50 * float(neutral(skin, skin + tint)) > 0

@@ -5,6 +5,7 @@ output for x.
 """
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 import torch
@@ -13,7 +14,10 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from undistill.base.files import WEIGHTS
+from undistill.base.files import WEIGHTS, weights_file
+
+Backbone = Literal["alex", "vgg"]
+"""AlexNet, whose weights are shipped, or VGG-16."""
 
 
 def gradient(x: Tensor, z: Tensor) -> Tensor:
@@ -47,13 +51,45 @@ def tone(x: Tensor, z: Tensor, slack: float = 0.0) -> Tensor:
 
 
 def chroma(x: Tensor, z: Tensor) -> Tensor:
-    """GRAD between what is left of the images without their luminance (BT.601): no coloured grain, no fringes.
+    """GRAD between what is left of the images without their luminance: no coloured grain, no fringes.
 
     Texture may be drawn in luminance, and colour may shift where it shifts widely.
     """
-    weights = torch.tensor([0.299, 0.587, 0.114], device=x.device).view(3, 1, 1)
     difference = z - x
-    return gradient(torch.zeros_like(x), difference - (difference * weights).sum(1, keepdim=True))
+    return gradient(torch.zeros_like(x), difference - luminance(difference))
+
+
+def luminance(x: Tensor) -> Tensor:
+    """(N, 1, H, W) of (N, 3, H, W), by BT.601's weights, in the same range."""
+    weights = torch.tensor([0.299, 0.587, 0.114], device=x.device).view(3, 1, 1)
+    return (x * weights).sum(1, keepdim=True)
+
+
+def lab(x: Tensor) -> Tensor:
+    """CIELAB (D65) of sRGB, (N, 3, H, W): L* from 0 to 100, a* and b*. Values outside [-1, 1] count as its ends."""
+    rgb = ((x + 1) / 2).clamp(0, 1)
+    linear = torch.where(rgb <= 0.04045, rgb / 12.92, ((rgb.clamp_min(0.04045) + 0.055) / 1.055) ** 2.4)
+    xyz = torch.einsum("ij,njhw->nihw", _XYZ.to(x.device), linear)
+    edge = 6 / 29
+    roots = torch.where(xyz > edge**3, xyz.clamp_min(edge**3) ** (1 / 3), xyz / (3 * edge**2) + 4 / 29)
+    first, second, third = roots.unbind(1)
+    return torch.stack([116 * second - 16, 500 * (first - second), 200 * (second - third)], dim=1)
+
+
+_XYZ = torch.tensor(
+    [[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750], [0.0193339, 0.1191920, 0.9503041]]
+) / torch.tensor([[0.95047], [1.0], [1.08883]])
+"""Linear sRGB to XYZ, the white point at (1, 1, 1)."""
+
+
+def neutral(x: Tensor, z: Tensor) -> Tensor:
+    """How far greys move in colour: the mean over every fourth pixel each way of exp(-(C / 6)^2) |d(a*, b*)|^2 / 100.
+
+    C is the chroma of x in CIELAB; d(a*, b*) leads from x to z. A grey wall stays grey, skin may change.
+    """
+    before, after = (lab(image[..., ::4, ::4])[:, 1:] for image in (x, z))
+    grey = torch.exp(-before.square().sum(1) / 6**2)
+    return (grey * (after - before).square().sum(1)).mean() / 100
 
 
 def adversarial(logits: Tensor, *, real: bool) -> Tensor:
@@ -122,45 +158,65 @@ class PatchNCE(nn.Module):
         return total
 
 
+_CONVOLUTIONS = {
+    "alex": ((3, 64, 11), (64, 192, 5), (192, 384, 3), (384, 256, 3), (256, 256, 3)),
+    "vgg": (
+        *((3, 64, 3), (64, 64, 3)),
+        *((64, 128, 3), (128, 128, 3)),
+        *((128, 256, 3), (256, 256, 3), (256, 256, 3)),
+        *((256, 512, 3), (512, 512, 3), (512, 512, 3)),
+        *((512, 512, 3), (512, 512, 3), (512, 512, 3)),
+    ),
+}
+"""Channels in, channels out, side of the kernel."""
+_POOLED_BEFORE = {"alex": (1, 2), "vgg": (2, 4, 7, 10)}
+_MAPS_OF = {"alex": (0, 1, 2, 3, 4), "vgg": (1, 3, 6, 9, 12)}
+
+
 class LPIPS(nn.Module):
-    """Learned perceptual image patch similarity on AlexNet, v0.1 (Zhang et al. 2018, eq. 1). Shipped weights.
+    """Learned perceptual image patch similarity, v0.1 (Zhang et al. 2018, eq. 1), on AlexNet or VGG-16.
 
     LPIPS(y, z) = sum over the five layers of mean over space of w . (f(y) - f(z))^2, with features f of length 1.
     0 for equal images, about 0.1 to 0.7 for different ones. Images from 32 px up. The weights are frozen.
+
+    Raises:
+        Failure: VGG-16's weights are not where `weights_file` looks for them.
 
     Example:
         lpips = LPIPS()
         lpips(torch.rand(1, 3, 64, 64) * 2 - 1, torch.rand(1, 3, 64, 64) * 2 - 1)
     """
 
-    def __init__(self) -> None:
+    def __init__(self, backbone: Backbone = "alex") -> None:
         super().__init__()
+        self.pooled_before = _POOLED_BEFORE[backbone]
+        self.maps_of = _MAPS_OF[backbone]
+        self.pool = 3 if backbone == "alex" else 2
         self.features = nn.ModuleList(
-            [
-                nn.Conv2d(3, 64, 11, stride=4, padding=2),
-                nn.Conv2d(64, 192, 5, padding=2),
-                nn.Conv2d(192, 384, 3, padding=1),
-                nn.Conv2d(384, 256, 3, padding=1),
-                nn.Conv2d(256, 256, 3, padding=1),
-            ]
+            nn.Conv2d(few, many, side, stride=4 if side == 11 else 1, padding=2 if side > 3 else 1)
+            for few, many, side in _CONVOLUTIONS[backbone]
         )
-        self.lin = nn.ModuleList(nn.Conv2d(n, 1, 1, bias=False) for n in (64, 192, 384, 256, 256))
+        self.lin = nn.ModuleList(
+            nn.Conv2d(_CONVOLUTIONS[backbone][place][1], 1, 1, bias=False) for place in self.maps_of
+        )
         self.shift: Tensor
         self.scale: Tensor
         self.register_buffer("shift", torch.tensor([-0.030, -0.088, -0.188]).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("scale", torch.tensor([0.458, 0.448, 0.450]).view(1, 3, 1, 1), persistent=False)
-        self.load_state_dict(load_file(WEIGHTS / "lpips-alex.safetensors"))
+        weights = WEIGHTS / "lpips-alex.safetensors" if backbone == "alex" else weights_file("lpips_vgg.safetensors")
+        self.load_state_dict(load_file(weights))
         self.requires_grad_(False)
 
     def maps(self, image: Tensor, count: int = 5) -> list[Tensor]:
-        """AlexNet's first `count` rectified feature maps."""
+        """The network's first `count` rectified feature maps of those that LPIPS looks at."""
         x = (image - self.shift) / self.scale
         maps = []
-        for number, convolution in enumerate(self.features[:count]):
-            if number in (1, 2):
-                x = F.max_pool2d(x, 3, 2)
+        for place, convolution in enumerate(self.features[: self.maps_of[count - 1] + 1]):
+            if place in self.pooled_before:
+                x = F.max_pool2d(x, self.pool, 2)
             x = F.relu(convolution(x))
-            maps.append(x)
+            if place in self.maps_of:
+                maps.append(x)
         return maps
 
     def layers(self, image: Tensor) -> list[Tensor]:

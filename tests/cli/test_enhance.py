@@ -1,6 +1,9 @@
 from pathlib import Path
 
+import pytest
+
 from tests.cli.conftest import Run
+from undistill.base.files import SAMPLES
 
 
 def test_refuses_stores_and_another_engines_options(tmp_path: Path, undistill: Run) -> None:
@@ -15,3 +18,14 @@ def test_refuses_stores_and_another_engines_options(tmp_path: Path, undistill: R
         assert len(errors.splitlines()) == 1
         assert words in errors
     assert not list(tmp_path.iterdir())
+
+
+def test_the_shipped_portraits(undistill: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert undistill("enhance")[::2] == (
+        2,
+        "undistill: nothing to enhance: name images or folders, or take --samples\n",
+    )
+    assert undistill("enhance", "--samples")[:2] == (None, "8 enhanced, 0 done before -> enhanced\n")
+    names = sorted(path.name for path in (tmp_path / "enhanced").glob("*.webp"))
+    assert names == sorted(path.name for path in SAMPLES.iterdir())

@@ -1,10 +1,13 @@
 from collections.abc import Callable
 from pathlib import Path
+from shutil import rmtree
 
 import yaml
 
 from tests.cli.conftest import Run
 from tests.training.test_run import settings
+from undistill.base.record import Record
+from undistill.dataset import fold_of
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_with_one_line(
@@ -20,3 +23,39 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_one_line(
     assert line.startswith("undistill: step 1: weights of G are not finite; ")
     assert not (out / "last.safetensors").exists()
     assert not (out / "head").exists()
+
+
+def test_folds_and_images_enhanced_by_the_head_that_has_not_seen_them(
+    undistill: Run, image_folder: Callable[..., Path], tmp_path: Path
+) -> None:
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(settings("mmd without pairs", steps=1, batch=1)))
+    student, run, out = image_folder("student", 12), tmp_path / "run", tmp_path / "out"
+    sides = [f"--student={student}", f"--teacher={image_folder('teacher', 12, seed=1)}"]
+    train = ["train", tmp_path / "recipe.yaml", *sides, "-o", run, "--device", "cpu", "--folds", 2]
+    code, said, _ = undistill(*train)
+    assert code is None
+    assert said.splitlines()[-2:] == [f"done at step 1 -> {run / f'fold-{fold}' / 'head'}" for fold in (0, 1)]
+    trained_on = {fold: yaml.safe_load((run / f"fold-{fold}/recipe.yaml").read_text())["data"] for fold in (0, 1)}
+    assert [(data["train"], data["val"]) for data in trained_on.values()] == [("0.5:1", "0:0.5"), ("0:0.5", "0.5:1")]
+
+    code, said, _ = undistill("enhance", student, "-o", out, "--folds", run)
+    assert (code, said) == (None, f"12 enhanced, 0 done before -> {out}\n")
+    files = Record(out).files
+    assert {entry["fold"] for entry in files.values()} == {"0/2", "1/2"}
+    for name, entry in files.items():
+        fold = fold_of(Path(name).stem, 2)
+        assert (entry["fold"], entry["head"]) == (f"{fold}/2", str(run / f"fold-{fold}" / "head"))
+    assert undistill("enhance", student, "-o", out, "--folds", run)[1] == f"0 enhanced, 12 done before -> {out}\n"
+
+    for words, arguments in (
+        ("give either --head, or --folds", (student, "--folds", run, "--head", "tiny-best")),
+        (f"{student} holds no folds", (student, "--folds", student)),
+    ):
+        code, _, errors = undistill("enhance", *arguments, "-o", out)
+        assert (code, len(errors.splitlines())) == (2, 1)
+        assert words in errors
+    rmtree(run / "fold-1" / "head")
+    assert f"{run / 'fold-1'} has no head" in undistill("enhance", student, "-o", out, "--folds", run)[2]
+    code, _, errors = undistill(*train[:-1], 3, "--set", "keep=best", "-o", tmp_path / "other")
+    assert code == 2
+    assert "keep=last" in errors

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from undistill.dataset import SPLITS, SplitError, parse_split, position, within
+from undistill.dataset import SPLITS, SplitError, fold_of, fold_split, parse_split, position, within
 
 
 def test_position_is_the_hash_of_the_id() -> None:
@@ -27,9 +27,20 @@ def test_a_fraction_lies_inside_a_larger_one() -> None:
 def test_parse() -> None:
     assert parse_split("val") == (0.8, 0.9)
     assert parse_split("0:0.4") == (0.0, 0.4)
+    assert parse_split("0.6:0.4") == (0.6, 0.4)
 
 
-@pytest.mark.parametrize("text", ["", "0.4", "0.5:0.4", "0.4:0.4", "-1:1", "0:2", "a:b", "0:1:2"])
+@given(st.text(), st.integers(2, 9))
+def test_every_id_is_in_one_fold_or_in_the_range_around_it(id: str, folds: int) -> None:
+    inside = [within(id, fold_split(fold, folds)) for fold in range(folds)]
+    assert sum(inside) == 1
+    assert inside[fold_of(id, folds)]
+    for fold, here in enumerate(inside):
+        low, high = fold_split(fold, folds)
+        assert within(id, (high % 1, low or 1.0)) is not here
+
+
+@pytest.mark.parametrize("text", ["", "0.4", "1:0.4", "0.4:0", "0.4:0.4", "-1:1", "0:2", "a:b", "0:1:2"])
 def test_refuses(text: str) -> None:
     with pytest.raises(SplitError, match="LO:HI"):
         parse_split(text)

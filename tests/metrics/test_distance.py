@@ -17,6 +17,7 @@ from undistill.metrics.distance import (
     cross_fitted,
     cubic,
     fitted_on,
+    fitted_on_others,
     frechet,
     gaussian,
     quarters,
@@ -297,3 +298,27 @@ def test_kernels_of_equal_crops() -> None:
     x = np.ones((1, 8), np.float32)
     assert gaussian(x, x)[0, 0] == pytest.approx(1)
     assert cubic(x, x)[0, 0] == pytest.approx(8)
+
+
+def test_heads_of_folds_gain_nothing_by_what_the_others_have_seen() -> None:
+    """Both sides are alike. A head that moves its fold by the others' difference of the means, which is chance, must
+    not look nearer to the teacher; held against all teacher images it would."""
+    random = np.random.default_rng(0)
+    folds, n, gained = 5, 60, {"by folds": [], "against all": []}
+    part = {f"{side}{number}": number % folds for side in "xy" for number in range(n)}
+    for _ in range(20):
+        x, y = (
+            Points([f"{side}{number}" for number in range(n)], random.standard_normal((n, 1, 8)).astype(np.float32))
+            for side in "xy"
+        )
+        moved = x.x.copy()
+        for fold in range(folds):
+            rest, own = np.arange(n) % folds != fold, np.arange(n) % folds == fold
+            moved[own] += y.x[rest].mean(0) - x.x[rest].mean(0)
+        for words, spaces in (("by folds", fitted_on_others(x, y, part)), ("against all", cross_fitted(x, y))):
+            gap = Gap(x, y, spaces)
+            student, enhanced = gap.sides["student"], gap.place(Points(x.ids, moved))
+            gained[words].append(float((gap.kid(student, "teacher") - gap.kid(enhanced, "teacher"))[0]))
+    error = {words: np.std(some) / len(some) ** 0.5 for words, some in gained.items()}
+    assert np.mean(gained["by folds"]) < 2 * error["by folds"]
+    assert np.mean(gained["against all"]) > 5 * error["against all"]

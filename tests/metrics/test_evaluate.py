@@ -9,6 +9,8 @@ from PIL import Image
 from rich.console import Console
 
 from undistill.base.errors import Failure, UsageError
+from undistill.base.record import Record
+from undistill.dataset import fold_of
 from undistill.dataset.samples import ImageFolders
 from undistill.dataset.shard import Pairs
 from undistill.metrics import tuning
@@ -201,3 +203,33 @@ def test_the_tables_show_values_and_reasons(capsys: pytest.CaptureFixture[str]) 
     shown = capsys.readouterr().out
     assert "0.5 ±0.1" in shown
     assert "gap_closed: too few" in shown
+
+
+def record_folds(folder: Path, folds: int, wrong: int | None = None) -> None:
+    """As `undistill enhance --folds` does; image number `wrong` was made by another head."""
+    record = Record(folder)
+    for path in sorted(folder.iterdir()):
+        fold = fold_of(path.stem, folds) if path.stem != f"{wrong:03d}" else (fold_of(path.stem, folds) + 1) % folds
+        record.note(Path(path.name), {"fold": f"{fold}/{folds}"})
+    record.save()
+
+
+def test_folds_are_measured_each_by_itself(sets: dict[str, Path]) -> None:
+    record_folds(sets["good"], 2, wrong=-1)
+    results = evaluate(both(sets), {name: sets[name] for name in ("good", "away")}, features="alex-1")
+    assert results.settings["folds"] == 2
+    assert not results.settings["fitted on"]["apart"]
+    assert len(results.settings["baselines"]["grain"]) == 2  # tuned for each fold on the other
+    closed = results.rows["good"]["gap_closed"]
+    assert closed.n == 20
+    assert closed.low is not None
+    assert closed.low > 0.4
+
+
+def test_folds_that_do_not_fit(sets: dict[str, Path]) -> None:
+    record_folds(sets["good"], 2, wrong=3)
+    with pytest.raises(UsageError, match=r"good: 003 was not made by the head that has not seen it"):
+        evaluate(both(sets), {"good": sets["good"]}, features="alex-1", baselines=False)
+    record_folds(sets["away"], 9, wrong=-1)
+    with pytest.raises(UsageError, match="fewer than two images of the student: train fewer folds"):
+        evaluate(both(sets), {"away": sets["away"]}, features="alex-1", baselines=False)

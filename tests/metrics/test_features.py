@@ -11,8 +11,8 @@ from undistill.metrics.extraction import EvalImage
 from undistill.metrics.features import (
     CROPS,
     SIDE,
-    Alex,
     EfficientNetLite0,
+    Perceptual,
     Transformer,
     cut_crops,
     load_extractor,
@@ -53,7 +53,7 @@ def test_a_small_square_image_looked_at_once_is_seen_as_if_five_times() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     seen = load_extractor("alex-2", CPU)(pixels)
     with torch.inference_mode():
-        five = Alex(2)(cut_crops(pixels)).numpy()
+        five = Perceptual("alex", 2)(cut_crops(pixels)).numpy()
     assert seen.shape == (5, 192)
     assert np.allclose(seen, five, atol=1e-5)
 

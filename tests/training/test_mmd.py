@@ -63,6 +63,26 @@ def test_outputs_come_to_be_distributed_like_the_teachers() -> None:
     assert validate(method, [(x, y)])["val_loss"] < before
 
 
+def test_without_pairs_the_teacher_of_a_student_is_not_looked_at() -> None:
+    """LPIPS holds the output to its input, and the others hold what they are to hold."""
+    method = mmd(anchor="student", mmd=0, tone=1, chroma=1, neutral=1, view=32)
+    x, y = sides(8)
+    losses = train_step(method, [(x, y)], 0)
+    assert float(losses["loss_lpips"]) < 1e-3  # a head that was not trained changes next to nothing
+    again = mmd(anchor="student", mmd=0, tone=1, chroma=1, neutral=1, view=32)
+    assert train_step(again, [(x, y.flip(0))], 0) == losses
+
+
+def test_middle_and_corners_take_turns() -> None:
+    method = mmd(view=32)
+    seen = []
+    for step in range(10):
+        method.begin(step, [])
+        seen.append(method.place)
+    assert seen[::2] == [(0.5, 0.5)] * 5
+    assert seen[1::2] == [(0, 0), (0, 1), (1, 0), (1, 1), (0, 0)]
+
+
 def test_the_state_is_whole() -> None:
     one, other = mmd(memory=0.5, precision="bf16-mixed"), mmd()
     x, y = sides(8)

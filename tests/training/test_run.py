@@ -29,6 +29,16 @@ Folders = Callable[..., Path]
 OF_MODE: dict[str, dict[str, Any]] = {
     "paired": {},
     "mmd": {"sides": [64]},
+    "mmd without pairs": {
+        "mode": "mmd",
+        "anchor": "student",
+        "view": 32,
+        "sides": [64],
+        "shrink": True,
+        "neutral": 1,
+        "keep": "last",
+        "head": {"architecture": "GridHead", "width": 4},
+    },
     "unpaired": {"discriminator_width": 4, "pool": 4},
     "contrastive": {"discriminator_width": 4, "pool": 4},
 }

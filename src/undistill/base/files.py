@@ -3,6 +3,7 @@
 A place in a store is a `UPath`, which has `Path`'s ways. Files go there whole or not at all by `replacing`.
 """
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.resources import files
@@ -19,6 +20,21 @@ Place = Union[Path, "UPath"]
 
 WEIGHTS = Path(str(files("undistill"))) / "weights"
 """What is shipped: heads, the networks of `tiny`, and those of losses."""
+SAMPLES = WEIGHTS.parent / "samples"
+"""Portraits by FLUX.1-schnell."""
+
+
+def weights_file(name: str) -> Path:
+    """A file of weights that is not shipped, in the folder that the environment variable UNDISTILL_WEIGHTS names.
+
+    Raises:
+        Failure: it isn't there.
+    """
+    folder = os.environ.get("UNDISTILL_WEIGHTS")
+    if folder is None or not (Path(folder) / name).is_file():
+        where = "UNDISTILL_WEIGHTS is not set" if folder is None else f"{folder} has none"
+        raise Failure(f"{name} is not shipped: set UNDISTILL_WEIGHTS to a folder that holds it ({where})")
+    return Path(folder) / name
 
 
 def parse_place(text: str) -> Place:

@@ -1,21 +1,40 @@
 """undistill enhance"""
 
 import re
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from undistill.base.errors import Failure, UsageError
 from undistill.cli.options import Address, By, Device, EngineName, Gpus, check_engine, ray_engine
 
+if TYPE_CHECKING:
+    from undistill.enhance.enhancer import Enhancer
+
+DEFAULT = "flux1-lite"
+"""The head that is taken where none is named."""
+
 
 def enhance(
     inputs: Annotated[
-        list[Path], typer.Argument(metavar="INPUT...", help="Images, and folders of images; or a pairs data set.")
-    ],
-    out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the enhanced images.")],
-    head: Annotated[str, typer.Option(help="A shipped head, a folder, or a Hugging Face id.")] = "flux1-lite",
+        list[Path] | None,
+        typer.Argument(metavar="INPUT...", help="Images, and folders of images; or a pairs data set."),
+    ] = None,
+    samples: Annotated[
+        bool, typer.Option("--samples", help="The portraits by FLUX.1-schnell that come with the package.")
+    ] = False,
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the enhanced images.")] = Path("enhanced"),
+    head: Annotated[
+        str | None,
+        typer.Option(help="A shipped head, a folder, or a Hugging Face id.  [default: flux1-lite; of pairs, their pair's]"),
+    ] = None,
+    folds: Annotated[
+        Path | None,
+        typer.Option(metavar="RUN", help="Each image by the head that has not seen it, of `undistill train --folds`."),
+    ] = None,
     strength: Annotated[float, typer.Option(min=0, max=1, help="0: unchanged. 1: the head's image.")] = 1.0,
     split: Annotated[str, typer.Option(help="train, val, test, all or LO:HI: these images alone.")] = "all",
     device: Device = None,
@@ -30,11 +49,15 @@ def enhance(
 
     Run it again to go on: what is done with this head and strength is skipped. Inputs are never overwritten.
     """
-    from undistill.dataset import parse_split
-    from undistill.dataset.shard import DESCRIPTION
-    from undistill.enhance.files import enhance_files, list_jobs
+    from undistill.base.files import SAMPLES
+    from undistill.dataset import parse_split, within
+    from undistill.dataset.shard import DESCRIPTION, Pairs
+    from undistill.enhance.files import Outcome, enhance_files, list_jobs, read_folds
     from undistill.enhance.shards import enhance_shards
 
+    inputs = [*(inputs or ()), *([SAMPLES] if samples else ())]
+    if not inputs:
+        raise UsageError("nothing to enhance: name images or folders, or take --samples")
     check_engine(engine, address, gpus)
     if engine != "ray" and workers is not None:
         raise UsageError("--workers goes with --engine ray; without it, one process uses all cores")
@@ -43,32 +66,37 @@ def enhance(
             raise UsageError(f"{path}: enhance works on folders of a file system, not on object stores: fetch it first")
     if out.exists() and not out.is_dir():
         raise UsageError(f"{out} is a file; -o takes a folder")
+    if folds is not None and head is not None:
+        raise UsageError("give either --head, or --folds with heads of its own")
     sets = [path for path in inputs if (path / DESCRIPTION).exists()]
     if sets and len(inputs) > 1:
         raise UsageError(f"{sets[0]} is a data set: enhance it by itself, into a folder of its own")
+    if sets and folds is not None:
+        raise UsageError(f"{sets[0]} is a pairs data set: --folds takes folders of images")
     span = parse_split(split)
     jobs = [] if sets else list_jobs(inputs, out, span)
 
-    from functools import partial
-
     from undistill.base.device import pick_device
     from undistill.base.engines.local import in_process
-    from undistill.enhance.enhancer import Enhancer
-    from undistill.heads.head import head_folder, head_hash
 
     if engine == "ray":
         where, by = ray_engine(workers, device, address, gpus)
     else:
         where, by = str(pick_device(device)), in_process
-    folder = head_folder(head).absolute()
-    identity = {"head": head, "weights": head_hash(folder)}
-    enhancer = partial(Enhancer, folder, where)
 
     if sets:
-        made, before = enhance_shards(sets[0], out, enhancer, identity, strength, span, by)
+        made_by = _maker(head or Pairs(sets[0]).description.pair.get("head") or DEFAULT, where)
+        made, before = enhance_shards(sets[0], out, *made_by, strength, span, by)
         typer.echo(f"{made} enhanced, {before} done before -> {out}")
         return
-    outcome = enhance_files(jobs, out, enhancer, identity, strength, by)
+    if folds is None:
+        outcome = enhance_files(jobs, out, *_maker(head or DEFAULT, where), strength, by)
+    else:
+        outcome = Outcome(0, 0, {}, {})
+        for fold in read_folds(folds):
+            enhancer, made_with = _maker(str(fold.head), where)
+            unseen = [job for job in jobs if within(job.source.stem, fold.ids)]
+            outcome += enhance_files(unseen, out, enhancer, {**made_with, "fold": fold.name}, strength, by)
     for source, note in outcome.notes.items():
         typer.echo(f"{source}: {note}", err=True)
     typer.echo(f"{outcome.enhanced} enhanced, {outcome.skipped} done before -> {out}")
@@ -76,3 +104,12 @@ def enhance(
         for source, reason in outcome.failures.items():
             typer.echo(f"{source} {reason}", err=True)
         raise Failure(f"{len(outcome.failures)} of {len(jobs)} images failed")
+
+
+def _maker(head: str, device: str | None) -> tuple["Callable[[], Enhancer]", dict[str, str]]:
+    """What makes the enhancer, and what the record says of the head."""
+    from undistill.enhance.enhancer import Enhancer
+    from undistill.heads.head import head_folder, head_hash
+
+    folder = head_folder(head).absolute()
+    return partial(Enhancer, folder, device), {"head": head, "weights": head_hash(folder)}

@@ -21,10 +21,15 @@ def train(
     changes: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change the recipe, e.g. data.crop=128.")
     ] = None,
+    folds: Annotated[
+        int | None, typer.Option(min=2, help="Train so many more heads, each without its part of the ids, to measure.")
+    ] = None,
     max_steps: Annotated[int | None, typer.Option(min=1, help="Stop after so many steps in all.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
 ) -> None:
     """Train a head; it ends up in OUT/head, which `undistill enhance --head` takes.
+
+    With --folds, OUT/fold-0 and so on are runs that have not seen a part of the images: `undistill enhance --folds`.
 
     Run it again to go on: after an interrupt, a crash, or with a larger --max-steps.
     """
@@ -32,6 +37,7 @@ def train(
 
     from undistill.dataset.samples import open_source
     from undistill.training import find_recipe
+    from undistill.training.folder import fold_folder, fold_recipe
     from undistill.training.ranks import first
     from undistill.training.recipe import change_recipe, read_recipe
     from undistill.training.run import train as run
@@ -47,10 +53,15 @@ def train(
         if not key or "=" not in change:
             raise UsageError(f"--set {change}: write KEY=VALUE, e.g. data.crop=128")
     followed = change_recipe(read_recipe(find_recipe(recipe)), changed)
-    result = run(followed, open_source(data, student, teacher), out, max_steps=max_steps, device=device)
-    if result.head is None:
+    source = open_source(data, student, teacher)
+    runs = {out: followed}
+    if folds is not None:
+        runs |= {fold_folder(out, fold): fold_recipe(followed, fold, folds) for fold in range(folds)}
+    for folder, each in runs.items():
+        result = run(each, source, folder, max_steps=max_steps, device=device)
+        if result.head is None:
+            if first():
+                typer.echo(f"stopped at step {result.step}; the same command goes on from there", err=True)
+            raise SystemExit(130)  # typer.Exit(130) is how typer tells of a KeyboardInterrupt
         if first():
-            typer.echo(f"stopped at step {result.step}; the same command goes on from there", err=True)
-        raise SystemExit(130)  # typer.Exit(130) is how typer tells of a KeyboardInterrupt
-    if first():
-        typer.echo(f"{result.ended} at step {result.step} -> {result.head}")
+            typer.echo(f"{result.ended} at step {result.step} -> {result.head}")

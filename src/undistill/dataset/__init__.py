@@ -20,7 +20,7 @@ def position(id: str) -> float:
 
 
 def parse_split(text: str) -> tuple[float, float]:
-    """`train`, `val`, `test`, `all` or `LO:HI` to (LO, HI), 0 <= LO < HI <= 1.
+    """`train`, `val`, `test`, `all` or `LO:HI` to (LO, HI), both from 0 to 1. LO > HI goes round: LO:1 and 0:HI.
 
     Raises:
         SplitError: neither.
@@ -31,12 +31,25 @@ def parse_split(text: str) -> tuple[float, float]:
         low, high = (float(part) for part in text.split(":"))
     except ValueError:
         low = high = -1.0
-    if not 0 <= low < high <= 1:
-        raise SplitError(f"split {text!r}: write {', '.join(SPLITS)} or LO:HI with 0 <= LO < HI <= 1")
+    if not (0 <= low < 1 and 0 < high <= 1 and low != high):
+        raise SplitError(
+            f"split {text!r}: write {', '.join(SPLITS)} or LO:HI, two numbers from 0 to 1; LO > HI means LO:1 and 0:HI"
+        )
     return low, high
 
 
 def within(id: str, split: tuple[float, float], fraction: float = 1.0) -> bool:
     """Does the id lie in the split's first `fraction`? So 1% of a split lies inside its 20%."""
     low, high = split
-    return low <= position(id) < low + (high - low) * fraction
+    end = low + ((high if low < high else high + 1) - low) * fraction
+    return low <= position(id) < end or position(id) < end - 1
+
+
+def fold_split(fold: int, folds: int) -> tuple[float, float]:
+    """The range of ids that a fold's head has not seen, fold = 0 ... folds - 1."""
+    return fold / folds, (fold + 1) / folds
+
+
+def fold_of(id: str, folds: int) -> int:
+    """The fold whose head has not seen an id."""
+    return next(fold for fold in range(folds) if within(id, fold_split(fold, folds)))

@@ -16,7 +16,8 @@ from undistill.base.engines.local import in_process
 from undistill.base.errors import Failure, UsageError, first_line
 from undistill.base.progress import progress
 from undistill.base.record import Record, holds, write
-from undistill.dataset import within
+from undistill.base.settings import read_yaml
+from undistill.dataset import fold_split, parse_split, within
 from undistill.enhance.enhancer import Enhancer
 from undistill.images import EXTENSIONS, ImageError, decode, encode, list_images
 
@@ -37,6 +38,49 @@ class Outcome:
     skipped: int
     notes: dict[Path, str]
     failures: dict[Path, str]
+
+    def __add__(self, other: "Outcome") -> "Outcome":
+        return Outcome(
+            self.enhanced + other.enhanced,
+            self.skipped + other.skipped,
+            self.notes | other.notes,
+            self.failures | other.failures,
+        )
+
+
+@dataclass(frozen=True)
+class Fold:
+    """A head of `undistill train --folds`, and the ids that it has not seen.
+
+    Args:
+        name: which of how many, like 2/5, for the record.
+        ids: a range of their hash.
+    """
+
+    name: str
+    head: Path
+    ids: tuple[float, float]
+
+
+def read_folds(run: Path) -> list[Fold]:
+    """The folds of a run.
+
+    Raises:
+        UsageError: they are not all there.
+    """
+    count = len(list(run.glob("fold-*")))
+    if count < 2:
+        raise UsageError(f"{run} holds no folds: undistill train ... -o {run} --folds 5 makes them")
+    folds = []
+    for number in range(count):
+        folder, ids = run / f"fold-{number}", fold_split(number, count)
+        if not (folder / "head").is_dir():
+            raise UsageError(f"{folder} has no head: run undistill train ... -o {run} --folds {count} to its end")
+        held_out = parse_split(read_yaml(folder / "recipe.yaml")["data"]["val"])
+        if max(abs(a - b) for a, b in zip(held_out, ids, strict=True)) > 1e-6:
+            raise UsageError(f"{folder} is not fold {number} of {count}: another number of folds was begun in {run}")
+        folds.append(Fold(f"{number}/{count}", folder / "head", ids))
+    return folds
 
 
 def list_jobs(inputs: Sequence[Path], out: Path, split: tuple[float, float] = (0.0, 1.0)) -> list[Job]:

@@ -7,7 +7,7 @@ is as far away as the student, 1 for what is as near as the teacher is to itself
 docs/measure.md.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
@@ -140,6 +140,31 @@ def cross_fitted(student: Points, teacher: Points, dimensions: int = DIMENSIONS)
         fitted = [side for k in others for side in parts[k]]
         projection = _projection(fitted, dimensions, Moments.union(moments[k] for k in others))
         spaces.append(Space(projection, projection.spread, ids[pair[0]] | ids[pair[1]]))
+    return spaces
+
+
+def fitted_on_others(student: Points, teacher: Points, part: Mapping[str, int]) -> list[Space]:
+    """A space for each part of the ids, fitted on all the others.
+
+    For heads that have seen all parts but one: what one of them has made is held against teacher images that it has
+    never seen. Against all of them it would look nearer than it is, by what the other heads know of these.
+
+    Args:
+        part: by id, of both sides.
+
+    Raises:
+        ValueError: fewer than two images of a side in a part.
+    """
+    spaces = []
+    for number in sorted(set(part.values())):
+        inside = frozenset(id for id, own in part.items() if own == number)
+        for side in (student, teacher):
+            if sum(id in inside for id in side.ids) < 2:
+                raise ValueError(f"part {number} has fewer than two images of a side")
+        rest = part.keys() - inside
+        others = [side.only(rest.__contains__) for side in (student, teacher)]
+        projection = _projection(others, DIMENSIONS)
+        spaces.append(Space(projection, projection.spread, inside))
     return spaces
 
 

@@ -1,5 +1,6 @@
 """One results table: student, teacher, enhanced sets and tuned trivial baselines, against each other."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -8,13 +9,14 @@ from typing import Any
 import torch
 
 from undistill.base.errors import Failure, UsageError
-from undistill.dataset import position, within
+from undistill.base.record import Record
+from undistill.dataset import fold_of, position, within
 from undistill.dataset.enhanced import Enhanced
-from undistill.dataset.samples import ImageFolders, Sample, Sides, Source, list_cells, list_files, list_sides
+from undistill.dataset.samples import File, ImageFolders, Sample, Sides, Source, list_cells, list_files, list_sides
 from undistill.dataset.shard import DESCRIPTION
 from undistill.metrics import ITSELF, OWN_ROWS
 from undistill.metrics.cache import key_of, room, trim
-from undistill.metrics.distance import FEWEST, MEASURED, Gap, Placed, Points, cross_fitted, fitted_on
+from undistill.metrics.distance import FEWEST, MEASURED, Gap, Placed, Points, cross_fitted, fitted_on, fitted_on_others
 from undistill.metrics.extraction import Extractor, Features, Hashed, extract, row_key
 from undistill.metrics.faces import face_workers, identity
 from undistill.metrics.features import CROPS, SIDE, load_extractor
@@ -43,6 +45,10 @@ def evaluate(
     measured ones by cross-fitting, so that no image is measured in what was fitted on it. What was seen in images is
     kept in the cache.
 
+    Where the record of an enhanced folder names folds (`undistill enhance --folds`), each fold is measured by itself,
+    in what was fitted on the others, and distances are means over the folds: a head knows the teacher images of all
+    folds but its own.
+
     Args:
         source: folders of images, or a pairs data set.
         enhanced: folders of enhanced student images, their files named by ids, or enhanced data sets; by the names of
@@ -65,6 +71,12 @@ def evaluate(
     measured, rest = divide(list_sides(source, (0, 1), min_side=min_side), split, limit)
     students, teachers = measured
     sets: dict[str, Sequence[Sample]] = {name: _match(students, folder, source) for name, folder in enhanced.items()}
+    folds = folds_of(enhanced, sets)
+    part = None
+    if folds is not None:
+        rest = None
+        part = {sample.id: fold_of(sample.id, folds) for side in measured for sample in side}
+        _refuse_few_a_fold(measured, folds)
     _refuse_few(measured, 2 if rest else MEASURED)
     _refuse_small([*students, *teachers])
 
@@ -74,7 +86,10 @@ def evaluate(
         student, teacher = look.student(students), look.teacher(teachers)
         x, y = (Points.of(side, seen.pop(look.name)) for side, seen in ((students, student), (teachers, teacher)))
         fitted, points = (measured, (x, y)) if rest is None else (rest, look.to_fit_on(rest))
-        spaces = cross_fitted(x, y) if rest is None else fitted_on(*points)
+        if part is not None:
+            spaces = fitted_on_others(x, y, part)
+        else:
+            spaces = cross_fitted(x, y) if rest is None else fitted_on(*points)
         gap = Gap(x, y, spaces)
         likeness = {metric: Value(None, n=len(students), why=ITSELF) for metric in LIKENESS}
         rows["student"] = _distances("student", gap.sides["student"], gap) | look.means(student) | likeness
@@ -88,7 +103,7 @@ def evaluate(
 
         for name, images in sets.items():
             measure(name, images, faces=True)
-        tuned = tune(fitted, points, look.features, apart=rest is not None) if baselines else None
+        tuned = tune(fitted, points, look.features, apart=rest is not None, part=part) if baselines else None
         if tuned is not None:
             ids = [sample.id for sample in students]
             folder = stack.enter_context(room(key_of("baselines 1", row_key(students), tuned, *ids)))
@@ -106,6 +121,7 @@ def evaluate(
         "dimensions": min(len(space.spread) for space in spaces),
         "distance": "kid, Gaussian kernel",
         "images": {"student": len(students), "teacher": len(teachers)},
+        **({} if folds is None else {"folds": folds}),
         "fitted on": {"student": len(fitted[0]), "teacher": len(fitted[1]), "apart": rest is not None},
         "baselines": {} if tuned is None else tuned.described,
     }
@@ -210,6 +226,45 @@ def _refuse_few(sides: Sides, fewest: int) -> None:
         if ids < fewest:
             images = "1 image" if ids == 1 else f"{ids} images"
             raise UsageError(f"{images} of the {word} to measure: it takes at least {fewest} a side")
+
+
+def _refuse_few_a_fold(sides: Sides, folds: int) -> None:
+    for word, side in zip(("student", "teacher"), sides, strict=True):
+        counted = Counter(fold_of(sample.id, folds) for sample in side)
+        for fold in range(folds):
+            if counted[fold] < 2:
+                raise UsageError(f"fold {fold} of {folds} has fewer than two images of the {word}: train fewer folds")
+
+
+def folds_of(folders: Mapping[str, Path], sets: Mapping[str, Sequence[Sample]]) -> int | None:
+    """How many folds' heads made the enhanced images, by the records of their folders; None: no folds.
+
+    Raises:
+        UsageError: some images were made by a fold's head and some not, or by that of another fold, or of other folds.
+    """
+    counts: dict[int, str] = {}
+    for name, folder in folders.items():
+        if (folder / DESCRIPTION).exists():
+            continue
+        entries = Record(folder).files
+        folds = {sample.id: entries.get(_relative(sample, folder), {}).get("fold") for sample in sets[name]}
+        if not any(folds.values()):
+            continue
+        for id, fold in folds.items():
+            number, _, count = (fold or "").partition("/")
+            if not count or fold_of(id, int(count)) != int(number):
+                raise UsageError(
+                    f"{name}: {id} was not made by the head that has not seen it: enhance all with --folds"
+                )
+            counts[int(count)] = name
+    if len(counts) > 1:
+        raise UsageError(f"{' and '.join(counts.values())} have other numbers of folds: measure them apart")
+    return next(iter(counts), None)
+
+
+def _relative(sample: Sample, folder: Path) -> str:
+    assert isinstance(sample, File)
+    return sample.path.relative_to(folder).as_posix()
 
 
 def _refuse_small(samples: Sequence[Sample]) -> None:

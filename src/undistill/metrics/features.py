@@ -6,6 +6,7 @@ The measure of the gap rests on features that no loss has seen: EfficientNet-Lit
 import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import get_args
 
 import numpy as np
 import torch
@@ -16,7 +17,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from undistill.base.errors import Failure, UsageError, first_line
 from undistill.images import Pixels, to_tensor
-from undistill.losses import LPIPS
+from undistill.losses import LPIPS, Backbone
+from undistill.metrics.appearance import appearance
 from undistill.metrics.extraction import EvalImage, Extractor, Features
 
 SIDE = 224
@@ -25,20 +27,28 @@ CROPS = 5
 """Crops an image."""
 
 
-class Alex(nn.Module):
-    """Mean over space of one of AlexNet's five rectified feature maps: 64, 192, 384, 256, 256 channels.
+class Perceptual(nn.Module):
+    """Mean over space of one of the five rectified feature maps of AlexNet (64, 192, 384, 256, 256 channels) or VGG-16
+    (64, 128, 256, 512, 512).
 
     The weights are those of LPIPS (losses.py), which heads are trained with: good for choosing among heads, not for
-    reporting on them.
+    reporting on those that were trained with the same network.
     """
 
-    def __init__(self, layer: int) -> None:
+    def __init__(self, backbone: Backbone, layer: int) -> None:
         super().__init__()
-        self.network = LPIPS()
+        self.network = LPIPS(backbone)
         self.layer = layer
 
     def forward(self, x: Tensor) -> Tensor:
         return self.network.maps(x, self.layer)[-1].mean((2, 3))
+
+
+class Appearance(nn.Module):
+    """Light, colour and detail in plain figures (appearance.py), which no network has seen."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return appearance(x)
 
 
 class EfficientNetLite0(nn.Module):
@@ -128,7 +138,8 @@ class Transformer(nn.Module):
 
 
 EXTRACTORS: dict[str, Callable[[], nn.Module]] = {
-    **{f"alex-{layer}": partial(Alex, layer) for layer in range(1, 6)},
+    "appearance": Appearance,
+    **{f"{net}-{layer}": partial(Perceptual, net, layer) for net in get_args(Backbone) for layer in range(1, 6)},
     "efficientnet-lite0": EfficientNetLite0,
     **{f"inception-{size}": partial(Inception, size) for size in (64, 192, 768, 2048)},
     "dinov2": partial(Transformer, "facebook/dinov2-small"),
@@ -166,6 +177,9 @@ def _distinct_crops(pixels: Pixels) -> list[Pixels]:
 def load_extractor(name: str, device: torch.device) -> Extractor:
     """An extractor of (CROPS, D) features of an image's crops.
 
+    Of `appearance` they are (1, 2D): in a portrait middle and corners, face and background, lack different things, so
+    the middle's figures stand beside the mean of the corners'.
+
     Raises:
         UsageError: no extractor has this name.
         Failure: what it needs is not installed, or its weights can't be had.
@@ -188,6 +202,7 @@ def load_extractor(name: str, device: torch.device) -> Extractor:
         together = CROPS if device.type == "cpu" else len(batch)
         seen = torch.cat([network(some).float() for some in torch.split(batch, together)]).cpu().numpy()
         features = np.split(seen, np.cumsum([len(some) for some in crops])[:-1])
-        return [some.repeat(CROPS // len(some), axis=0) for some in features]
+        whole = [some.repeat(CROPS // len(some), axis=0) for some in features]
+        return [np.append(some[0], some[1:].mean(0))[None] for some in whole] if name == "appearance" else whole
 
     return Extractor(f"{name}-{CROPS}x{SIDE}-1", look)

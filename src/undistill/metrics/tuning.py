@@ -47,14 +47,22 @@ class Baselines:
         return {name: [asdict(part[name].filter) for part in self.parts] for name in self.parts[0]}
 
 
-def tune(sides: Sides, points: tuple[Points, Points], extractor: Extractor, *, apart: bool) -> Baselines:
+def tune(
+    sides: Sides,
+    points: tuple[Points, Points],
+    extractor: Extractor,
+    *,
+    apart: bool,
+    part: Mapping[str, int] | None = None,
+) -> Baselines:
     """The filters that bring student images nearest to the teacher's: tuned on images that are not measured.
 
     Args:
         sides: images to tune on.
         points: what the extractor has taken from them.
         extractor: of the features that are reported.
-        apart: none of these images is measured; else they are, and each half gets filters tuned on the other.
+        apart: none of these images is measured; else they are, and each part gets filters tuned on the others.
+        part: by id, in which each is measured; None: one of two halves.
 
     Raises:
         ValueError: fewer images a side than `cross_fitted` needs.
@@ -62,14 +70,15 @@ def tune(sides: Sides, points: tuple[Points, Points], extractor: Extractor, *, a
     """
     if apart:
         return Baselines([_known(sides, points, extractor, TUNED_ON)])
-    half = {id: number // 2 for id, number in quarters(points[0].ids, points[1].ids).items()}
-    parts = []
-    for part in (0, 1):
-        others = frozenset(id for id, number in half.items() if number != part)
+    if part is None:
+        part = {id: number // 2 for id, number in quarters(points[0].ids, points[1].ids).items()}
+    tuned = []
+    for own in sorted(set(part.values())):
+        others = frozenset(id for id, number in part.items() if number != own)
         students, teachers = ([sample for sample in side if sample.id in others] for side in sides)
         x, y = (side.only(others.__contains__) for side in points)
-        parts.append(_known((students, teachers), (x, y), extractor, TUNED_ON // 2))
-    return Baselines(parts, half)
+        tuned.append(_known((students, teachers), (x, y), extractor, TUNED_ON // 2))
+    return Baselines(tuned, part)
 
 
 def _known(sides: Sides, points: tuple[Points, Points], extractor: Extractor, most: int) -> dict[str, Baseline]:

@@ -1,4 +1,4 @@
-"""How far outputs are from the teacher's images as distributions: MMD^2 on AlexNet's maps, from small batches."""
+"""How far outputs are from the teacher's images as distributions: MMD^2 on a network's maps, from small batches."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from undistill.losses import LPIPS
-from undistill.metrics.whitening import Moments, Whitening
+from undistill.metrics.whitening import DIMENSIONS, Moments, Whitening
 from undistill.training import ranks
 
 FREQUENCIES = 1024
@@ -37,13 +37,13 @@ class Projection:
     phases: Tensor
 
     @classmethod
-    def fitted(cls, x: Tensor, y: Tensor, random: torch.Generator) -> "Projection":
-        """To the features of both sides, (n, D) each, together."""
+    def fitted(cls, x: Tensor, y: Tensor, random: torch.Generator, dimensions: int = DIMENSIONS) -> "Projection":
+        """To the features of both sides, (n, D) each, together; d is `dimensions` at most."""
         rows = torch.cat([x, y]).cpu().numpy().astype(np.float64)
         count, width = rows.shape
         # Fewer rows than numbers in each span a space with as many dimensions as there are rows: seconds are saved.
         basis = np.linalg.qr(rows.T)[0] if count < width else np.eye(width)
-        whitening = Whitening(Moments.of(rows @ basis))
+        whitening = Whitening(Moments.of(rows @ basis), dimensions)
         kept = len(whitening.spread)
         parts = (basis @ whitening.mean, basis @ (whitening.directions / whitening.spread))
         # Contiguous, as a checkpoint gives them back: products of other layouts are rounded otherwise.
@@ -57,42 +57,67 @@ class Projection:
         return torch.cos(whitened @ self.frequencies + self.phases).mul((2 / FREQUENCIES) ** 0.5)
 
 
-class Embedding:
-    """phi: the mean of phi over images stands for their distribution, at one scale of AlexNet.
+Place = tuple[float, float]
+"""Of a view in an image: the parts of what is left over that lie above it and before it."""
+MIDDLE: tuple[Place, ...] = ((0.5, 0.5),)
+CORNERS: tuple[Place, ...] = ((0.0, 0.0), (0.0, 1.0), (1.0, 0.0), (1.0, 1.0))
 
-    Each of the five rectified maps is summed up by means, standard deviations and means of its quarters over space, and
+
+class Embedding:
+    """phi: the mean of phi over images stands for their distribution, at one scale of a network.
+
+    Each of its five rectified maps is summed up by means, standard deviations and means of its quarters over space, and
     projected: |mean phi(z) - mean phi(y)|^2 is the squared MMD (Gretton et al. 2012) of z and y, summed over the maps.
 
     Args:
-        lpips: its AlexNet is used.
-        side: images are enlarged to it, px.
+        lpips: its network is used.
+        side: what is looked at is resized to it, px.
         seed: of the frequencies.
+        view: side of the square of an image that is looked at, px; None: all of it.
+        places: where these squares lie.
     """
 
-    def __init__(self, lpips: LPIPS, side: int, seed: int) -> None:
+    def __init__(
+        self, lpips: LPIPS, side: int, seed: int, view: int | None = None, places: Sequence[Place] = MIDDLE
+    ) -> None:
         self.lpips = lpips
         self.side = side
         self.seed = seed
+        self.view = view
+        self.places = places
         self.projections: list[Projection] = []
 
-    def maps(self, images: Tensor) -> list[Tensor]:
-        """AlexNet's maps, (N, C, H, W) each, of images (N, 3, H, W) in [-1, 1]."""
-        large = F.interpolate(images, size=(self.side, self.side), mode="bicubic")
-        return [x.float() for x in self.lpips.maps(large)]
+    def maps(self, images: Tensor, place: Place = MIDDLE[0]) -> list[Tensor]:
+        """The network's maps, (N, C, H, W) each, of a view of images (N, 3, H, W) in [-1, 1]."""
+        if self.view is not None:
+            (top, left), (height, width) = place, images.shape[-2:]
+            row, column = round(top * (height - self.view)), round(left * (width - self.view))
+            images = images[..., row : row + self.view, column : column + self.view]
+        if images.shape[-2:] != (self.side, self.side):
+            images = F.interpolate(images, size=(self.side, self.side), mode="bicubic")
+        return [x.float() for x in self.lpips.maps(images)]
 
     @staticmethod
     def pooled(maps: Sequence[Tensor]) -> list[Tensor]:
         """(N, 6C) for each map (N, C, H, W)."""
         return [torch.cat([x.mean((2, 3)), x.std((2, 3)), F.adaptive_avg_pool2d(x, 2).flatten(1)], dim=1) for x in maps]
 
-    def fit(self, x: Sequence[Tensor], y: Sequence[Tensor]) -> None:
-        """To what `pooled` makes of both sides: (n, 6C) for each map."""
+    def everywhere(self, images: Tensor) -> list[Tensor]:
+        """What `pooled` makes of images at each of the places: (N, places, 6C) for each map."""
+        seen = [self.pooled(self.maps(images, place)) for place in self.places]
+        return [torch.stack(of_map, dim=1) for of_map in zip(*seen, strict=True)]
+
+    def fit(self, x: Sequence[Tensor], y: Sequence[Tensor], dimensions: int = DIMENSIONS) -> None:
+        """To what `everywhere` makes of both sides: (n, places, 6C) for each map."""
         random = torch.Generator().manual_seed(self.seed)
-        self.projections = [Projection.fitted(one, other, random) for one, other in zip(x, y, strict=True)]
+        self.projections = [
+            Projection.fitted(one.flatten(0, 1), other.flatten(0, 1), random, dimensions)
+            for one, other in zip(x, y, strict=True)
+        ]
 
     def __call__(self, pooled: Sequence[Tensor]) -> Tensor:
-        """(N, 5 x FREQUENCIES) of what `pooled` gives."""
-        return torch.cat([project(some) for project, some in zip(self.projections, pooled, strict=True)], dim=1)
+        """(..., 5 x FREQUENCIES) of what `pooled` or `everywhere` gives."""
+        return torch.cat([project(some) for project, some in zip(self.projections, pooled, strict=True)], dim=-1)
 
 
 class RunningMMD:
@@ -163,11 +188,20 @@ class RunningMMD:
 
 
 @torch.no_grad()
-def fit(fabric: Fabric, mmds: Sequence[RunningMMD], images: Iterable[tuple[Tensor, Tensor]]) -> None:
+def fit(
+    fabric: Fabric,
+    mmds: Sequence[RunningMMD],
+    images: Iterable[tuple[Tensor, Tensor]],
+    dimensions: int = DIMENSIONS,
+    *,
+    shrink: bool = False,
+) -> None:
     """Fit the embeddings to images of both sides, and find the gap between these: on the first rank, for all.
 
     Args:
         images: batches of x and y, (N, 3, H, W) each, on the device; only the first rank asks for them.
+        dimensions: of the whitened features, at most.
+        shrink: see `shrunk`.
     """
     if fabric.is_global_zero:
         seen: list[tuple[list[list[Tensor]], list[list[Tensor]]]] = [([], []) for _ in mmds]
@@ -175,11 +209,27 @@ def fit(fabric: Fabric, mmds: Sequence[RunningMMD], images: Iterable[tuple[Tenso
             with fabric.autocast():
                 for mmd, kept in zip(mmds, seen, strict=True):
                     for side, pooled in zip(batch, kept, strict=True):
-                        pooled.append(mmd.embedding.pooled(mmd.embedding.maps(side)))
+                        pooled.append(mmd.embedding.everywhere(side))
         for mmd, kept in zip(mmds, seen, strict=True):
             x, y = ([torch.cat(maps) for maps in zip(*pooled, strict=True)] for pooled in kept)
-            mmd.embedding.fit(x, y)
-            mmd.gap = mmd.embedding(x).mean(0) - mmd.embedding(y).mean(0)
+            mmd.embedding.fit(x, y, dimensions)
+            maps = zip(*(mmd.embedding(side).mean(1).chunk(len(side), dim=1) for side in (x, y)), strict=True)
+            mmd.gap = torch.cat([shrunk(a, b) if shrink else a.mean(0) - b.mean(0) for a, b in maps])
             mmd.moved = torch.zeros_like(mmd.gap)
     for mmd, state in zip(mmds, fabric.broadcast([mmd.state() for mmd in mmds]), strict=True):
         mmd.load_state(state)
+
+
+def shrunk(x: Tensor, y: Tensor) -> Tensor:
+    """(F,): the difference of the means of x (n, F) and y (m, F), without what is likely chance.
+
+    Of few images most of the squared difference is: along each direction in which the means vary, with variance v, the
+    difference d counts as d max(0, 1 - v / d^2) (positive-part James & Stein 1961).
+    """
+    difference = (x.mean(0) - y.mean(0)).double()
+    chance = torch.cov(x.T.double()) / len(x) + torch.cov(y.T.double()) / len(y)
+    variances, directions = torch.linalg.eigh(chance)
+    along = directions.T @ difference
+    kept = (1 - variances.clamp_min(0) / along.square().clamp_min(1e-30)).clamp_min(0)
+    likely: Tensor = directions @ (kept * along)
+    return likely.float()

@@ -10,7 +10,8 @@ from pydantic import ValidationError
 from undistill.base.errors import UsageError
 from undistill.base.files import PART, replacing
 from undistill.base.settings import read_yaml
-from undistill.training.recipe import Recipe, Schedule, dump_recipe
+from undistill.dataset import fold_split
+from undistill.training.recipe import PairedRecipe, Recipe, RecipeError, Schedule, change_recipe, dump_recipe
 
 Inventory = Mapping[str, Mapping[str, int | str]]
 
@@ -46,6 +47,26 @@ def open_folder(run: Path, recipe: Schedule, images: Inventory) -> None:
         beside.write_text(dump_recipe(recipe))
     with replacing(run / "data.json") as beside:
         beside.write_text(json.dumps(images, indent=2) + "\n")
+
+
+def fold_folder(run: Path, fold: int) -> Path:
+    """Where a fold's run lies, below the run on all images."""
+    return run / f"fold-{fold}"
+
+
+def fold_recipe(recipe: Recipe, fold: int, folds: int) -> Recipe:
+    """The recipe of a head that has seen no image of the fold, on either side.
+
+    Raises:
+        RecipeError: it would be chosen by the images that it is measured on.
+    """
+    if recipe.keep == "best" or isinstance(recipe, PairedRecipe):
+        raise RecipeError(
+            "with --folds a head is measured on what it is validated on, so these images must not choose it: "
+            "keep=best and mode=paired, which stops by them, can't be had (--set keep=last)"
+        )
+    low, high = fold_split(fold, folds)
+    return change_recipe(recipe, {"data.train": f"{high % 1:.9g}:{low or 1:.9g}", "data.val": f"{low:.9g}:{high:.9g}"})
 
 
 _CARD = """---

@@ -1,6 +1,7 @@
 """Training on pairs and on whole distributions at once, without a discriminator."""
 
 from collections.abc import Iterator, Sequence
+from itertools import product
 from typing import Any
 
 import torch
@@ -9,8 +10,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from undistill.base.progress import progressed
-from undistill.losses import LPIPS
-from undistill.training.embedding import Embedding, RunningMMD, fit
+from undistill.losses import LPIPS, chroma, neutral, tone
+from undistill.training.embedding import CORNERS, MIDDLE, Embedding, Place, RunningMMD, fit
 from undistill.training.method import Batch, Losses, Method, Networks, Outputs, Phase
 from undistill.training.recipe import MmdRecipe, build_head
 from undistill.training.schedule import linear_decay, warmup
@@ -27,11 +28,14 @@ class Mmd(Method):
     LPIPS(y, z) knows what the teacher makes of this student image, but alone it blurs, for no pair is aligned. MMD^2
     knows what teacher images are like, and holds the texture; `RunningMMD` says how it can be told from a batch.
 
+    Without pairs LPIPS(x, z) holds the output to its own input, so that MMD^2 moves what it must and no more; `tone`,
+    `chroma` and `neutral` hold light, colour and greys.
+
     Args:
         training: the first of its images are embedded, up to EMBEDDED a side, unless a checkpoint knows them.
     """
 
-    columns = ("loss_mmd", "loss_lpips")
+    columns = ("loss_mmd", "loss_lpips", "loss_tone", "loss_chroma", "loss_neutral")
 
     def __init__(self, fabric: Fabric, recipe: MmdRecipe, training: Dataset[Batch]) -> None:
         self.recipe = recipe
@@ -39,17 +43,19 @@ class Mmd(Method):
         network = build_head(recipe.head)
         network.to(fabric.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         super().__init__(fabric, recipe, {"G": network}, averaged=("G",))
-        self.weights = {"loss_mmd": recipe.mmd, "loss_lpips": recipe.lpips}
+        self.weights = {column: getattr(recipe, column.removeprefix("loss_")) for column in self.columns}
         self.optimizers = {"generator": torch.optim.Adam(network.parameters(), lr=recipe.lr, betas=(0.9, 0.99))}
         self.phases = (Phase("generator", ("G",), self.losses, max_norm=1.0),)
-        self.lpips = LPIPS().to(fabric.device)
+        networks = [LPIPS(backbone).to(fabric.device) for backbone in recipe.features]
+        regions = (MIDDLE,) if recipe.view is None else (MIDDLE, CORNERS)
         self.mmds = [
-            RunningMMD(fabric, Embedding(self.lpips, side, recipe.seed), recipe.memory) for side in recipe.sides
+            RunningMMD(fabric, Embedding(lpips, side, recipe.seed, recipe.view, places), recipe.memory)
+            for lpips, side, places in product(networks, recipe.sides, regions)
         ]
 
     def prepare(self) -> None:
         if not all(mmd.fitted for mmd in self.mmds):
-            fit(self.fabric, self.mmds, self._images())
+            fit(self.fabric, self.mmds, self._images(), self.recipe.dimensions, shrink=self.recipe.shrink)
 
     def _images(self) -> Iterator[tuple[Tensor, Tensor]]:
         count = min(EMBEDDED, len(self.training))  # type: ignore[arg-type]  # torch leaves __len__ out of Dataset
@@ -62,9 +68,12 @@ class Mmd(Method):
         return linear_decay(progress) * warmup(progress, WARM_UP)
 
     def begin(self, step: int, batches: Sequence[Batch]) -> None:
-        """The embeddings take turns."""
-        self.mmd = self.mmds[step % len(self.mmds)]
-        changes = (self._compare(self.mmd, batch, self.forward(self.wrapped, batch)[0])[0] for batch in batches)
+        """The embeddings take turns, and so do the places that each of them looks at."""
+        turn, number = divmod(step, len(self.mmds))
+        self.mmd = self.mmds[number]
+        self.place = self.mmd.embedding.places[turn % len(self.mmd.embedding.places)]
+        outputs = ((batch, self.forward(self.wrapped, batch)[0]) for batch in batches)
+        changes = (self._compare(self.mmd, self.place, batch, z)[0] for batch, z in outputs)
         self.mmd.begin(len(batches), changes)
 
     def forward(self, networks: Networks, batch: Batch) -> Outputs:
@@ -72,32 +81,42 @@ class Mmd(Method):
         return (networks["G"](batch[0]).float(),)
 
     def losses(self, networks: Networks, batch: Batch, outputs: Outputs) -> Losses:
-        """MMD^2(z, y) and LPIPS(y, z), seen by one of the embeddings."""
-        change, lpips = self._compare(self.mmd, batch, outputs[0])
-        return {"loss_mmd": self.mmd.loss(change), "loss_lpips": lpips}
+        """MMD^2(z, y) and LPIPS(y, z) or LPIPS(x, z), seen by one of the embeddings, and what holds z to x."""
+        change, lpips = self._compare(self.mmd, self.place, batch, outputs[0])
+        return {"loss_mmd": self.mmd.loss(change), "loss_lpips": lpips, **self._held(batch[0], outputs[0])}
 
-    def _compare(self, mmd: RunningMMD, batch: Batch, z: Tensor) -> tuple[Tensor, Tensor]:
-        """The mean of phi(z) - phi(x), and LPIPS(y, z)."""
+    def _held(self, x: Tensor, z: Tensor) -> Losses:
+        held = {"loss_tone": tone, "loss_chroma": chroma, "loss_neutral": neutral}
+        return {column: loss(x, z) for column, loss in held.items() if self.weights[column]}
+
+    def _compare(self, mmd: RunningMMD, place: Place, batch: Batch, z: Tensor) -> tuple[Tensor, Tensor]:
+        """The mean of phi(z) - phi(x), and LPIPS."""
         x, y = batch
+        embedding = mmd.embedding
         with self.fabric.autocast():
             with torch.no_grad():
-                before, wanted = mmd.embedding.maps(x), mmd.embedding.maps(y)
-            after = mmd.embedding.maps(z)
-        lpips = self.lpips.distance(self.lpips.normalised(wanted), self.lpips.normalised(after))
-        return mmd.change(before, after), lpips
+                before = embedding.maps(x, place)
+                wanted = before if self.recipe.anchor == "student" else embedding.maps(y, place)
+            after = embedding.maps(z, place)
+        lpips = embedding.lpips
+        return mmd.change(before, after), lpips.distance(lpips.normalised(wanted), lpips.normalised(after))
 
     def validation(self, batch: Batch) -> dict[str, Tensor]:
-        """What all embeddings see: (embeddings, features) of phi(z) - phi(x), and LPIPS(y, z)."""
+        """What all embeddings see at all places: (embeddings, features) of phi(z) - phi(x), and LPIPS; and the rest."""
         with self.fabric.autocast():
             (z,) = self.forward(self.averaged, batch)
-        changes, lpips = zip(*(self._compare(mmd, batch, z) for mmd in self.mmds), strict=True)
-        return {"change": torch.stack(changes), "lpips": torch.stack(lpips).mean()}
+        changes, distances = [], []
+        for mmd in self.mmds:
+            seen = [self._compare(mmd, place, batch, z) for place in mmd.embedding.places]
+            changes.append(torch.stack([change for change, _ in seen]).mean(0))
+            distances += [lpips for _, lpips in seen]
+        return {"change": torch.stack(changes), "loss_lpips": torch.stack(distances).mean(), **self._held(batch[0], z)}
 
     def figures(self, means: dict[str, Tensor]) -> dict[str, Tensor]:
         """`val_loss`: the training loss, over all validation images and embeddings."""
         gaps = torch.stack([mmd.gap for mmd in self.mmds])
-        mmd = (gaps + means["change"]).square().sum(1).mean()
-        return {"val_loss": self.total({"loss_mmd": mmd, "loss_lpips": means["lpips"]})}
+        mmd = (gaps + means.pop("change")).square().sum(1).mean()
+        return {"val_loss": self.total({"loss_mmd": mmd, **means})}
 
     @torch.no_grad()
     def sample(self, batch: Batch) -> list[Tensor]:

@@ -13,6 +13,8 @@ from undistill.base.errors import UsageError
 from undistill.base.settings import Positive, Strict, explain, read_yaml, unknown_key
 from undistill.dataset import parse_split
 from undistill.heads import Head
+from undistill.losses import Backbone
+from undistill.metrics.whitening import DIMENSIONS
 
 T = TypeVar("T")
 
@@ -24,7 +26,7 @@ class RecipeError(UsageError):
 class HeadRecipe(Strict, extra="allow"):
     """A class of `undistill.heads` and its arguments."""
 
-    architecture: Literal["ResnetGenerator", "EsaGenerator", "UNet"]
+    architecture: Literal["ResnetGenerator", "EsaGenerator", "UNet", "GridHead"]
 
     @model_validator(mode="after")
     def _arguments_are_known(self) -> Self:
@@ -111,6 +113,11 @@ class Common(Schedule):
     start: str | None = None
     """Folder of a run with networks alike: this one starts from its best weights."""
 
+    @property
+    def paired(self) -> bool:
+        """It takes the two images of a pair together."""
+        return False
+
 
 class PairedRecipe(Common):
     """GRAD(x, z) + LPIPS(y, z), early stopping on the validation loss."""
@@ -123,18 +130,52 @@ class PairedRecipe(Common):
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of the run in which the learning rate rises: without norms, Adam's first steps would throw a head off."""
 
+    @property
+    def paired(self) -> bool:
+        """Always."""
+        return True
+
 
 class MmdRecipe(Common):
-    """mmd x MMD^2(z, y) + lpips x LPIPS(y, z): pairs and distributions at once; linear decay in the second half."""
+    """mmd x MMD^2(z, y) + lpips x LPIPS: pairs and distributions at once, or distributions alone; linear decay in the
+    second half."""
 
     mode: Annotated[Literal["mmd", "matched"], AfterValidator(lambda _: "mmd")]
     """`matched` is its name in older recipes, runs and cards."""
+    anchor: Literal["teacher", "student"] = "teacher"
+    """What LPIPS holds the output to: the teacher image of its pair, or the student image, which needs no pairs."""
     mmd: Annotated[float, Field(ge=0)] = 20.0
     lpips: Annotated[float, Field(ge=0)] = 1.0
+    tone: Annotated[float, Field(ge=0)] = 0.0
+    """Weight of the loss that holds light and colour, averaged over 16 x 16 px, to the input's."""
+    chroma: Annotated[float, Field(ge=0)] = 0.0
+    """Weight of the loss that keeps coloured detail, other than the input's, out of the output."""
+    neutral: Annotated[float, Field(ge=0)] = 0.0
+    """Weight of the loss that keeps greys grey."""
+    features: Annotated[tuple[Backbone, ...], Field(min_length=1)] = ("alex",)
+    """Networks that look. VGG-16's weights are not shipped: UNDISTILL_WEIGHTS names their folder."""
+    view: Positive | None = None
+    """Side of the part of an image that is looked at, px: its middle and its corners, each by itself. null: all of it,
+    together."""
     sides: Annotated[tuple[Annotated[int, Field(ge=64)], ...], Field(min_length=1)] = (96, 192)
-    """Images are enlarged to these for AlexNet, px, one after another from step to step."""
+    """What is looked at is resized to these, px. Networks, parts and sides take turns from step to step."""
+    dimensions: Positive = DIMENSIONS
+    """Of the features that are compared, at most."""
+    shrink: bool = False
+    """Take away from the difference of both sides what is likely chance: for few images."""
     memory: Annotated[float, Field(ge=0, lt=1)] = 0.8
     """How much of what the last steps saw of the outputs' distribution is kept."""
+
+    @property
+    def paired(self) -> bool:
+        """Where it looks at the pair's teacher image."""
+        return self.anchor == "teacher"
+
+    @model_validator(mode="after")
+    def _view_fits(self) -> Self:
+        if self.view is not None and self.view > self.data.crop:
+            raise ValueError(f"view {self.view} is larger than data.crop {self.data.crop}")
+        return self
 
 
 class Adversarial(Common):
@@ -174,8 +215,6 @@ class ContrastiveRecipe(Adversarial):
 
 
 Recipe = PairedRecipe | MmdRecipe | UnpairedRecipe | ContrastiveRecipe
-PAIRED = (PairedRecipe, MmdRecipe)
-"""Those that take the two images of a pair together."""
 MODES: dict[str, type[Common]] = {
     "paired": PairedRecipe,
     "mmd": MmdRecipe,

@@ -27,7 +27,6 @@ from undistill.training.mmd import Mmd
 from undistill.training.paired import Paired
 from undistill.training.ranks import parting, share, together
 from undistill.training.recipe import (
-    PAIRED,
     ContrastiveRecipe,
     MmdRecipe,
     PairedRecipe,
@@ -76,7 +75,7 @@ def train(
             images = _inventory(source, sides, held_out)
             check_folder(run, recipe, images)
             cut = cut_of(recipe)
-            training = Training(*sides, cut, recipe.seed, isinstance(recipe, PAIRED))
+            training = Training(*sides, cut, recipe.seed, recipe.paired)
             method = method_of(fabric, recipe, training)
             if recipe.start is not None and not (run / "last.safetensors").exists():
                 begin_from(method, Path(recipe.start))
@@ -96,7 +95,7 @@ def train(
         )
         with together(fabric):
             if ended != "interrupted" and fabric.is_global_zero:
-                _export(method, recipe, run, step)
+                _export(method, recipe, run, step, recipe.data.size or _short_side(sides[0]))
     return Result(step, ended, None if ended == "interrupted" else run / "head")
 
 
@@ -109,7 +108,7 @@ def validate(recipe: Recipe, source: Source, run: Path, *, device: str = "auto")
     sides, held_out = sides_of(recipe, source)
     cut = cut_of(recipe)
     fabric = start(recipe, device)
-    method = method_of(fabric, recipe, Training(*sides, cut, recipe.seed, isinstance(recipe, PAIRED)))
+    method = method_of(fabric, recipe, Training(*sides, cut, recipe.seed, recipe.paired))
     restore(method, _kept(recipe, run))
     method.prepare()
     batches = load(fabric, Validation(*held_out, cut), recipe.batch, workers=recipe.data.workers)
@@ -176,7 +175,7 @@ def sides_of(recipe: Recipe, source: Source) -> tuple[Sides, Sides]:
     pairs: list[Sides] = []
     for split, fraction in ((data.train, data.fraction), (data.val, 1.0)):
         x, y = list_sides(source, parse_split(split), fraction, data.min_side)
-        if isinstance(recipe, PAIRED):
+        if recipe.paired:
             x, y = match(x, y)
             _refuse_unequal(x, y, resized=data.size is not None)
         pairs.append((x, y))
@@ -219,7 +218,12 @@ def _inventory(source: Source, sides: Sides, held_out: Sides) -> Inventory:
     return images
 
 
-def _export(method: Method, recipe: Recipe, run: Path, step: int) -> None:
+def _short_side(samples: Sequence[Sample]) -> int:
+    """That of half of the images, at least, px."""
+    return sorted(min(sample.size) for sample in samples)[len(samples) // 2]
+
+
+def _export(method: Method, recipe: Recipe, run: Path, step: int, trained_at: int) -> None:
     """The run's head: the average of the weights at the best validation or at the end, as the recipe says."""
     best = restore(method, _kept(recipe, run))
     metrics = {"step": best["step"], "trained_steps": step, "val_loss": best["best"], "keep": recipe.keep}
@@ -228,7 +232,9 @@ def _export(method: Method, recipe: Recipe, run: Path, step: int) -> None:
     beside.mkdir()
     (beside / "README.md").write_text(card(recipe, json.loads((run / "data.json").read_text()), metrics))
     (beside / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
-    head_of(method).save_pretrained(beside)
+    head = head_of(method)
+    head.trained_at = trained_at
+    head.save_pretrained(beside)
     rmtree(run / "head", ignore_errors=True)
     beside.rename(run / "head")
 
