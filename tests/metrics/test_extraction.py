@@ -1,5 +1,7 @@
 from collections.abc import Callable, Sequence
+from hashlib import sha256
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ from undistill.dataset.samples import list_files
 from undistill.images import Pixels
 from undistill.metrics import extraction
 from undistill.metrics.cache import cache_folder
-from undistill.metrics.extraction import EvalImage, Extractor, Features, extract, one_by_one
+from undistill.metrics.extraction import EvalImage, Extractor, Features, Hashed, extract, one_by_one, row_key
 
 Folders = Callable[..., Path]
 
@@ -54,6 +56,21 @@ def test_what_compares_is_kept_by_its_twins_too(image_folder: Folders) -> None:
     again = extract("in", samples, wanted, others)
     assert not np.array_equal(again["compared"], seen["compared"])
     assert (mean.asked, compared.asked) == (0, 3)
+
+
+def test_hashed_images_are_read_once_for_their_keys(image_folder: Folders, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(extraction, "CHUNK", 2)
+    samples, twins = (list_files([image_folder(name, 3)], (0, 1)) for name in ("in", "twins"))
+    hashed = Hashed(twins)
+    wanted = [Counting("compared", compares=True).extractor]
+    seen = extract("in", samples, wanted, twins)
+    keys = row_key(twins), len(hashed.hashes)
+    counted = Mock(wraps=sha256)
+    monkeypatch.setattr(extraction, "sha256", counted)
+    again = extract("in", samples, wanted, hashed)
+    assert np.array_equal(again["compared"], seen["compared"])
+    assert counted.call_count == 3  # the other images'
+    assert (row_key(hashed), 3) == keys
 
 
 def test_a_killed_run_goes_on_where_a_file_ended(image_folder: Folders, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,7 +35,7 @@ from undistill.metrics.distance import (
     fitted_on,
     fitted_on_others,
 )
-from undistill.metrics.extraction import Extractor, Features, extract, row_key
+from undistill.metrics.extraction import Extractor, Features, Hashed, extract, row_key
 from undistill.metrics.faces import face_workers, identity
 from undistill.metrics.features import CROPS, SIDE, load_extractor
 from undistill.metrics.jackknife import Value, interval, mean_value
@@ -228,8 +228,8 @@ def divide(sides: Sides, split: tuple[float, float], limit: int | None = None) -
         UsageError: two student images with one id.
     """
     students, teachers = (sorted(side, key=lambda sample: position(sample.id)) for side in sides)
-    measured = tuple([s for s in side if within(s.id, split)][:limit] for side in (students, teachers))
-    rest = tuple([s for s in side if not within(s.id, split)][:limit] for side in (students, teachers))
+    measured = tuple(Hashed([s for s in side if within(s.id, split)][:limit]) for side in (students, teachers))
+    rest = tuple(Hashed([s for s in side if not within(s.id, split)][:limit]) for side in (students, teachers))
     seen: dict[str, Sample] = {}
     for sample in measured[0]:
         if seen.setdefault(sample.id, sample) is not sample:

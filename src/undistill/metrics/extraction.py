@@ -6,7 +6,7 @@ same set measured twice costs nothing the second time, and a killed run goes on.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from hashlib import sha256
 
 import numpy as np
@@ -65,6 +65,14 @@ def one_by_one(look: Callable[[Pixels], Features]) -> Callable[[Sequence[EvalIma
     return lambda images: [look(image.pixels) for image in images]
 
 
+class Hashed(list[Sample]):
+    """Images of which each is hashed once, when that is first asked for."""
+
+    @cached_property
+    def hashes(self) -> list[str]:
+        return _hashes(self)
+
+
 def extract(
     words: str, samples: Sequence[Sample], extractors: Sequence[Extractor], twins: Sequence[Sample] | None = None
 ) -> dict[str, list[Features]]:
@@ -72,18 +80,21 @@ def extract(
 
     Args:
         words: what the bar calls the images.
-        twins: the student's images, in the same order; needed where an extractor compares.
+        twins: the student's images, in the same order; needed where an extractor compares. `Hashed` where they are
+            asked for again.
 
     Raises:
         ImageError, ShardError: an image can't be read.
         Failure: an extractor's, with the name of the image.
     """
     compared = twins if any(extractor.compares for extractor in extractors) else None
+    keys, beside = _keys(samples), _keys(compared or [])
     taken: list[list[Features]] = [[] for _ in extractors]
     with progress(words, len(samples)) as bar:
         for start in range(0, len(samples), CHUNK):
             span = slice(start, start + CHUNK)
-            part = _Part(samples[span], compared and compared[span])
+            place = start // CHUNK
+            part = _Part(samples[span], keys[place], compared and compared[span], beside[place] if compared else "")
             for features, more in zip(taken, part.take(extractors, bar), strict=True):
                 features.extend(more)
     return {extractor.name: features for extractor, features in zip(extractors, taken, strict=True)}
@@ -91,7 +102,21 @@ def extract(
 
 def row_key(samples: Sequence[Sample]) -> str:
     """A name for a set of images, by their bytes."""
-    return key_of(*spread(lambda sample: sha256(sample.read()).hexdigest(), samples))
+    return key_of(*_known_hashes(samples))
+
+
+def _keys(samples: Sequence[Sample]) -> list[str]:
+    """`row_key` of each `CHUNK` of them."""
+    hashes = _known_hashes(samples)
+    return [key_of(*hashes[start : start + CHUNK]) for start in range(0, len(samples), CHUNK)]
+
+
+def _known_hashes(samples: Sequence[Sample]) -> list[str]:
+    return samples.hashes if isinstance(samples, Hashed) else _hashes(samples)
+
+
+def _hashes(samples: Sequence[Sample]) -> list[str]:
+    return list(spread(lambda sample: sha256(sample.read()).hexdigest(), samples))
 
 
 @dataclass(frozen=True)
@@ -99,21 +124,21 @@ class _Part:
     """Up to CHUNK images of a set, whose features share a file."""
 
     samples: Sequence[Sample]
+    key: str
     twins: Sequence[Sample] | None
+    beside: str
 
     def take(self, extractors: Sequence[Extractor], bar: Bar) -> list[list[Features]]:
         """From the cache where it is there; a list for each extractor."""
-        key = row_key(self.samples)
-        beside = "" if self.twins is None else row_key(self.twins)
-        names = [f"{extractor.name} {beside}" if extractor.compares else extractor.name for extractor in extractors]
-        known = read_arrays(key)
+        names = [f"{each.name} {self.beside}" if each.compares else each.name for each in extractors]
+        known = read_arrays(self.key)
         missing = [place for place, name in enumerate(names) if name not in known]
         if missing:
             found = self._look([extractors[place] for place in missing], bar)
             for place, features in zip(missing, found, strict=True):
                 known[names[place]] = np.concatenate(features)
                 known[_counts(names[place])] = np.array([len(some) for some in features])
-            write_arrays(key, known)
+            write_arrays(self.key, known)
         else:
             bar.advance(by=len(self.samples))
         return [np.split(known[name], np.cumsum(known[_counts(name)])[:-1]) for name in names]
