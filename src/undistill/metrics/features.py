@@ -95,7 +95,7 @@ class EfficientNetLite0(nn.Module):
         with warnings.catch_warnings():
             # torch 2.13 still has it; torch.compile, which it names instead, needs a C++ compiler.
             warnings.simplefilter("ignore", DeprecationWarning)
-            traced = torch.jit.trace(self, torch.zeros(1, 3, SIDE, SIDE))
+            traced = torch.jit.trace(self, torch.zeros(1, 3, SIDE, SIDE))  # type: ignore[no-untyped-call]
             compiled: nn.Module = torch.jit.optimize_for_inference(traced)
         return compiled
 
