@@ -35,7 +35,7 @@ def test_shipped_recipes_are_found_by_the_name_of_their_folder(
         taken.append(train)
 
     monkeypatch.setattr("undistill.reproduce.reproduce", stops)
-    assert undistill("reproduce", "--train", "tiny", "-o", "page")[0] == 0
+    assert not undistill("reproduce", "--train", "tiny", "-o", "page")[0]
     assert taken == [RECIPES / "tiny"]
 
 
