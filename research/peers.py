@@ -68,7 +68,7 @@ def main(
     min_side: Annotated[int, typer.Option()] = 400,
 ) -> None:
     """Write what the peer makes of the portraits, and print what it takes."""
-    ways = {"real-esrgan": load_real_esrgan(), "flux1": Enhancer("flux1", "cpu")}
+    ways: dict[str, Callable[[Pixels], Pixels]] = {"real-esrgan": load_real_esrgan(), "flux1": Enhancer("flux1", "cpu")}
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for sample in progressed("real-esrgan", list_files([student], parse_split(split), min_side=min_side)):
         target = out / f"{sample.path.stem}.png"

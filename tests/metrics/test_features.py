@@ -96,7 +96,7 @@ def test_folded_and_compiled_it_sees_the_same() -> None:
 
 
 def test_what_is_not_there_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(UsageError, match="take one of alex-1"):
+    with pytest.raises(UsageError, match="take one of appearance, alex-1"):
         load_extractor("vgg", CPU)
     monkeypatch.setitem(__import__("sys").modules, "torch_fidelity", None)
     with pytest.raises(Failure, match=r"undistill\[inception\]"):
