@@ -21,10 +21,9 @@ from PIL import Image
 from undistill.base.errors import UsageError
 from undistill.base.progress import progressed
 from undistill.dataset.samples import ImageFile, list_files, pixels_of
-from undistill.diversity.attributes import AGE, load_attributes
 from undistill.images import Pixels, to_tensor
 from undistill.losses import lab
-from undistill.metrics.faces import embed_face, identity, load_finder
+from undistill.metrics.faces import identity, load_aged_faces, load_finder
 from undistill.metrics.jackknife import Value, mean_value
 
 SIDE = 512
@@ -66,9 +65,9 @@ def shown(value: Value, digits: int = 2) -> str:
 
 def main(student: Path, enhanced: Path, sheet: Annotated[Path | None, typer.Option()] = None) -> None:
     """Print what becomes of people, skin and walls, and draw a sheet."""
-    find, ages = load_finder(), load_attributes("dlib")
+    find, faces = load_finder(), load_aged_faces()
     sides: list[list[NDArray[np.float32]]] = [[], []]
-    years, skins, walls = [], [], []
+    skins, walls = [], []
     rows = []
     samples = list_files([student], (0, 1))
     for sample in progressed("portraits", samples):
@@ -78,10 +77,7 @@ def main(student: Path, enhanced: Path, sheet: Annotated[Path | None, typer.Opti
         whole = [pixels_of(each) for each in (sample, ImageFile(other))]
         x, z = (np.asarray(Image.fromarray(each).resize((SIDE, SIDE), Image.Resampling.LANCZOS)) for each in whole)
         for side, pixels in zip(sides, (x, z), strict=True):
-            side.append(embed_face(pixels))
-        seen = [ages(pixels) for pixels in (x, z)]
-        if all(len(each) for each in seen):
-            years.append(float(seen[1][0, AGE] - seen[0][0, AGE]))
+            side.append(faces(pixels))
         face = find(x)
         if face is None:
             continue
@@ -94,14 +90,13 @@ def main(student: Path, enhanced: Path, sheet: Annotated[Path | None, typer.Opti
         if grey.mean() > 0.05:
             walls.append((after - before)[grey].mean(0))
         rows.append((whole, box))
-    _print(sides, years, np.array(skins), np.array(walls))
+    _print(sides, np.array(skins), np.array(walls))
     if sheet is not None:
         draw(rows[:: max(1, len(rows) // 12)][:12], sheet)
 
 
 def _print(
     sides: list[list[NDArray[np.float32]]],
-    years: list[float],
     skins: NDArray[np.float64],
     walls: NDArray[np.float64],
 ) -> None:
@@ -110,7 +105,7 @@ def _print(
     print(f"| identity to the student | {shown(same['identity'], 3)} |")
     print(f"| own student the nearest | {shown(same['identity_rank1'], 3)} of {same['identity_rank1'].n} |")
     print(f"| faces lost | {same['faces_missing'].value:.0f} of {same['faces_missing'].n} |")
-    print(f"| age drift, years | {shown(mean_value(years))} |")
+    print(f"| age drift, years | {shown(same['age_drift'])} |")
     order = np.argsort(skins[:, 0])
     for words, part in zip(("dark", "middle", "light"), np.array_split(order, 3), strict=True):
         light, turned = (shown(mean_value(skins[part, column].tolist())) for column in (1, 2))

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
-from undistill.base.threads import spread
+from undistill.base.threads import Spare, spread
 
 
 def test_results_come_in_order_and_torch_gets_its_threads_back() -> None:
@@ -89,3 +89,20 @@ def test_several_threads_may_spread() -> None:
     with ThreadPoolExecutor(4) as pool:
         assert set(pool.map(all_of_it, (5, 40, 10, 20))) == {2}
     assert torch.get_num_threads() == threads_of_new() == 2
+
+
+def test_one_thread_at_a_time_and_no_more_made_than_needed() -> None:
+    made: list[list[int]] = []
+
+    def make() -> list[int]:
+        made.append([])
+        return made[-1]
+
+    spare = Spare(make)
+    for _ in range(3):
+        with spare() as first, spare() as second:
+            assert first is not second
+    with pytest.raises(ValueError, match="oops"), spare():
+        raise ValueError("oops")
+    with spare(), spare():
+        assert len(made) == 2

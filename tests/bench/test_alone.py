@@ -19,7 +19,7 @@ FP32 = VARIANTS[0]
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> Head:
     """A head, with a reference as small."""
-    monkeypatch.setattr(alone, "load", lambda name: ResnetGenerator(width=4, blocks=1).eval())
+    monkeypatch.setattr(alone, "load_head", lambda name: ResnetGenerator(width=4, blocks=1).eval())
     return UNet(width=4, depth=2).eval()
 
 

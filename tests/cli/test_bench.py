@@ -23,7 +23,7 @@ def pair(miniature: Path, tmp_path: Path) -> Path:
 def test_times_a_pair_and_heads_and_writes_what_it_found(
     pair: Path, tmp_path: Path, undistill: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(alone, "load", lambda name: ResnetGenerator(width=4, blocks=1).eval())
+    monkeypatch.setattr(alone, "load_head", lambda name: ResnetGenerator(width=4, blocks=1).eval())
     peak = Value(7.0, n=1)
     monkeypatch.setattr(run, "cpu_peaks", lambda name, sizes: dict.fromkeys(((s, "fp32") for s in sizes), peak))
     out = tmp_path / "out"

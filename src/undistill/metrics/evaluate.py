@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +35,7 @@ from undistill.metrics.distance import (
     fitted_on_others,
 )
 from undistill.metrics.extraction import Extractor, Features, Hashed, extract, row_key
-from undistill.metrics.faces import face_workers, identity
+from undistill.metrics.faces import identity, load_aged_faces
 from undistill.metrics.features import CROPS, SIDE, load_extractor
 from undistill.metrics.jackknife import Value, interval, mean_value
 from undistill.metrics.no_reference import NO_REFERENCE
@@ -75,8 +74,7 @@ def evaluate(
         features: a name of `metrics.features.EXTRACTORS`.
         min_side: images with a shorter side are left out, px.
         limit: measure and fit on so many images a side, by the hash of their ids; None: all.
-        device: None: the CPU. Faces are found by processes of their own, so a script that calls this needs
-            `if __name__ == "__main__":`.
+        device: None: the CPU.
         baselines: tune trivial baselines, and measure them too.
 
     Raises:
@@ -99,32 +97,31 @@ def evaluate(
     _refuse_small([*students, *teachers])
 
     rows: dict[str, MetricRow] = {}
-    with ExitStack() as stack:
-        look = _Extractors(features, device or torch.device("cpu"), stack)
-        student, teacher = look.student(students), look.teacher(teachers)
-        x, y = (Points.of(side, seen.pop(look.name)) for side, seen in ((students, student), (teachers, teacher)))
-        fitted, points = (measured, (x, y)) if rest is None else (rest, look.to_fit_on(rest))
-        if part is not None:
-            spaces = fitted_on_others(x, y, part)
-        else:
-            spaces = cross_fitted(x, y) if rest is None else fitted_on(*points)
-        gap = Gap(x, y, spaces)
-        likeness = {metric: Value(None, n=len(students), why=ITSELF) for metric in LIKENESS}
-        rows["student"] = _distances("student", gap.sides["student"], gap) | look.means(student) | likeness
-        rows["teacher"] = _distances("teacher", gap.sides["teacher"], gap) | look.means(teacher)
+    look = _Extractors(features, device or torch.device("cpu"))
+    student, teacher = look.student(students), look.teacher(teachers)
+    x, y = (Points.of(side, seen.pop(look.name)) for side, seen in ((students, student), (teachers, teacher)))
+    fitted, points = (measured, (x, y)) if rest is None else (rest, look.to_fit_on(rest))
+    if part is not None:
+        spaces = fitted_on_others(x, y, part)
+    else:
+        spaces = cross_fitted(x, y) if rest is None else fitted_on(*points)
+    gap = Gap(x, y, spaces)
+    likeness = {metric: Value(None, n=len(students), why=ITSELF) for metric in LIKENESS}
+    rows["student"] = _distances("student", gap.sides["student"], gap) | look.means(student) | likeness
+    rows["teacher"] = _distances("teacher", gap.sides["teacher"], gap) | look.means(teacher)
 
-        def measure(name: str, images: Sequence[Sample], *, faces: bool) -> None:
-            seen = look.enhanced(name, images, students, faces=faces)
-            placed = gap.place(Points.of(students, seen.pop(look.name)))
-            rows[name] = _distances(name, placed, gap) | (look.identity(student, seen) if faces else {})
-            rows[name] |= look.means(seen)
+    def measure(name: str, images: Sequence[Sample], *, faces: bool) -> None:
+        seen = look.enhanced(name, images, students, faces=faces)
+        placed = gap.place(Points.of(students, seen.pop(look.name)))
+        rows[name] = _distances(name, placed, gap) | (look.identity(student, seen) if faces else {})
+        rows[name] |= look.means(seen)
 
-        for name, images in sets.items():
-            measure(name, images, faces=True)
-        tuned = tune(fitted, points, look.features, apart=rest is not None, part=part) if baselines else None
-        if tuned is not None:
-            ids = [sample.id for sample in students]
-            folder = stack.enter_context(room(key_of("baselines 1", row_key(students), tuned, *ids)))
+    for name, images in sets.items():
+        measure(name, images, faces=True)
+    tuned = tune(fitted, points, look.features, apart=rest is not None, part=part) if baselines else None
+    if tuned is not None:
+        ids = [sample.id for sample in students]
+        with room(key_of("baselines 1", row_key(students), tuned, *ids)) as folder:
             for name, images in write_baselines(students, tuned, folder).items():
                 measure(name, images, faces=False)  # a filter changes no face
     trim()
@@ -147,13 +144,9 @@ def evaluate(
 
 
 class _Extractors:
-    """What looks at the images of each row, as far as it can be had here; `why` says by metric what can't.
+    """What looks at the images of each row, as far as it can be had here; `why` says by metric what can't."""
 
-    Args:
-        stack: keeps the processes that look for faces.
-    """
-
-    def __init__(self, features: str, device: torch.device, stack: ExitStack) -> None:
+    def __init__(self, features: str, device: torch.device) -> None:
         self.features = load_extractor(features, device)
         self.name = self.features.name
         self.likeness = load_likeness(device)
@@ -166,10 +159,10 @@ class _Extractors:
             except Failure as error:
                 self.why[metric] = Value(None, why=str(error))
         try:
-            self.faces: Extractor | None = stack.enter_context(face_workers())
+            self.faces: Extractor | None = load_aged_faces()
         except Failure as error:
             self.faces = None
-            self.no_faces = {"identity": Value(None, why=str(error))}
+            self.no_faces = dict.fromkeys(("age_drift", "identity"), Value(None, why=str(error)))
 
     def student(self, images: Sequence[Sample]) -> dict[str, list[Features]]:
         return extract("student", images, [self.features, self.periodic, *self.alone.values(), *self._faces()])

