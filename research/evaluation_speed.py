@@ -52,7 +52,7 @@ def measure(data: Path, enhanced: Path, split: tuple[float, float], limit: int, 
         else:
             from undistill.metrics import tuning
 
-            def tune(sides: Any, *_: Any, apart: bool) -> Any:
+            def tune(sides: Any, *_: Any, **__: Any) -> Any:
                 looks = [baselines.channel_statistics(side) for side in sides]
                 made = {name: baselines.Baseline(filter, *looks) for name, filter in fixed.items()}
                 return tuning.Baselines([made])
