@@ -60,7 +60,7 @@ def time_evaluation(data: Path, enhanced: Path, split: tuple[float, float], limi
         else:
             from undistill.metrics import tuning
 
-            def tune(sides: Any, *_: Any, apart: bool) -> Any:
+            def tune(sides: Any, *_: Any, **__: Any) -> Any:
                 looks = [baselines.channel_statistics(side) for side in sides]
                 made = {name: baselines.Baseline(filter, *looks) for name, filter in fixed.items()}
                 return tuning.Baselines([made])

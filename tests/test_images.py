@@ -17,6 +17,7 @@ from undistill.images import (
     decode,
     decode_rgb,
     encode,
+    format_of,
     list_images,
     read_rgb,
     size_of,
@@ -58,6 +59,7 @@ def test_any_format_mode_and_size_goes_through(format: str, mode: str, width: in
         return  # a mode that this format does not know
     decoded = decode(data)
     assert np.array_equal(decode_rgb(data.getvalue()), decoded.pixels)
+    assert format_of(data.getvalue()) == decoded.format
     assert decoded.pixels.shape == (height, width, 3)
     assert decoded.pixels.dtype == np.uint8
     assert decoded.format == format

@@ -113,8 +113,21 @@ def to_picture(image: Image.Image) -> Picture:
         notes.append("only the first of its pictures")
     straight, exif = upright(image, notes)
     pixels, alpha = to_rgb(straight, notes)
-    format = "JPEG" if image.format == "MPO" else image.format or "PNG"
+    format = _format(image)
     return Picture(pixels, alpha, format, _metadata(image, straight, exif, format), notes)
+
+
+def format_of(data: bytes) -> str:
+    """The `Picture.format` that `decode` finds in a file's bytes, from the header alone.
+
+    Raises:
+        ImageError: not an image.
+    """
+    try:
+        with Image.open(BytesIO(data), formats=FORMATS) as image:
+            return _format(image)
+    except Exception as error:  # see decode
+        raise ImageError(f"is broken: {first_line(error)}") from error
 
 
 def to_image(picture: Picture, pixels: Pixels) -> Image.Image:
@@ -286,6 +299,10 @@ def upright(image: Image.Image, notes: list[str]) -> tuple[Image.Image, Image.Ex
         return bare, Image.Exif()
     exif.pop(ExifTags.Base.Orientation, None)
     return straight, exif
+
+
+def _format(image: Image.Image) -> str:
+    return "JPEG" if image.format == "MPO" else image.format or "PNG"
 
 
 def _srgb() -> ImageCms.ImageCmsProfile:

@@ -258,7 +258,7 @@ def test_other_faces_of_the_teacher_close_the_gap(
     def no_dlib() -> None:
         raise Failure("whose faces they are is not asked here, and takes most of the time")
 
-    monkeypatch.setattr("undistill.metrics.evaluate.face_workers", no_dlib)
+    monkeypatch.setattr("undistill.metrics.evaluate.load_aged_faces", no_dlib)
     sdxl = sorted((shared_faces / "sdxl").iterdir())
     chosen = [sdxl[int(k)] for k in np.random.default_rng(0).permutation(len(sdxl))]
     student = sorted((shared_faces / "schnell").iterdir())[:n]

@@ -1,4 +1,4 @@
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -6,12 +6,12 @@ import pytest
 import torch
 from PIL import Image
 
-from undistill.dataset.samples import ImageFile, list_files
+from undistill.dataset.samples import ImageFile, list_files, pixels_of
 from undistill.images import read_rgb
 from undistill.metrics import tuning
 from undistill.metrics.baselines import Baseline, ChannelStatistics, Filter
 from undistill.metrics.distance import Points
-from undistill.metrics.extraction import extract
+from undistill.metrics.extraction import EvalImage, Extractor, Features, extract
 from undistill.metrics.features import load_extractor
 from undistill.metrics.tuning import Baselines, filtered, tune, write_baselines
 
@@ -55,6 +55,30 @@ def test_what_the_teacher_does_with_a_filter_is_found_and_nothing_else_asked_twi
     assert np.array_equal(again("0")["colour"].teacher.mean, tuned("0")["colour"].teacher.mean)
 
 
+def test_what_a_filter_made_of_an_image_is_looked_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    students = portraits(tmp_path / "student", range(24), blur=False)
+    teachers = portraits(tmp_path / "teacher", range(100, 124), blur=True)
+    asked: list[bytes] = []
+
+    def look(images: Sequence[EvalImage]) -> list[Features]:
+        asked.extend(image.pixels.tobytes() for image in images)
+        return [image.pixels[:8, 0].reshape(1, -1).astype(np.float32) for image in images]
+
+    def found(score: Callable[[Filter], float], searched: Callable[[], None]) -> dict[str, Filter]:
+        for _ in range(2):
+            score(Filter(blur=1))
+        assert len(asked) == len(set(asked)) == 10
+        return dict.fromkeys(NAMES, Filter(blur=1))
+
+    monkeypatch.setattr(tuning, "search", found)
+    monkeypatch.setattr(tuning, "TUNED_ON", 40)
+    extractor = Extractor("corner", look)
+    x, y = (Points.of(side, [extractor(pixels_of(sample)) for sample in side]) for side in (students, teachers))
+    asked.clear()
+    tune((students, teachers), (x, y), extractor, apart=True)
+    assert len(asked) == len(set(asked)) == 2 * 24  # all, blurred and as they are
+
+
 def test_without_other_images_each_half_gets_filters_tuned_on_the_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -82,7 +106,9 @@ def test_without_other_images_each_half_gets_filters_tuned_on_the_other(
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp"])
-def test_baselines_are_files_like_the_students_own(suffix: str, image_folder: Folders, tmp_path: Path) -> None:
+def test_baselines_are_files_like_the_students_own(
+    suffix: str, image_folder: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     students = list_files([image_folder("in", 5, suffix=suffix)], (0, 1))
     tuned = Baselines([{"grain": bound(Filter(grain=3)), "blur": bound(Filter(blur=1))}])
     written = write_baselines(students, tuned, tmp_path / "out")
@@ -97,3 +123,5 @@ def test_baselines_are_files_like_the_students_own(suffix: str, image_folder: Fo
     write_baselines(students, tuned, tmp_path / "out")
     assert written["blur"][0].path.stat().st_ino == before
     assert written["blur"][1].path.exists()
+    monkeypatch.setattr(tuning, "decode", None)  # where all is there, no pixel is needed
+    assert write_baselines(students, tuned, tmp_path / "out") == written

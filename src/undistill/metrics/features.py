@@ -90,7 +90,7 @@ class EfficientNetLite0(nn.Module):
                 module.inplace = True
 
     def compiled(self) -> nn.Module:
-        """For a CPU, in two thirds of the time: oneDNN keeps weights and maps in its own layout from the first
+        """For a CPU, in about half of the time: oneDNN keeps weights and maps in its own layout from the first
         convolution to the last."""
         with warnings.catch_warnings():
             # torch 2.13 still has it; torch.compile, which it names instead, needs a C++ compiler.

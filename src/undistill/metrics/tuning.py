@@ -1,5 +1,6 @@
 """Trivial baselines, tuned, and written as enhanced sets: from there on they are measured like a head's."""
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, astuple, dataclass
 from functools import partial
@@ -14,15 +15,18 @@ from undistill.base.files import replacing
 from undistill.base.progress import progress, progressed
 from undistill.base.threads import spread
 from undistill.dataset.samples import ImageFile, Sample, Sides
-from undistill.images import Picture, Pixels, decode, decode_rgb, encode, png
+from undistill.images import Pixels, decode, decode_rgb, encode, format_of, png
 from undistill.metrics.baselines import SEARCHES, Baseline, ChannelStatistics, Filter, channel_statistics, search
 from undistill.metrics.cache import key_of, read_arrays, used, write_arrays
 from undistill.metrics.distance import Gap, Points, cross_fitted, quarters
-from undistill.metrics.extraction import EvalImage, Extractor, Features, row_key
+from undistill.metrics.extraction import BATCH, EvalImage, Extractor, Features, row_key
 
 TUNED_ON = 200
 """Student images, at most, that filters are tried on."""
-_BATCH = 4
+_PART = 4
+"""Strengths are searched for on one in so many of these."""
+_LOSSLESS = ("PNG", "TIFF")
+"""Formats of students whose baselines are written as PNG."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +88,7 @@ def tune(
 def _known(sides: Sides, points: tuple[Points, Points], extractor: Extractor, most: int) -> dict[str, Baseline]:
     """Filters tuned on these images: from the cache, where they are there."""
     ids = [sample.id for side in sides for sample in side]
-    key = key_of("tuning 1", extractor.name, most, *map(row_key, sides), *ids)
+    key = key_of("tuning 2", extractor.name, most, *map(row_key, sides), *ids)
     known = read_arrays(key)
     if not known:
         known = _tune(sides, points, extractor, most)
@@ -96,27 +100,28 @@ def _known(sides: Sides, points: tuple[Points, Points], extractor: Extractor, mo
 def _tune(sides: Sides, points: tuple[Points, Points], extractor: Extractor, most: int) -> dict[str, NDArray[Any]]:
     """Strengths by name, and the looks of both sides.
 
-    Strengths are searched for on a third of `most` student images, for time; what comes out must do better than no
+    Strengths are searched for on a quarter of `most` student images, for time; what comes out must do better than no
     change on all of them.
     """
-    students = sides[0]
+    students = sides[0][:most]
     gap = Gap(*points, cross_fitted(*points))
-    statistics = channel_statistics(students), channel_statistics(sides[1])
+    statistics = channel_statistics(sides[0]), channel_statistics(sides[1])
+    seen: dict[Filter, list[Features]] = defaultdict(list)
 
     def score(samples: Sequence[Sample], filter: Filter) -> float:
-        baseline = Baseline(filter, *statistics)
+        """Of the first students; what the filter made of one is looked at once."""
+        baseline, known = Baseline(filter, *statistics), seen[filter]
 
-        def look(start: int) -> list[Features]:
-            batch = samples[start : start + _BATCH]
-            return list(extractor.look([EvalImage(filtered(sample, baseline)) for sample in batch]))
+        def look(start: int) -> Sequence[Features]:
+            return extractor.look([EvalImage(filtered(some, baseline)) for some in samples[start : start + BATCH]])
 
-        batches = spread(look, range(0, len(samples), _BATCH))
-        points = Points.of(samples, [features for batch in batches for features in batch])
-        return float(gap.kid(gap.place(points), "teacher")[0])
+        for features in spread(look, range(len(known), len(samples), BATCH)):
+            known.extend(features)
+        return float(gap.kid(gap.place(Points.of(samples, known)), "teacher")[0])
 
     with progress("tuning baselines", SEARCHES + 1) as bar:
-        found = search(partial(score, students[: -(-most // 3)]), bar.advance)
-        scores = {filter: score(students[:most], filter) for filter in {Filter(), *found.values()}}
+        found = search(partial(score, students[: -(-most // _PART)]), bar.advance)
+        scores = {filter: score(students, filter) for filter in {Filter(), *found.values()}}
         bar.advance()
     best = {name: min(Filter(), filter, key=scores.__getitem__) for name, filter in found.items()}
     best["combined"] = min((best[name] for name in ("combined", "colour", "sharpen", "grain")), key=scores.__getitem__)
@@ -130,7 +135,7 @@ def filtered(sample: Sample, baseline: Baseline) -> Pixels:
     # Enhanced images were compressed once more, and baselines must not be spared what that costs.
     picture = decode(BytesIO(sample.read()))
     pixels = baseline(picture.pixels, sample.id)
-    return pixels if _lossless(picture) else decode_rgb(encode(picture, pixels))
+    return pixels if picture.format in _LOSSLESS else decode_rgb(encode(picture, pixels))
 
 
 def write_baselines(students: Sequence[Sample], baselines: Baselines, folder: Path) -> dict[str, list[ImageFile]]:
@@ -142,17 +147,21 @@ def write_baselines(students: Sequence[Sample], baselines: Baselines, folder: Pa
 
     def write(place: int) -> dict[str, ImageFile]:
         sample = students[place]
-        picture = decode(BytesIO(sample.read()))
-        ending = "png" if _lossless(picture) else picture.format.lower()
+        data = sample.read()
+        format = format_of(data)
+        ending = "png" if format in _LOSSLESS else format.lower()
         files = {name: ImageFile(folder / name / f"{place:07d}.{ending}") for name in baselines(sample.id)}
-        for name, file in files.items():
-            if file.path.exists():
-                used(file.path)
-                continue
+        missing = {name: file for name, file in files.items() if not file.path.exists()}
+        for name in files.keys() - missing.keys():
+            used(files[name].path)
+        if not missing:
+            return files
+        picture = decode(BytesIO(data))
+        for name, file in missing.items():
             pixels = baselines(sample.id)[name](picture.pixels, sample.id)
             try:
                 with replacing(file.path) as beside:
-                    beside.write_bytes(png(pixels) if _lossless(picture) else encode(picture, pixels))
+                    beside.write_bytes(png(pixels) if format in _LOSSLESS else encode(picture, pixels))
             except FileNotFoundError:  # another process wrote the same, and renamed it first
                 if not file.path.exists():
                     raise
@@ -161,7 +170,3 @@ def write_baselines(students: Sequence[Sample], baselines: Baselines, folder: Pa
     count = len(students)
     written = list(progressed("writing baselines", spread(write, range(count)), count))
     return {name: [files[name] for files in written] for name in written[0]}
-
-
-def _lossless(picture: Picture) -> bool:
-    return picture.format in ("PNG", "TIFF")
