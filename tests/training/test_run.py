@@ -284,6 +284,7 @@ def test_checkpoints_keep_their_layout(mode: str, student: Path, teacher: Path, 
     networks, averages, optimizers, extra = {
         "paired": ("G", "G", "generator", ""),
         "mmd": ("G", "G", "generator", "mmd"),
+        "mmd without pairs": ("G", "G", "generator", "mmd"),
         "unpaired": ("G F D_Y D_X", "G F", "generators discriminators", "pools"),
         "contrastive": ("G D P", "G", "generator discriminator", "pool"),
     }[mode]
