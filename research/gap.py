@@ -101,21 +101,21 @@ def main(
 ) -> None:
     """Print what each extractor's gap is made of."""
     students, teachers = list_sides(ImageFolders(student, teacher), (0, 1), min_side=min_side)
-    by_id = {sample.id: pixels_of(sample) for side in (students, teachers) for sample in side}
+    of_student, of_teacher = ({sample.id: pixels_of(sample) for sample in side} for side in (students, teachers))
     random = np.random.default_rng(0)
 
     def partner(sample: Sample, side: Sequence[Sample]) -> Pixels:
         others = [other.id for other in side if fold_of(other.id, 2) != fold_of(sample.id, 2)]
-        return by_id[str(random.choice(others))]
+        return of_teacher[str(random.choice(others))]
 
     framed = set(alike(students, teachers))
     partners = {sample.id: partner(sample, teachers) for sample in students}
     swapped: dict[str, tuple[list[str], Callable[[str], Pixels]]] = {
-        "colour": ([s.id for s in students], lambda id: with_colour(by_id[id], partners[id])),
-        "detail": ([s.id for s in students], lambda id: with_detail(by_id[id], partners[id])),
+        "colour": ([s.id for s in students], lambda id: with_colour(of_student[id], partners[id])),
+        "detail": ([s.id for s in students], lambda id: with_detail(of_student[id], partners[id])),
         "content": (
             [s.id for s in students],
-            lambda id: with_detail(with_colour(partners[id], by_id[id]), by_id[id]),
+            lambda id: with_detail(with_colour(partners[id], of_student[id]), of_student[id]),
         ),
     }
     print("| extractor | distance | faces alike | colour and light | detail | content |")
@@ -123,8 +123,8 @@ def main(
     for name in features or ("appearance", "alex-2", "alex-4", "efficientnet-lite0"):
         extractor = load_extractor(name, torch.device("cpu"))
         x, y = (
-            Points.of(side, [extractor(by_id[sample.id]) for sample in progressed(name, side)])
-            for side in (students, teachers)
+            Points.of(side, [extractor(pixels[sample.id]) for sample in progressed(name, side)])
+            for side, pixels in ((students, of_student), (teachers, of_teacher))
         )
         near = x.only(framed.__contains__)
         distances = []

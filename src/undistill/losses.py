@@ -10,10 +10,12 @@ from typing import Literal
 import numpy as np
 import torch
 from numpy.random import Generator
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from undistill.base.errors import Failure
 from undistill.base.files import WEIGHTS, weights_file
 
 Backbone = Literal["alex", "vgg"]
@@ -180,7 +182,7 @@ class LPIPS(nn.Module):
     0 for equal images, about 0.1 to 0.7 for different ones. Images from 32 px up. The weights are frozen.
 
     Raises:
-        Failure: VGG-16's weights are not where `weights_file` looks for them.
+        Failure: VGG-16's weights are not where `weights_file` looks for them, or are others.
 
     Example:
         lpips = LPIPS()
@@ -204,7 +206,13 @@ class LPIPS(nn.Module):
         self.register_buffer("shift", torch.tensor([-0.030, -0.088, -0.188]).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("scale", torch.tensor([0.458, 0.448, 0.450]).view(1, 3, 1, 1), persistent=False)
         weights = WEIGHTS / "lpips-alex.safetensors" if backbone == "alex" else weights_file("lpips_vgg.safetensors")
-        self.load_state_dict(load_file(weights))
+        try:
+            self.load_state_dict(load_file(weights))
+        except (RuntimeError, SafetensorError) as error:
+            raise Failure(
+                f"{weights} holds other tensors than LPIPS needs: features.0 to features.{len(self.features) - 1}, the "
+                "convolutions in order, and lin.0 to lin.4"
+            ) from error
         self.requires_grad_(False)
 
     def maps(self, image: Tensor, count: int = 5) -> list[Tensor]:

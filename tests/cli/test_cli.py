@@ -111,7 +111,7 @@ def test_usage_errors_are_one_line_with_exit_code_2(
     refuses(2, "give either --data", "train", recipe, *sides, "--data", folder)
     refuses(2, "is no pairs data set", "train", recipe, "--data", folder, "-o", out)
     refuses(2, "--strength", "enhance", folder, "-o", out, "--strength", 2)
-    refuses(2, "-o", "enhance", folder)
+    refuses(2, "nothing to enhance", "enhance")
     refuses(2, "device abacus can't be used here", "enhance", folder, "-o", out, "--device", "abacus")
     refuses(2, "", "train", recipe, *sides, "--device", "cuda:99")
 

@@ -31,7 +31,7 @@ def test_folds_and_images_enhanced_by_the_head_that_has_not_seen_them(
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(settings("mmd without pairs", steps=1, batch=1)))
     student, run, out = image_folder("student", 12), tmp_path / "run", tmp_path / "out"
     sides = [f"--student={student}", f"--teacher={image_folder('teacher', 12, seed=1)}"]
-    train = ["train", tmp_path / "recipe.yaml", *sides, "-o", run, "--device", "cpu", "--folds", 2]
+    train = ["train", tmp_path / "recipe.yaml", *sides, "-o", run, "--device", "cpu", "--folds", 2, "--split", "all"]
     code, said, _ = undistill(*train)
     assert code is None
     assert said.splitlines()[-2:] == [f"done at step 1 -> {run / f'fold-{fold}' / 'head'}" for fold in (0, 1)]
@@ -56,6 +56,13 @@ def test_folds_and_images_enhanced_by_the_head_that_has_not_seen_them(
         assert words in errors
     rmtree(run / "fold-1" / "head")
     assert f"{run / 'fold-1'} has no head" in undistill("enhance", student, "-o", out, "--folds", run)[2]
-    code, _, errors = undistill(*train[:-1], 3, "--set", "keep=best", "-o", tmp_path / "other")
-    assert code == 2
-    assert "keep=last" in errors
+    other = [*train[:-3], 3, "-o", tmp_path / "other"]
+    for words, changes in (
+        ("keep=last", ["--split", "all", "--set", "keep=best"]),
+        ("start=null", ["--split", "all", "--set", f"start={run}"]),
+        ("--split all", []),
+    ):
+        code, _, errors = undistill(*other, *changes)
+        assert code == 2
+        assert words in errors
+    assert not (tmp_path / "other").exists()

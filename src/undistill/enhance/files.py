@@ -1,6 +1,7 @@
 """Enhance files and folders: same place, same format, metadata kept, nothing overwritten, resumable."""
 
 import errno
+import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, suppress
@@ -66,21 +67,32 @@ def read_folds(run: Path) -> list[Fold]:
     """The folds of a run.
 
     Raises:
-        UsageError: they are not all there.
+        UsageError: they are not all there, or not of one training.
     """
-    count = len(list(run.glob("fold-*")))
-    if count < 2:
+    if not (run / "fold-0" / "recipe.yaml").exists():
         raise UsageError(f"{run} holds no folds: undistill train ... -o {run} --folds 5 makes them")
-    folds = []
+    count = round(1 / _held_out(run / "fold-0")[1])
+    folds, steps = [], set()
     for number in range(count):
         folder, ids = run / f"fold-{number}", fold_split(number, count)
-        if not (folder / "head").is_dir():
+        if not (folder / "head" / "metrics.json").exists():
             raise UsageError(f"{folder} has no head: run undistill train ... -o {run} --folds {count} to its end")
-        held_out = parse_split(read_yaml(folder / "recipe.yaml")["data"]["val"])
-        if max(abs(a - b) for a, b in zip(held_out, ids, strict=True)) > 1e-6:
+        if max(abs(a - b) for a, b in zip(_held_out(folder), ids, strict=True)) > 1e-6:
             raise UsageError(f"{folder} is not fold {number} of {count}: another number of folds was begun in {run}")
+        steps.add(json.loads((folder / "head" / "metrics.json").read_text())["step"])
         folds.append(Fold(f"{number}/{count}", folder / "head", ids))
+    if len(steps) > 1:
+        raise UsageError(
+            f"the heads of {run} stand at different steps: run undistill train ... --folds {count} to its end"
+        )
     return folds
+
+
+def _held_out(run: Path) -> tuple[float, float]:
+    try:
+        return parse_split(read_yaml(run / "recipe.yaml")["data"]["val"])
+    except (KeyError, TypeError) as error:
+        raise UsageError(f"{run / 'recipe.yaml'} is not the recipe of a fold") from error
 
 
 def list_jobs(inputs: Sequence[Path], out: Path, split: tuple[float, float] = (0.0, 1.0)) -> list[EnhanceJob]:

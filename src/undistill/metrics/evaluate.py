@@ -247,6 +247,12 @@ def _refuse_few_a_fold(sides: Sides, folds: int) -> None:
         for fold in range(folds):
             if counted[fold] < 2:
                 raise UsageError(f"fold {fold} of {folds} has fewer than two images of the {word}: train fewer folds")
+            others = len(side) - counted[fold]
+            if others < FEWEST_CROSS_FITTED:
+                raise UsageError(
+                    f"beside fold {fold} of {folds} there are {others} images of the {word}: it takes at least "
+                    f"{FEWEST_CROSS_FITTED} to fit on"
+                )
 
 
 def folds_of(folders: Mapping[str, Path], sets: Mapping[str, Sequence[Sample]]) -> int | None:

@@ -226,6 +226,9 @@ def shrunk(x: Tensor, y: Tensor) -> Tensor:
 
     Of few images most of the squared difference is: along each direction in which the means vary, with variance v, the
     difference d counts as d max(0, 1 - v / d^2) (positive-part James & Stein 1961).
+
+    Rows count as independent. Where the smaller side's images come several times (a run goes through the larger side
+    once), chance is taken for less than it is, and more of the difference is kept.
     """
     difference = (x.mean(0) - y.mean(0)).double()
     chance = torch.cov(x.T.double()) / len(x) + torch.cov(y.T.double()) / len(y)

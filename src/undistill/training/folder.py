@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from undistill.base.errors import UsageError
 from undistill.base.files import PART, replacing
 from undistill.base.settings import read_yaml
-from undistill.dataset import fold_split
+from undistill.dataset import SPLITS, fold_split, parse_split
 from undistill.training.recipe import PairedRecipe, Recipe, RecipeError, Schedule, change_recipe, dump_recipe
 
 Inventory = Mapping[str, Mapping[str, int | str]]
@@ -58,13 +58,19 @@ def fold_recipe(recipe: Recipe, fold: int, folds: int) -> Recipe:
     """The recipe of a head that has seen no image of the fold, on either side.
 
     Raises:
-        RecipeError: it would be chosen by the images that it is measured on.
+        RecipeError: it would know the images that it is measured on, or the head on all images would not be one.
     """
     if recipe.keep == "best" or isinstance(recipe, PairedRecipe):
         raise RecipeError(
             "with --folds a head is measured on what it is validated on, so these images must not choose it: "
             "keep=best and mode=paired, which stops by them, can't be had (--set keep=last)"
         )
+    if recipe.start is not None:
+        raise RecipeError(
+            f"with --folds every head begins anew: {recipe.start} has seen images of the folds (start=null)"
+        )
+    if parse_split(recipe.data.train) != SPLITS["all"] or recipe.data.fraction < 1:
+        raise RecipeError("with --folds the recipe trains on all images, and each fold's head on its part: --split all")
     low, high = fold_split(fold, folds)
     return change_recipe(recipe, {"data.train": f"{high % 1:.9g}:{low or 1:.9g}", "data.val": f"{low:.9g}:{high:.9g}"})
 
