@@ -90,8 +90,9 @@ def test_commands_of_the_page(page: Path, fresh: Path) -> None:
         run("python example.py", fresh)
     if page.name == "README.md":
         names = ["000.png", "001.png", "002.png"]
-        for folder, expected in (("enhanced", names), ("half", ["001.png"]), ("enhanced-by-mine", names)):
+        for folder, expected in (("enhanced-portraits", names), ("half", ["001.png"]), ("enhanced-by-mine", names)):
             assert sorted(path.name for path in (fresh / folder).glob("*.png")) == expected
+        assert len(list((fresh / "enhanced").glob("*.webp"))) == 8  # the samples
         assert (fresh / "run" / "head" / "model.safetensors").exists()
         assert "mine" in json.loads((fresh / "results.json").read_text())["rows"]
 

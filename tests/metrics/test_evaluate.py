@@ -227,5 +227,7 @@ def test_folds_that_do_not_fit(sets: dict[str, Path]) -> None:
     with pytest.raises(UsageError, match=r"good: 003 was not made by the head that has not seen it"):
         evaluate(both(sets), {"good": sets["good"]}, features="alex-1", baselines=False)
     record_folds(sets["away"], 9, wrong=-1)
+    with pytest.raises(UsageError, match="leave --limit out"):
+        evaluate(both(sets), {"away": sets["away"]}, features="alex-1", limit=10, baselines=False)
     with pytest.raises(UsageError, match="fewer than two images of the student: train fewer folds"):
         evaluate(both(sets), {"away": sets["away"]}, features="alex-1", baselines=False)
