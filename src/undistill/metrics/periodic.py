@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from undistill.images import to_tensor
+from undistill.losses import luminance
 from undistill.metrics.extraction import EvalImage, Extractor, Features
 
 SMALLEST = 64
@@ -32,12 +33,11 @@ def periodic(images: Tensor, strides: tuple[int, ...] = (2, 4, 8, 16, 32)) -> Te
     shortest = min(images.shape[-2:])
     if shortest < SMALLEST:
         raise ValueError(f"{images.shape[-2]} x {images.shape[-1]} px: a spectrum needs {SMALLEST} px")
-    weights = torch.tensor([0.299, 0.587, 0.114], device=images.device).view(3, 1, 1)
-    luminance = (((images.float() + 1) * 127.5).round() * weights).sum(1)
+    light = luminance(((images.float() + 1) * 127.5).round())[:, 0]
     worst = torch.zeros(len(images), device=images.device)
     sides = {stride: max(SMALLEST, 8 * stride) for stride in strides}  # 8 bins between two frequencies of the grid
     for side in sorted({side for side in sides.values() if side <= shortest}):
-        power, rounding = _spectrum(luminance, side)
+        power, rounding = _spectrum(light, side)
         for stride in (stride for stride in strides if sides[stride] == side):
             worst = torch.maximum(worst, _excess(power, rounding, side // stride))
     return worst
@@ -52,10 +52,10 @@ def load_periodic(device: torch.device) -> Extractor:
     return Extractor("periodic-1", look)
 
 
-def _spectrum(luminance: Tensor, side: int) -> tuple[Tensor, Tensor]:
+def _spectrum(light: Tensor, side: int) -> tuple[Tensor, Tensor]:
     """(N, side, side) power over windows of (N, H, W), and what rounding to 8 bits adds to each."""
-    windows = luminance.unfold(1, side, side // 2).unfold(2, side, side // 2).flatten(1, 2)
-    hann = torch.hann_window(side, device=luminance.device)
+    windows = light.unfold(1, side, side // 2).unfold(2, side, side // 2).flatten(1, 2)
+    hann = torch.hann_window(side, device=light.device)
     hann = hann[:, None] * hann
     windows = (windows - windows.mean((-2, -1), keepdim=True)) * hann
     power = torch.fft.fft2(windows).abs().square().mean(1)

@@ -83,11 +83,11 @@ class Mmd(Method):
     def losses(self, networks: Networks, batch: Batch, outputs: Outputs) -> Losses:
         """MMD^2(z, y) and LPIPS(y, z) or LPIPS(x, z), seen by one of the embeddings, and what holds z to x."""
         change, lpips = self._compare(self.mmd, self.place, batch, outputs[0])
-        return {"loss_mmd": self.mmd.loss(change), "loss_lpips": lpips, **self._held(batch[0], outputs[0])}
+        return {"loss_mmd": self.mmd.loss(change), "loss_lpips": lpips, **self._fidelity_losses(batch[0], outputs[0])}
 
-    def _held(self, x: Tensor, z: Tensor) -> Losses:
-        held = {"loss_tone": tone, "loss_chroma": chroma, "loss_neutral": neutral}
-        return {column: loss(x, z) for column, loss in held.items() if self.weights[column]}
+    def _fidelity_losses(self, x: Tensor, z: Tensor) -> Losses:
+        losses = {"loss_tone": tone, "loss_chroma": chroma, "loss_neutral": neutral}
+        return {column: loss(x, z) for column, loss in losses.items() if self.weights[column]}
 
     def _compare(self, mmd: RunningMMD, place: Place, batch: Batch, z: Tensor) -> tuple[Tensor, Tensor]:
         """The mean of phi(z) - phi(x), and LPIPS."""
@@ -110,13 +110,14 @@ class Mmd(Method):
             seen = [self._compare(mmd, place, batch, z) for place in mmd.embedding.places]
             changes.append(torch.stack([change for change, _ in seen]).mean(0))
             distances += [lpips for _, lpips in seen]
-        return {"change": torch.stack(changes), "loss_lpips": torch.stack(distances).mean(), **self._held(batch[0], z)}
+        lpips = torch.stack(distances).mean()
+        return {"change": torch.stack(changes), "loss_lpips": lpips, **self._fidelity_losses(batch[0], z)}
 
     def figures(self, means: dict[str, Tensor]) -> dict[str, Tensor]:
         """`val_loss`: the training loss, over all validation images and embeddings."""
         gaps = torch.stack([mmd.gap for mmd in self.mmds])
-        mmd = (gaps + means.pop("change")).square().sum(1).mean()
-        return {"val_loss": self.total({"loss_mmd": mmd, **means})}
+        others = {column: mean for column, mean in means.items() if column in self.columns}
+        return {"val_loss": self.total({"loss_mmd": (gaps + means["change"]).square().sum(1).mean(), **others})}
 
     @torch.no_grad()
     def sample(self, batch: Batch) -> list[Tensor]:
