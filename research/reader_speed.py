@@ -38,7 +38,7 @@ def main(
     sides, _ = sides_of(followed, Pairs(data))
     training = TrainingCrops(*sides, cropping_of(followed), followed.seed, followed.paired)
     fabric = start(followed, device)
-    method = method_of(fabric, followed, training)
+    method = method_of(fabric, followed, training, training.counts)
     method.prepare()
     per_step = followed.batch * followed.accumulate
     order = Consecutive(0, (WARM + steps) * per_step)

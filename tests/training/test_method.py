@@ -26,7 +26,7 @@ def images(count: int, seed: int = 0) -> tuple[Tensor, Tensor]:
 
 def make(mode: str, **changes: Any) -> Method:
     made = recipe(mode, **changes)
-    method = method_of(start(made, "cpu"), made, TensorDataset(*images(16)))
+    method = method_of(start(made, "cpu"), made, TensorDataset(*images(16)), (16, 16))
     method.prepare()
     return method
 

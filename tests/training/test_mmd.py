@@ -5,6 +5,7 @@ from lightning_fabric import Fabric
 from torch import Tensor
 from torch.utils.data import TensorDataset
 
+from undistill.training.embedding import fit_embeddings
 from undistill.training.method import train_step, validation_figures
 from undistill.training.mmd import Mmd
 from undistill.training.recipe import MmdRecipe, make_recipe
@@ -33,7 +34,9 @@ def mmd(**changes: Any) -> Mmd:
         }
     )
     assert isinstance(recipe, MmdRecipe)
-    method = Mmd(Fabric(accelerator="cpu", devices=1, precision=recipe.precision), recipe, TensorDataset(*sides()))
+    x, y = sides()
+    fabric = Fabric(accelerator="cpu", devices=1, precision=recipe.precision)
+    method = Mmd(fabric, recipe, TensorDataset(x, y), (len(x), len(y)))
     method.prepare()
     return method
 
@@ -71,6 +74,18 @@ def test_without_pairs_the_teacher_of_a_student_is_not_looked_at() -> None:
     assert float(losses["loss_lpips"]) < 1e-3  # a head that was not trained changes next to nothing
     again = mmd(anchor="student", mmd=0, tone=1, chroma=1, neutral=1, view=32)
     assert train_step(again, [(x, y.flip(0))], 0) == losses
+
+
+def test_an_image_that_comes_twice_counts_once() -> None:
+    """Of 70 student images and 5 teacher images, which come 14 times each."""
+    x, y = sides(70)[0], sides(5)[1]
+    method, once = mmd(shrink=True), mmd(shrink=True)
+    method.training, method.counts = TensorDataset(x, y.repeat(14, 1, 1, 1)), (70, 5)
+    for each in (method, once):
+        each.mmds[0].embedding.projections = []
+    method.prepare()
+    fit_embeddings(once.fabric, once.mmds, [(x, y)], shrink=True)
+    assert float((method.mmds[0].gap - once.mmds[0].gap).norm()) < 1e-3 * float(once.mmds[0].gap.norm())
 
 
 def test_middle_and_corners_take_turns() -> None:

@@ -82,8 +82,14 @@ class TrainingCrops(Dataset[tuple[Tensor, ...]]):
         self.seed = seed
         self.paired = paired
 
+    @property
+    def counts(self) -> tuple[int, int]:
+        """How many images each side has."""
+        student, teacher = self.sides
+        return len(student), len(teacher)
+
     def __len__(self) -> int:
-        return max(map(len, self.sides))
+        return max(self.counts)
 
     def __getitem__(self, k: int) -> tuple[Tensor, ...]:
         x, y = (self._crop(samples, 0 if self.paired else side, k) for side, samples in enumerate(self.sides))

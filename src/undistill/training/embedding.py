@@ -200,7 +200,7 @@ def fit_embeddings(
     """Fit the embeddings to images of both sides, and find the gap between these: on the first rank, for all.
 
     Args:
-        images: batches of x and y, (N, 3, H, W) each, on the device; only the first rank asks for them.
+        images: batches of x, (N, 3, H, W), and y, (M, 3, H, W), on the device; only the first rank asks for them.
         dimensions: of the whitened features, at most.
         shrink: see `shrunk`.
     """
@@ -210,7 +210,8 @@ def fit_embeddings(
             with fabric.autocast():
                 for mmd, kept in zip(mmds, seen, strict=True):
                     for side, pooled in zip(batch, kept, strict=True):
-                        pooled.append(mmd.embedding.everywhere(side))
+                        if len(side):
+                            pooled.append(mmd.embedding.everywhere(side))
         for mmd, kept in zip(mmds, seen, strict=True):
             x, y = ([torch.cat(maps) for maps in zip(*pooled, strict=True)] for pooled in kept)
             mmd.embedding.fit(x, y, dimensions)
@@ -227,8 +228,7 @@ def shrunk(x: Tensor, y: Tensor) -> Tensor:
     Of few images most of the squared difference is: along each direction in which the means vary, with variance v, the
     difference d counts as d max(0, 1 - v / d^2) (positive-part James & Stein 1961).
 
-    Rows count as independent. Where the smaller side's images come several times (a run goes through the larger side
-    once), chance is taken for less than it is, and more of the difference is kept.
+    Rows count as independent: an image must not come twice.
     """
     difference = (x.mean(0) - y.mean(0)).double()
     chance = torch.cov(x.T.double()) / len(x) + torch.cov(y.T.double()) / len(y)

@@ -33,13 +33,15 @@ class Mmd(Method):
 
     Args:
         training: the first of its images are embedded, up to EMBEDDED a side, unless a checkpoint knows them.
+        counts: how many images each side has; the smaller side's come several times in `training`.
     """
 
     columns = ("loss_mmd", "loss_lpips", "loss_tone", "loss_chroma", "loss_neutral")
 
-    def __init__(self, fabric: Fabric, recipe: MmdRecipe, training: Dataset[Batch]) -> None:
+    def __init__(self, fabric: Fabric, recipe: MmdRecipe, training: Dataset[Batch], counts: tuple[int, int]) -> None:
         self.recipe = recipe
         self.training = training
+        self.counts = counts
         network = build_head(recipe.head)
         network.to(fabric.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         super().__init__(fabric, recipe, {"G": network}, averaged=("G",))
@@ -58,10 +60,15 @@ class Mmd(Method):
             fit_embeddings(self.fabric, self.mmds, self._images(), self.recipe.dimensions, shrink=self.recipe.shrink)
 
     def _images(self) -> Iterator[tuple[Tensor, Tensor]]:
-        count = min(EMBEDDED, len(self.training))  # type: ignore[arg-type]  # torch leaves __len__ out of Dataset
+        """Batches of both sides, each image once: a batch of the smaller side's may be shorter, or empty."""
+        count = min(EMBEDDED, max(self.counts))
         loader = DataLoader(Subset(self.training, range(count)), 64)
-        for x, y in progressed("embedding", loader, -(-count // 64)):
-            yield x.to(self.fabric.device), y.to(self.fabric.device)
+        for first, batch in zip(range(0, count, 64), progressed("embedding", loader, -(-count // 64)), strict=True):
+            x, y = (
+                side[: max(0, of_side - first)].to(self.fabric.device)
+                for side, of_side in zip(batch, self.counts, strict=True)
+            )
+            yield x, y
 
     def schedule(self, progress: float) -> float:
         """Rises, is constant, and falls linearly to 0 in the second half."""

@@ -76,7 +76,7 @@ def train(
             check_folder(run, recipe, images)
             cut = cropping_of(recipe)
             training = TrainingCrops(*sides, cut, recipe.seed, recipe.paired)
-            method = method_of(fabric, recipe, training)
+            method = method_of(fabric, recipe, training, training.counts)
             if recipe.start is not None and not (run / "last.safetensors").exists():
                 load_networks_from(method, Path(recipe.start))
         with all_ranks_or_none(fabric):
@@ -108,7 +108,8 @@ def validate_run(recipe: Recipe, source: Source, run: Path, *, device: str = "au
     sides, held_out = sides_of(recipe, source)
     cut = cropping_of(recipe)
     fabric = start(recipe, device)
-    method = method_of(fabric, recipe, TrainingCrops(*sides, cut, recipe.seed, recipe.paired))
+    training = TrainingCrops(*sides, cut, recipe.seed, recipe.paired)
+    method = method_of(fabric, recipe, training, training.counts)
     restore(method, _kept(recipe, run))
     method.prepare()
     batches = load_batches(fabric, ValidationCrops(*held_out, cut), recipe.batch, workers=recipe.data.workers)
@@ -133,13 +134,13 @@ def _enough_memory(recipe: Recipe) -> Iterator[None]:
         ) from error
 
 
-def method_of(fabric: Fabric, recipe: Recipe, training: Dataset[Batch]) -> Method:
-    """The recipe's way of training, with a new head."""
+def method_of(fabric: Fabric, recipe: Recipe, training: Dataset[Batch], counts: tuple[int, int]) -> Method:
+    """The recipe's way of training, with a new head; `counts`: how many images each side of `training` has."""
     torch.manual_seed(recipe.seed)  # the same weights, whatever was drawn before
     if isinstance(recipe, PairedRecipe):
         return Paired(fabric, recipe)
     if isinstance(recipe, MmdRecipe):
-        return Mmd(fabric, recipe, training)
+        return Mmd(fabric, recipe, training, counts)
     if isinstance(recipe, ContrastiveRecipe):
         return Contrastive(fabric, recipe)
     return Unpaired(fabric, recipe)
