@@ -1,6 +1,6 @@
 """What a head does to native portraits of FLUX.1-schnell: to people, to skin of each tone, to grey walls.
 
-    python -m research.native ../shared/native/schnell ENHANCED [--sheet FILE]
+    python -m research.native ../shared/native/schnell ENHANCED
 
 ENHANCED holds the enhanced portraits by the same names (`undistill enhance`). Prints a table (docs/heads.md). Faces are
 looked for at 512 px; skin is what lies in the middle of a face's box, its tone the individual typology angle (Chardon
@@ -10,7 +10,6 @@ chroma under 6.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
 import torch
@@ -27,8 +26,6 @@ from undistill.metrics.faces import identity, load_aged_faces, load_finder
 from undistill.metrics.jackknife import Value, mean_value
 
 SIDE = 512
-SHOWN = 320
-"""Side of the part of a portrait that a sheet shows, px."""
 
 
 def lab_of(pixels: Pixels) -> NDArray[np.float32]:
@@ -63,19 +60,18 @@ def shown(value: Value, digits: int = 2) -> str:
     return f"{value.value:.{digits}f} [{value.low:.{digits}f}, {value.high:.{digits}f}]"
 
 
-def main(student: Path, enhanced: Path, sheet: Annotated[Path | None, typer.Option()] = None) -> None:
-    """Print what becomes of people, skin and walls, and draw a sheet."""
+def main(student: Path, enhanced: Path) -> None:
+    """Print what becomes of people, skin and walls."""
     find, faces = load_finder(), load_aged_faces()
     sides: list[list[NDArray[np.float32]]] = [[], []]
     skins, walls = [], []
-    rows = []
     samples = list_files([student], (0, 1))
     for sample in progressed("portraits", samples):
         other = enhanced / sample.path.name
         if not other.exists():
             raise UsageError(f"{other} is missing: undistill enhance {student} -o {enhanced}")
-        whole = [pixels_of(each) for each in (sample, ImageFile(other))]
-        x, z = (np.asarray(Image.fromarray(each).resize((SIDE, SIDE), Image.Resampling.LANCZOS)) for each in whole)
+        whole = (Image.fromarray(pixels_of(each)) for each in (sample, ImageFile(other)))
+        x, z = (np.asarray(each.resize((SIDE, SIDE), Image.Resampling.LANCZOS)) for each in whole)
         for side, pixels in zip(sides, (x, z), strict=True):
             side.append(faces(pixels))
         face = find(x)
@@ -89,10 +85,7 @@ def main(student: Path, enhanced: Path, sheet: Annotated[Path | None, typer.Opti
         grey = far & (np.hypot(before[..., 1], before[..., 2]) < 6)
         if grey.mean() > 0.05:
             walls.append((after - before)[grey].mean(0))
-        rows.append((whole, box))
     _print(sides, np.array(skins), np.array(walls))
-    if sheet is not None:
-        draw(rows[:: max(1, len(rows) // 12)][:12], sheet)
 
 
 def _print(
@@ -113,19 +106,6 @@ def _print(
         print(f"| {words} skin ({angles}): L*, hue | {light}; {turned} |")
     for column, name in ((0, "L*"), (1, "a*"), (2, "b*")):
         print(f"| grey walls, {name} (n = {len(walls)}) | {shown(mean_value(walls[:, column].tolist()))} |")
-
-
-def draw(rows: Sequence[tuple[list[Pixels], Sequence[int]]], path: Path) -> None:
-    """Faces at 100%: students above, enhanced below."""
-    picture = Image.new("RGB", (SHOWN * len(rows), 2 * SHOWN))
-    for column, (whole, box) in enumerate(rows):
-        scale = whole[0].shape[0] / SIDE
-        centre = [round(scale * (box[side] + box[side + 2]) / 2) for side in (1, 0)]
-        top, left = (min(max(0, c - SHOWN // 2), whole[0].shape[axis] - SHOWN) for axis, c in enumerate(centre))
-        for row, pixels in enumerate(whole):
-            part = Image.fromarray(pixels[top : top + SHOWN, left : left + SHOWN])
-            picture.paste(part, (column * SHOWN, row * SHOWN))
-    picture.save(path)
 
 
 if __name__ == "__main__":
