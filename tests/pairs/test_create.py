@@ -19,8 +19,8 @@ from tests.pairs.painter import Painter
 from undistill.base.engines import Engine
 from undistill.base.engines.local import in_process, in_processes
 from undistill.base.errors import Failure, UsageError
+from undistill.base.lock import locked
 from undistill.dataset.shard import Pairs, shard_path
-from undistill.dataset.write import locked
 from undistill.pairs.create import DrawJob, Timing, create, draw_shard
 from undistill.pairs.spec import PairSpec, read_spec
 from undistill.pairs.verify import repair, verify

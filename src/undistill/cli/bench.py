@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from undistill.base.errors import UsageError
+from undistill.base.lock import locked
 from undistill.cli.options import DeviceOption
 
 
@@ -44,8 +45,9 @@ def bench(
     from undistill.report.bench import load_matplotlib, to_markdown, write_plot
 
     load_matplotlib()  # what is missing shows before the minutes of timing
-    results = run(pair, wanted, heads or ["all"], rounds, device, compiled)
-    write_json(results, out / "bench.json")
-    write_plot(results, out / "bench.png")
+    with locked(out):
+        results = run(pair, wanted, heads or ["all"], rounds, device, compiled)
+        write_json(results, out / "bench.json")
+        write_plot(results, out / "bench.png")
     typer.echo(to_markdown(results))
     typer.echo(f"-> {out / 'bench.json'}, {out / 'bench.png'}", err=True)

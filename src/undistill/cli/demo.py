@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from undistill.base.errors import UsageError
+from undistill.base.lock import locked
 
 
 def demo(
@@ -29,7 +30,8 @@ def demo(
     from undistill.demo import demo as run
     from undistill.report.words import cost_sentence, gap_sentence, identity_sentence
 
-    results = run(pair, out)
+    with locked(out):
+        results = run(pair, out)
     rows, (head,) = results["rows"], results["settings"]["enhanced"]
     for sentence in (gap_sentence(rows, head), identity_sentence(rows, head), cost_sentence(results["cost"], head)):
         typer.echo(sentence)

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from undistill.base.lock import locked
+
 
 def diversity(
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder for diversity.json and the figures.")],
@@ -44,5 +46,6 @@ def diversity(
 
     from undistill.diversity.measure import measure_diversity
 
-    measure_diversity(folders, out, data, span, attributes, embedding, seed).show(Console())
+    with locked(out):
+        measure_diversity(folders, out, data, span, attributes, embedding, seed).show(Console())
     typer.echo(f"-> {out}")

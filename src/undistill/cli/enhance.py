@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from undistill.base.errors import Failure, UsageError
+from undistill.base.lock import locked
 from undistill.cli.options import (
     AddressOption,
     DeviceOption,
@@ -97,14 +98,15 @@ def enhance(
         made, before = enhance_shards(sets[0], out, *made_by, strength, span, by)
         typer.echo(f"{made} enhanced, {before} done before -> {out}")
         return
-    if folds is None:
-        outcome = enhance_files(jobs, out, *_maker(head or DEFAULT, where), strength, by)
-    else:
-        outcome = Outcome(0, 0, {}, {})
-        for fold in read_folds(folds):
-            enhancer, made_with = _maker(str(fold.head), where)
-            unseen = [job for job in jobs if within(job.source.stem, fold.ids)]
-            outcome += enhance_files(unseen, out, enhancer, {**made_with, "fold": fold.name}, strength, by)
+    with locked(out):
+        if folds is None:
+            outcome = enhance_files(jobs, out, *_maker(head or DEFAULT, where), strength, by)
+        else:
+            outcome = Outcome(0, 0, {}, {})
+            for fold in read_folds(folds):
+                enhancer, made_with = _maker(str(fold.head), where)
+                unseen = [job for job in jobs if within(job.source.stem, fold.ids)]
+                outcome += enhance_files(unseen, out, enhancer, {**made_with, "fold": fold.name}, strength, by)
     for source, note in outcome.notes.items():
         typer.echo(f"{source}: {note}", err=True)
     typer.echo(f"{outcome.enhanced} enhanced, {outcome.skipped} done before -> {out}")

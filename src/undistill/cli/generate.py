@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from undistill.base.errors import UsageError
+from undistill.base.lock import locked
 from undistill.cli.options import DeviceOption, OffloadOption
 
 
@@ -60,8 +61,9 @@ def generate(
     if chosen is not None:
         folder = head_folder(chosen)
         folders = {"student": student, "enhanced": {**student, "head": chosen, "weights": head_hash(folder)}}
-    made, skipped = generate_files(
-        wanted, out, folders, lambda: Pipeline(spec, folder or False, where, offload).stages, batch
-    )
+    with locked(out):
+        made, skipped = generate_files(
+            wanted, out, folders, lambda: Pipeline(spec, folder or False, where, offload).stages, batch
+        )
     what = f"student images of {spec.name}" if chosen is None else f"images of {spec.name}, enhanced by {chosen}"
     typer.echo(f"{made} {what}, {skipped} done before -> {out}")

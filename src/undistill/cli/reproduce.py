@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from undistill.base.errors import UsageError
+from undistill.base.lock import locked
 
 PORTRAITS = Path("../shared/portraits")
 NEEDS = {"dlib": "diversity", "openTSNE": "diversity", "matplotlib": "diversity", "skimage": "quality"}
@@ -58,7 +59,8 @@ def reproduce(
     from undistill.reproduce import PAGE
     from undistill.reproduce import reproduce as run
 
-    run(pair, out, quick, train, portraits, _call, lambda text: typer.echo(text, err=True))
+    with locked(out):
+        run(pair, out, quick, train, portraits, _call, lambda text: typer.echo(text, err=True))
     typer.echo(out / PAGE)
 
 

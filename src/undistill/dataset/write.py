@@ -2,9 +2,8 @@
 
 import json
 import os
-import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict
 from mmap import mmap
 from pathlib import Path
@@ -12,7 +11,6 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from undistill.base.errors import UsageError
 from undistill.base.files import AnyPath, replacing
 from undistill.dataset.enhanced import EnhancedRow, Enhancement
 from undistill.dataset.shard import CHECKSUM, DESCRIPTION, SCHEMA, SPEC, ZEROS, Description, PairRow, checksum
@@ -78,29 +76,3 @@ def _seal(path: Path) -> None:
         data[place : place + len(ZEROS)] = digits
         data.flush()
         os.fsync(file.fileno())
-
-
-@contextmanager
-def locked(folder: AnyPath) -> Iterator[None]:
-    """A lock on the folder: a second process, which would write to the same files, is refused.
-
-    Object stores have no locks. There two processes draw shards twice, of the same bytes.
-
-    Raises:
-        UsageError: another one is in it.
-    """
-    if sys.platform == "win32" or not isinstance(folder, Path):  # no such locks
-        yield
-        return
-    import fcntl
-
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        with suppress(OSError):  # file systems without locks
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise UsageError(f"another undistill is at work in {folder}: wait until it ends") from None
-        yield
-    finally:
-        os.close(handle)  # so does the system when we are killed

@@ -14,12 +14,13 @@ from undistill.base.engines import Engine
 from undistill.base.engines.local import in_process
 from undistill.base.errors import Failure, UsageError
 from undistill.base.files import PART
+from undistill.base.lock import locked
 from undistill.base.progress import progress
 from undistill.dataset import within
 from undistill.dataset.enhanced import ENHANCED_SCHEMA, EnhancedRow, Enhancement, read_enhancement
 from undistill.dataset.samples import ShardImage, list_shard_images, pixels_of
 from undistill.dataset.shard import DESCRIPTION, Pairs, Shard, ShardError, check_shard, finished_shards, shard_path
-from undistill.dataset.write import locked, shard_writer, write_description
+from undistill.dataset.write import shard_writer, write_description
 from undistill.enhance.enhancer import WHOLE, Enhancer
 from undistill.images import Picture, encode
 
@@ -69,7 +70,6 @@ def enhance_shards(
     )
     with _explained(source, out):
         rows = Counter(cell.shard.path.name for cell in list_shard_images(pairs, "student", split))
-        out.mkdir(parents=True, exist_ok=True)
         with locked(out):
             done = {shard_path(out, number) for number in _open_data_set(out, wanted)}
             jobs = [

@@ -16,9 +16,10 @@ from typing import Protocol
 from undistill.base.engines import Engine
 from undistill.base.errors import Failure, UsageError
 from undistill.base.files import PART, AnyPath, replacing
+from undistill.base.lock import locked
 from undistill.base.progress import progress
 from undistill.dataset.shard import DESCRIPTION, Description, PairRow, finished_shards, read_description, shard_path
-from undistill.dataset.write import locked, shard_writer, write_description
+from undistill.dataset.write import shard_writer, write_description
 from undistill.images import Picture, Pixels, encode
 from undistill.pairs.spec import PairSpec
 from undistill.prompts import PROMPTS_FILE, Prompt, as_lines
@@ -134,7 +135,6 @@ def create(
     )
     if isinstance(out, Path):
         out = out.absolute()  # another worker's working directory may be another
-        out.mkdir(parents=True, exist_ok=True)
     with locked(out):
         done = _open_data_set(out, description, lines)
         left = [number for number in range(description.shards) if number not in done]

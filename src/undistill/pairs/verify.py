@@ -5,9 +5,9 @@ from hashlib import sha256
 from undistill.base.engines import Engine
 from undistill.base.errors import Failure, UsageError
 from undistill.base.files import AnyPath
+from undistill.base.lock import locked
 from undistill.base.progress import progressed
 from undistill.dataset.shard import Description, ShardError, check_shard, finished_shards, read_description, shard_path
-from undistill.dataset.write import locked
 from undistill.pairs.create import GeneratorMaker, draw_shards
 from undistill.pairs.spec import PairSpec, make_spec
 from undistill.prompts import PROMPTS_FILE, Prompt, read_prompts

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -13,6 +13,7 @@ from lightning_fabric import Fabric
 from torch.utils.data import Dataset
 
 from undistill.base.errors import Failure
+from undistill.base.lock import locked
 from undistill.dataset import parse_split
 from undistill.dataset.read import Cropping, TrainingCrops, ValidationCrops
 from undistill.dataset.samples import DataError, ImageFolders, Sample, Sides, Source, list_sides, match
@@ -68,8 +69,10 @@ def train(
         Failure: an image is broken, a loss is not finite, or another process ended.
     """
     fabric = start(recipe, device)
-    with explain_lost_rank(fabric), _enough_memory(recipe):
+    with ExitStack() as held, explain_lost_rank(fabric), _enough_memory(recipe):
         with all_ranks_or_none(fabric):
+            if fabric.is_global_zero:
+                held.enter_context(locked(run))
             rank_batch(fabric, recipe.batch)
             sides, held_out = sides_of(recipe, source)
             images = _inventory(source, sides, held_out)
