@@ -29,3 +29,19 @@ def test_the_shipped_portraits(undistill: Run, tmp_path: Path, monkeypatch: pyte
     assert undistill("enhance", "--samples")[:2] == (None, "8 enhanced, 0 done before -> enhanced\n")
     names = sorted(path.name for path in (tmp_path / "enhanced").glob("*.webp"))
     assert names == sorted(path.name for path in SAMPLES.iterdir())
+
+
+def test_an_empty_argument_is_no_folder(undistill: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for arguments in (("", "-o", "out"), ("--samples", "-o", "")):
+        assert undistill("enhance", *arguments)[::2] == (2, "undistill: an argument is empty: is a variable not set?\n")
+    assert not list(tmp_path.iterdir())
+
+
+def test_another_head_does_not_overwrite(undistill: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert undistill("enhance", "--samples", "--strength", 0)[0] is None
+    code, _, errors = undistill("enhance", "--samples", "--strength", 0.5)
+    assert (code, len(errors.splitlines())) == (2, 1)
+    assert "made by flux1 at strength 0.0: choose another folder for -o, or replace it with --overwrite" in errors
+    assert undistill("enhance", "--samples", "--strength", 0.5, "--overwrite")[0] is None

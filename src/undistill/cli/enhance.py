@@ -1,7 +1,7 @@
 """undistill enhance"""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -22,6 +22,7 @@ from undistill.cli.options import (
 
 if TYPE_CHECKING:
     from undistill.enhance.enhancer import Enhancer
+    from undistill.enhance.files import EnhanceJob
 
 DEFAULT = "flux1"
 """The head that is taken where none is named."""
@@ -46,6 +47,9 @@ def enhance(
     ] = None,
     strength: Annotated[float, typer.Option(min=0, max=1, help="0: unchanged. 1: the head's image.")] = 1.0,
     split: Annotated[str, typer.Option(help="train, val, test, all or LO:HI: these images alone.")] = "all",
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace what was made there with another head or strength.")
+    ] = False,
     device: DeviceOption = None,
     engine: EngineOption = EngineName.local,
     workers: Annotated[int | None, typer.Option(min=1, help="With ray.  [default: what has room]")] = None,
@@ -56,12 +60,13 @@ def enhance(
 
     Of a pairs data set's student images an enhanced data set is made, shard by shard.
 
-    Run it again to go on: what is done with this head and strength is skipped. Inputs are never overwritten.
+    Run it again to go on: what is done with this head and strength is skipped. Nothing is overwritten but, with
+    --overwrite, what undistill made with others.
     """
     from undistill.base.files import SAMPLES
-    from undistill.dataset import parse_split, within
+    from undistill.dataset import parse_split
     from undistill.dataset.shard import DESCRIPTION, Pairs
-    from undistill.enhance.files import Outcome, enhance_files, list_jobs, read_folds
+    from undistill.enhance.files import Outcome, enhance_files, list_jobs
     from undistill.enhance.shards import enhance_shards
 
     inputs = [*(inputs or ()), *([SAMPLES] if samples else ())]
@@ -80,6 +85,8 @@ def enhance(
     sets = [path for path in inputs if (path / DESCRIPTION).exists()]
     if sets and len(inputs) > 1:
         raise UsageError(f"{sets[0]} is a data set: enhance it by itself, into a folder of its own")
+    if sets and overwrite:
+        raise UsageError("a data set is never overwritten: choose a new folder for -o")
     if sets and folds is not None:
         raise UsageError(f"{sets[0]} is a pairs data set: --folds takes folders of images")
     span = parse_split(split)
@@ -99,14 +106,9 @@ def enhance(
         typer.echo(f"{made} enhanced, {before} done before -> {out}")
         return
     with locked(out):
-        if folds is None:
-            outcome = enhance_files(jobs, out, *_maker(head or DEFAULT, where), strength, by)
-        else:
-            outcome = Outcome(0, 0, {}, {})
-            for fold in read_folds(folds):
-                enhancer, made_with = _maker(str(fold.head), where)
-                unseen = [job for job in jobs if within(job.source.stem, fold.ids)]
-                outcome += enhance_files(unseen, out, enhancer, {**made_with, "fold": fold.name}, strength, by)
+        outcome = Outcome(0, 0, {}, {})
+        for some, enhancer, made_with in _parts(jobs, head or DEFAULT, folds, where):
+            outcome += enhance_files(some, out, enhancer, made_with, strength, by, overwrite)
     for source, note in outcome.notes.items():
         typer.echo(f"{source}: {note}", err=True)
     typer.echo(f"{outcome.enhanced} enhanced, {outcome.skipped} done before -> {out}")
@@ -114,6 +116,21 @@ def enhance(
         for source, reason in outcome.failures.items():
             typer.echo(f"{source} {reason}", err=True)
         raise Failure(f"{len(outcome.failures)} of {len(jobs)} images failed")
+
+
+def _parts(
+    jobs: list["EnhanceJob"], head: str, folds: Path | None, device: str | None
+) -> Iterator[tuple[list["EnhanceJob"], "Callable[[], Enhancer]", dict[str, str]]]:
+    """The jobs of each head."""
+    from undistill.dataset import within
+    from undistill.enhance.files import read_folds
+
+    if folds is None:
+        yield jobs, *_maker(head, device)
+        return
+    for fold in read_folds(folds):
+        enhancer, made_with = _maker(str(fold.head), device)
+        yield [job for job in jobs if within(job.source.stem, fold.ids)], enhancer, made_with | {"fold": fold.name}
 
 
 def _maker(head: str, device: str | None) -> tuple["Callable[[], Enhancer]", dict[str, str]]:

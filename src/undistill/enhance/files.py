@@ -16,7 +16,7 @@ from undistill.base.engines import Engine
 from undistill.base.engines.local import in_process
 from undistill.base.errors import Failure, UsageError, first_line
 from undistill.base.progress import progress
-from undistill.base.record import Record, holds, write
+from undistill.base.record import RECORD, Record, holds, write
 from undistill.base.settings import read_yaml
 from undistill.dataset import fold_split, parse_split, within
 from undistill.enhance.enhancer import Enhancer
@@ -106,9 +106,9 @@ def list_jobs(inputs: Sequence[Path], out: Path, split: tuple[float, float] = (0
     ours = {(out / name).resolve() for name in Record(out).files}
     for path in inputs:
         if path.is_dir():
-            # Results of an earlier run may lie below the input folder.
+            made = ours | _enhanced_below(path)
             jobs += [
-                EnhanceJob(image, image.relative_to(path)) for image in list_images(path) if image.resolve() not in ours
+                EnhanceJob(image, image.relative_to(path)) for image in list_images(path) if image.resolve() not in made
             ]
         elif not path.exists():
             raise UsageError(f"{path} does not exist")
@@ -135,6 +135,12 @@ def list_jobs(inputs: Sequence[Path], out: Path, split: tuple[float, float] = (0
     return list({job.target: job for job in jobs}.values())
 
 
+def _enhanced_below(folder: Path) -> set[Path]:
+    """What earlier runs made in folders below it: no inputs, unless such a folder is given itself."""
+    records = {record.parent for record in folder.rglob(f"{RECORD}*")} - {folder}
+    return {(out / name).resolve() for out in records for name, entry in Record(out).files.items() if "source" in entry}
+
+
 def enhance_files(
     jobs: Sequence[EnhanceJob],
     out: Path,
@@ -142,6 +148,7 @@ def enhance_files(
     head: dict[str, str],
     strength: float,
     engine: Engine = in_process,
+    overwrite: bool = False,
 ) -> Outcome:
     """Work through the jobs; those that `out` holds already, whole and with this head and strength, are skipped.
 
@@ -149,14 +156,19 @@ def enhance_files(
         enhancer: makes the enhancer when a worker's first image needs it.
         head: name and hash of the head, for the record.
         engine: who enhances, one image at a time each: `undistill.base.engines`.
+        overwrite: what was made with another head or strength.
 
     Raises:
+        UsageError: `out` holds what was made with another head or strength.
         Failure: the disk is full, or the output folder can't be written; or the engine's.
     """
     out = out.absolute()  # another worker's working directory may be another
     record = Record(out)
     outcome = Outcome(0, 0, {}, {})
     made_with = {**head, "strength": strength}
+
+    if not overwrite:
+        _check_settings(record, jobs, made_with)
 
     def full(reason: str | None) -> Failure:
         return Failure(
@@ -198,6 +210,22 @@ def enhance_files(
         with suppress(OSError):  # of a full disk we have spoken
             record.save()
     return outcome
+
+
+def _check_settings(record: Record, jobs: Sequence[EnhanceJob], made_with: dict[str, Any]) -> None:
+    """Raises:
+    UsageError: a target is there that was made with others.
+    """
+    # By its weights: a head may be called by several names.
+    wanted = {key: value for key, value in made_with.items() if key != "head"}
+    for job in jobs:
+        entry = record.files.get(job.target.as_posix(), {})
+        known = {key: value for key, value in entry.items() if key not in ("head", "source", "result")}
+        if known and known != wanted and (record.out / job.target).exists():
+            raise UsageError(
+                f"{record.out / job.target} was made by {entry.get('head')} at strength {entry.get('strength')}: "
+                "choose another folder for -o, or replace it with --overwrite"
+            )
 
 
 @dataclass(frozen=True)
