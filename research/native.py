@@ -26,6 +26,8 @@ from undistill.metrics.faces import identity, load_aged_faces, load_finder
 from undistill.metrics.jackknife import Value, mean_value
 
 SIDE = 512
+GREY = 6
+"""What has less chroma is grey."""
 
 
 def lab_of(pixels: Pixels) -> NDArray[np.float32]:
@@ -48,9 +50,12 @@ def typology_angle(colour: NDArray[np.float32]) -> float:
     return float(np.degrees(np.arctan2(colour[0] - 50, colour[2])))
 
 
-def hue(colour: NDArray[np.float32]) -> float:
-    """In degrees, of L*, a*, b*."""
-    return float(np.degrees(np.arctan2(colour[2], colour[1])))
+def turned(before: NDArray[np.float32], after: NDArray[np.float32]) -> tuple[float, float]:
+    """From one L*, a*, b* to another: hue in degrees, and the same in units of L*, CIE's Delta H*."""
+    hues = [np.arctan2(colour[2], colour[1]) for colour in (before, after)]
+    angle = float((hues[1] - hues[0] + np.pi) % (2 * np.pi) - np.pi)
+    chroma = [np.hypot(colour[1], colour[2]) for colour in (before, after)]
+    return np.degrees(angle), float(2 * np.sqrt(chroma[0] * chroma[1]) * np.sin(angle / 2))
 
 
 def shown(value: Value, digits: int = 2) -> str:
@@ -81,8 +86,9 @@ def main(student: Path, enhanced: Path) -> None:
         skin, far = masks(x.shape[:2], box)
         before, after = lab_of(x), lab_of(z)
         colours = [np.median(each[skin], axis=0) for each in (before, after)]
-        skins.append((typology_angle(colours[0]), colours[1][0] - colours[0][0], hue(colours[1]) - hue(colours[0])))
-        grey = far & (np.hypot(before[..., 1], before[..., 2]) < 6)
+        if np.hypot(*colours[0][1:]) >= GREY:  # else a mask hides the face
+            skins.append((typology_angle(colours[0]), colours[1][0] - colours[0][0], *turned(*colours)))
+        grey = far & (np.hypot(before[..., 1], before[..., 2]) < GREY)
         if grey.mean() > 0.05:
             walls.append((after - before)[grey].mean(0))
     _print(sides, np.array(skins), np.array(walls))
@@ -101,9 +107,9 @@ def _print(
     print(f"| age drift, years | {shown(same['age_drift'])} |")
     order = np.argsort(skins[:, 0])
     for words, part in zip(("dark", "middle", "light"), np.array_split(order, 3), strict=True):
-        light, turned = (shown(mean_value(skins[part, column].tolist())) for column in (1, 2))
+        shifts = "; ".join(shown(mean_value(skins[part, column].tolist())) for column in (1, 2, 3))
         angles = f"{skins[part, 0].min():.0f} to {skins[part, 0].max():.0f} degrees"
-        print(f"| {words} skin ({angles}): L*, hue | {light}; {turned} |")
+        print(f"| {words} skin ({angles}, n = {len(part)}): L*; hue in degrees; the same as dH* | {shifts} |")
     for column, name in ((0, "L*"), (1, "a*"), (2, "b*")):
         print(f"| grey walls, {name} (n = {len(walls)}) | {shown(mean_value(walls[:, column].tolist()))} |")
 

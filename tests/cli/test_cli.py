@@ -191,3 +191,10 @@ def test_evaluate_refuses_in_one_line(
     folder = image_folder("in", 3)
     rows = [part for text in enhanced for part in ("--enhanced", text)]
     refuses(2, message, "evaluate", "--student", folder, "--teacher", folder, *rows)
+
+
+def test_evaluate_leaves_a_file_of_others(image_folder: Folders, refuses: Callable[..., None]) -> None:
+    folder = image_folder("in", 3)
+    image = folder / "000.png"
+    sides = ("--student", folder, "--teacher", folder, "--enhanced", f"same={folder}")
+    refuses(2, "not made by this command", "evaluate", *sides, "-o", image)

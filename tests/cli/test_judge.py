@@ -63,6 +63,8 @@ def test_exports_one_file(sides: tuple[str, str], image_folder: Folders, tmp_pat
     assert "3 pairs ->" in said
     assert "more: 2 without a partner left out" in error
     assert page.read_text().count("data:image/png;base64,") == 6
+    assert not undistill("judge", sides[0], more, "--export", page)[0]  # its own page is replaced
+    assert page.read_text().count("data:image/png;base64,") == 8
     assert not (tmp_path / "answers.jsonl").exists()
 
 
@@ -88,6 +90,7 @@ def test_bad_input_is_one_line(
             ("judge", *sides, "-o", "notes.txt"): "holds no answers",
             ("judge", *sides, "-o", tmp_path): "is a folder: name a file",
             ("judge", *sides, "--export", tmp_path): "is a folder: name a file",
+            ("judge", *sides, "--export", "notes.txt"): "notes.txt is there and not made by this command",
             ("judge", "--summary", "nowhere"): "nowhere can't be read",
             ("judge", "--summary", "notes.txt"): "holds no answers",
             ("judge", *sides, "--summary", "answers.jsonl"): "--summary takes no folders",

@@ -64,5 +64,8 @@ def test_refuses_in_one_line(
     refuses("2 different names, 3 are wanted", "--count", 3, "--names", names, "-o", out)
     refuses("unknown field {nam}", "--count", 1, "--template", "of {nam}", "-o", out)
     refuses("takes no names", "--count", 1, "--template", "A tree", "--names", names, "-o", out)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["names.txt"]
+    (tmp_path / "picture.png").write_bytes(b"theirs")
+    refuses("picture.png is there and not made by this command", "--count", 1, "-o", tmp_path / "picture.png")
+    assert (tmp_path / "picture.png").read_bytes() == b"theirs"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["names.txt", "picture.png"]
     assert names.read_text() == "Ada\nBen\n"

@@ -30,13 +30,15 @@ def evaluate(
 
     Trivial baselines (sharpen, grain, colour, all three, blur) are tuned and measured beside them.
     """
-    from undistill.cli.options import named_folders
+    from undistill.cli.options import check_ours, named_folders
     from undistill.dataset import parse_split
     from undistill.dataset.samples import open_source
 
     folders = named_folders(enhanced, "--enhanced")
     if out is not None and out.is_dir():
         raise UsageError(f"{out} is a folder; -o takes a file, e.g. {out / 'results.json'}")
+    if out is not None:
+        check_ours(out, '"rows": {')
     span = parse_split(split)
     source = open_source(data, [student] if student else None, teacher)
 

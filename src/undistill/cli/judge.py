@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from undistill.base.errors import UsageError
-from undistill.cli.options import named_folder
+from undistill.cli.options import check_ours, named_folder
 
 
 def judge(
@@ -31,7 +31,7 @@ def judge(
     judged it prints who won.
     """
     from undistill.judge.answers import AnswerFile, read_answers, summarise, to_text
-    from undistill.judge.study import make_study
+    from undistill.judge.study import QUESTION, make_study
 
     if summary:
         if sides or export:
@@ -48,6 +48,7 @@ def judge(
     from undistill.report.judge import live_page, write_export
 
     if export is not None:
+        check_ours(export, QUESTION)
         write_export(study, export)
         typer.echo(f"{len(study.questions)} pairs -> {export}")
         return

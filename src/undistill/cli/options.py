@@ -93,3 +93,16 @@ def named_folders(texts: Sequence[str], option: str = "") -> dict[str, Path]:
 
 def _before(option: str) -> str:
     return f"{option} " if option else ""
+
+
+def check_ours(path: Path, mark: str) -> None:
+    """Whatever lies where a file is to be written was written by the same verb: `mark` is in its first 4 kB.
+
+    Raises:
+        UsageError: it is somebody else's.
+    """
+    if path.is_file():
+        with path.open("rb") as file:
+            first = file.read(4096)
+        if first and mark.encode() not in first:
+            raise UsageError(f"{path} is there and not made by this command: give another name")

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from undistill.base.errors import UsageError
+from undistill.cli.options import check_ours
 
 
 def prompts(
@@ -37,6 +38,7 @@ def prompts(
     file = None if names in (None, "faker") else Path(str(names))
     if file is not None and out.exists() and file.exists() and out.samefile(file):
         raise UsageError(f"{out} would be overwritten by the prompts of its names: give another -o")
+    check_ours(out, '"prompt":')
 
     from undistill.prompts import make_prompts, write_prompts
 
