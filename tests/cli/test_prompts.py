@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.base.test_full_disk import full
 from undistill.cli import main
 from undistill.prompts import read_prompts
 
@@ -69,3 +70,15 @@ def test_refuses_in_one_line(
     assert (tmp_path / "picture.png").read_bytes() == b"theirs"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["names.txt", "picture.png"]
     assert names.read_text() == "Ada\nBen\n"
+
+
+def test_a_full_disk_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["undistill", "prompts", "--count", "1000", "--seed", "0", "-o", "prompts.jsonl"])
+    with full(), pytest.raises(SystemExit) as end:
+        main()
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert (end.value.code, said) == (1, "undistill: prompts.jsonl: File too large; look at its rights")
+    assert not list(tmp_path.iterdir())

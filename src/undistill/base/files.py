@@ -4,6 +4,7 @@ A place in a store is a `UPath`, which has `Path`'s ways. Files go there whole o
 """
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.resources import files
@@ -85,6 +86,7 @@ def replacing(path: AnyPath) -> Iterator[Path]:
 
     Raises:
         Failure: the upload failed.
+        OSError: a full disk and the like, whatever the block raises then; with the path.
     """
     if not isinstance(path, Path):
         with TemporaryDirectory(prefix="undistill-") as folder:
@@ -101,9 +103,21 @@ def replacing(path: AnyPath) -> Iterator[Path]:
     try:
         yield beside
         beside.replace(path)
-    except BaseException:
+    except BaseException as error:
         beside.unlink(missing_ok=True)
-        raise
+        problem = _of_the_system(error)
+        if problem is None or problem.filename is not None:
+            raise
+        problem.filename = str(path)
+        raise problem from error
+
+
+def _of_the_system(error: BaseException) -> OSError | None:
+    """What the system refused: libraries in Rust (safetensors) say it in words alone, others without the file."""
+    if isinstance(error, OSError):
+        return error if error.errno else None
+    number = re.search(r"\(os error (\d+)\)", str(error))
+    return OSError(int(number[1]), os.strerror(int(number[1]))) if number else None
 
 
 def whole_lines(path: Path) -> int:
