@@ -35,9 +35,10 @@ def train(
     """
     import yaml
 
+    from undistill.dataset import fold_folder
     from undistill.dataset.samples import open_source
     from undistill.training import find_recipe
-    from undistill.training.folder import fold_folder, fold_recipe
+    from undistill.training.folder import fold_recipe
     from undistill.training.ranks import first
     from undistill.training.recipe import change_recipe, read_recipe
     from undistill.training.run import train as run

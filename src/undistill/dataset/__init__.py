@@ -4,6 +4,7 @@ Their splits are by the hash of an id: the same images fall on the same side on 
 """
 
 from hashlib import sha256
+from pathlib import Path
 
 from undistill.base.errors import UsageError
 
@@ -48,6 +49,11 @@ def within(id: str, split: tuple[float, float], fraction: float = 1.0) -> bool:
 def fold_split(fold: int, folds: int) -> tuple[float, float]:
     """The range of ids that a fold's head has not seen, fold = 0 ... folds - 1."""
     return fold / folds, (fold + 1) / folds
+
+
+def fold_folder(run: Path, fold: int) -> Path:
+    """Where a fold's run lies, below the run on all images."""
+    return run / f"fold-{fold}"
 
 
 def fold_of(id: str, folds: int) -> int:

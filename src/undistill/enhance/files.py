@@ -18,7 +18,7 @@ from undistill.base.errors import Failure, UsageError, first_line
 from undistill.base.progress import progress
 from undistill.base.record import RECORD, Record, holds, write
 from undistill.base.settings import read_yaml
-from undistill.dataset import fold_split, parse_split, within
+from undistill.dataset import fold_folder, fold_split, parse_split, within
 from undistill.enhance.enhancer import Enhancer
 from undistill.images import EXTENSIONS, ImageError, decode, encode, list_images
 
@@ -69,12 +69,12 @@ def read_folds(run: Path) -> list[Fold]:
     Raises:
         UsageError: they are not all there, or not of one training.
     """
-    if not (run / "fold-0" / "recipe.yaml").exists():
+    if not (fold_folder(run, 0) / "recipe.yaml").exists():
         raise UsageError(f"{run} holds no folds: undistill train ... -o {run} --folds 5 makes them")
-    count = round(1 / _held_out(run / "fold-0")[1])
+    count = round(1 / _held_out(fold_folder(run, 0))[1])
     folds, steps = [], set()
     for number in range(count):
-        folder, ids = run / f"fold-{number}", fold_split(number, count)
+        folder, ids = fold_folder(run, number), fold_split(number, count)
         if not (folder / "head" / "metrics.json").exists():
             raise UsageError(f"{folder} has no head: run undistill train ... -o {run} --folds {count} to its end")
         if max(abs(a - b) for a, b in zip(_held_out(folder), ids, strict=True)) > 1e-6:

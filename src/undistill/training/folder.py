@@ -49,11 +49,6 @@ def open_folder(run: Path, recipe: Schedule, images: Inventory) -> None:
         beside.write_text(json.dumps(images, indent=2) + "\n")
 
 
-def fold_folder(run: Path, fold: int) -> Path:
-    """Where a fold's run lies, below the run on all images."""
-    return run / f"fold-{fold}"
-
-
 def fold_recipe(recipe: Recipe, fold: int, folds: int) -> Recipe:
     """The recipe of a head that has seen no image of the fold, on either side.
 
