@@ -86,7 +86,7 @@ def main(student: Path, enhanced: Path) -> None:
         skin, far = masks(x.shape[:2], box)
         before, after = lab_of(x), lab_of(z)
         colours = [np.median(each[skin], axis=0) for each in (before, after)]
-        if np.hypot(*colours[0][1:]) >= GREY:  # else a mask hides the face
+        if np.hypot(*colours[0][1:]) >= GREY:  # else it is no skin, but a mask
             skins.append((typology_angle(colours[0]), colours[1][0] - colours[0][0], *turned(*colours)))
         grey = far & (np.hypot(before[..., 1], before[..., 2]) < GREY)
         if grey.mean() > 0.05:
@@ -101,6 +101,7 @@ def _print(
 ) -> None:
     same = identity(*sides)
     print("| | |\n| --- | --- |")
+    print(f"| no skin measured: grey, under a mask, or no face | {len(sides[0]) - len(skins)} of {len(sides[0])} |")
     print(f"| identity to the student | {shown(same['identity'], 3)} |")
     print(f"| own student the nearest | {shown(same['identity_rank1'], 3)} of {same['identity_rank1'].n} |")
     print(f"| faces lost | {same['faces_missing'].value:.0f} of {same['faces_missing'].n} |")

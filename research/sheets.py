@@ -44,6 +44,8 @@ def main(
     """Draw a sheet of up to twelve portraits."""
     samples = list_files([student], (0, 1))
     if group is not None:
+        if group not in GROUPS:
+            raise UsageError(f"no group {group}: take one of {', '.join(GROUPS)}")
         samples = [sample for sample in samples if sample.id in GROUPS[group]]
     samples = samples[:: max(1, len(samples) // COLUMNS)][:COLUMNS]
     filtered = None if results is None else filter_of(results, row)
@@ -63,6 +65,8 @@ def main(
 def filter_of(results: Path, row: str) -> Baseline:
     """The filter of an evaluation's row: the median of its folds' strengths."""
     settings = json.loads(results.read_text())["settings"]
+    if row not in settings["baselines"]:
+        raise UsageError(f"{results} has no filter {row}: take one of {', '.join(settings['baselines'])}")
     folds = settings["baselines"][row]
     strengths = {part: median(fold[part] for fold in folds) for part in folds[0]}
     looks = (

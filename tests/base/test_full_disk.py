@@ -9,7 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors import SafetensorError
 
+from undistill.base.errors import Failure
+from undistill.base.files import replacing
 from undistill.base.record import write
 from undistill.dataset.shard import PairRow
 from undistill.dataset.write import write_shard
@@ -67,3 +70,15 @@ def test_a_full_disk_leaves_what_was_there(name: str, tmp_path: Path) -> None:
     assert [each.name for each in tmp_path.iterdir()] == [name]
     WRITERS[name](path)
     assert path.read_bytes() != b"before"
+
+
+def test_what_is_not_about_writing_keeps_its_words(tmp_path: Path) -> None:
+    for error in (
+        Failure("the weights of x can't be read: No such file or directory (os error 2)"),
+        SafetensorError("No such file or directory (os error 2)"),
+        OSError(errno.ENOMEM, "Cannot allocate memory"),
+    ):
+        with pytest.raises(type(error)) as caught, replacing(tmp_path / "file"):
+            raise error
+        assert caught.value is error
+        assert getattr(error, "filename", None) is None

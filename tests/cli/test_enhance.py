@@ -33,7 +33,7 @@ def test_the_shipped_portraits(undistill: Run, tmp_path: Path, monkeypatch: pyte
 
 def test_an_empty_argument_is_no_folder(undistill: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    for arguments in (("", "-o", "out"), ("--samples", "-o", "")):
+    for arguments in (("", "-o", "out"), ("--samples", "-o", ""), ("--samples", "--out=")):
         assert undistill("enhance", *arguments)[::2] == (2, "undistill: an argument is empty: is a variable not set?\n")
     assert not list(tmp_path.iterdir())
 
@@ -45,3 +45,11 @@ def test_another_head_does_not_overwrite(undistill: Run, tmp_path: Path, monkeyp
     assert (code, len(errors.splitlines())) == (2, 1)
     assert "made by flux1 at strength 0.0: choose another folder for -o, or replace it with --overwrite" in errors
     assert undistill("enhance", "--samples", "--strength", 0.5, "--overwrite")[0] is None
+
+
+def test_results_may_lie_in_a_folder_called_like_the_head(
+    undistill: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for done in ("8 enhanced, 0 done before", "0 enhanced, 8 done before"):
+        assert undistill("enhance", "--samples", "-o", "flux1")[:2] == (None, f"{done} -> flux1\n")

@@ -13,7 +13,7 @@ from undistill.base.errors import Failure, UsageError
 from undistill.base.files import replacing
 from undistill.base.record import RECORD
 from undistill.enhance import Enhancer
-from undistill.enhance.files import Outcome, enhance_files, list_jobs
+from undistill.enhance.files import Outcome, check_settings, enhance_files, list_jobs
 
 Folders = Callable[..., Path]
 HEAD = {"head": "inverse", "weights": "0"}
@@ -30,13 +30,10 @@ class Inverse:
         return 255 - pixels
 
 
-def run(
-    inputs: list[Path], out: Path, strength: float = 1.0, head: dict[str, str] = HEAD, overwrite: bool = False
-) -> tuple[Outcome, Inverse]:
+def run(inputs: list[Path], out: Path, strength: float = 1.0, head: dict[str, str] = HEAD) -> tuple[Outcome, Inverse]:
     inverse = Inverse()
     make: Callable[[], Enhancer] = lambda: inverse  # type: ignore[assignment, return-value]  # noqa: E731
-    jobs = list_jobs(inputs, out)
-    return enhance_files(jobs, out, make, head, strength, overwrite=overwrite), inverse
+    return enhance_files(list_jobs(inputs, out), out, make, head, strength), inverse
 
 
 def test_same_path_same_format(image_folder: Folders, tmp_path: Path) -> None:
@@ -61,24 +58,25 @@ def test_skips_what_is_done_and_whole(image_folder: Folders, tmp_path: Path) -> 
     (folder / "002.png").write_bytes((folder / "003.png").read_bytes())  # another picture now
     outcome, inverse = run([folder], out)
     assert (inverse.calls, outcome.enhanced, outcome.skipped) == (3, 3, 1)
+    assert run([folder], out, strength=0.5)[1].calls == 4
+    assert run([folder], out, head={**HEAD, "weights": "1"})[1].calls == 4
     (out / RECORD).write_text("{")
     with pytest.raises(UsageError, match="can't be read"):
         run([folder], out)
 
 
-def test_what_was_made_with_something_else_stays_unless_it_may_go(image_folder: Folders, tmp_path: Path) -> None:
+def test_what_was_made_with_something_else_is_named(image_folder: Folders, tmp_path: Path) -> None:
     folder, out = image_folder("in", 4), tmp_path / "out"
+    jobs = list_jobs([folder], out)
+    check_settings(out, jobs, HEAD, 1.0)
     run([folder], out)
-    for changes in ({"strength": 0.5}, {"head": {**HEAD, "weights": "1"}}, {"head": {**HEAD, "fold": "0/5"}}):
-        before = (out / "000.png").read_bytes()
-        with pytest.raises(UsageError, match=r"000\.png was made by inverse at strength .* --overwrite"):
-            run([folder], out, **changes)
-        assert (out / "000.png").read_bytes() == before
-        assert run([folder], out, overwrite=True, **changes)[1].calls == 4
-        run([folder], out, overwrite=True)
-    assert run([folder], out, head={**HEAD, "head": "another name"})[1].calls == 4  # of the same weights
+    check_settings(out, jobs, HEAD, 1.0)
+    check_settings(out, jobs, {**HEAD, "head": "another name"}, 1.0)  # of the same weights
+    for head, strength in ((HEAD, 0.5), ({**HEAD, "weights": "1"}, 1.0), ({**HEAD, "fold": "0/5"}, 1.0)):
+        with pytest.raises(UsageError, match=r"000\.png was made by inverse at strength 1.0: .* --overwrite"):
+            check_settings(out, jobs, head, strength)
     (out / "000.png").unlink()
-    assert run([folder / "000.png"], out, strength=0.5)[1].calls == 1  # nothing is lost
+    check_settings(out, jobs[:1], HEAD, 0.5)  # nothing is lost
 
 
 def test_one_bad_file_never_stops_the_rest(image_folder: Folders, tmp_path: Path) -> None:
@@ -147,6 +145,14 @@ def test_results_inside_the_input_folder_are_no_inputs(image_folder: Folders) ->
     # Nor are those of other runs, whatever their output folder; given themselves, they are.
     assert len(list_jobs([folder], folder / "out2")) == 2
     assert len(list_jobs([folder / "out"], folder / "out2")) == 2
+    (folder / "out3").mkdir()
+    (folder / "out3" / RECORD).write_text("{")  # whatever it is
+    assert len(list_jobs([folder], folder / "out2")) == 2
+    for image in folder.glob("*.png"):
+        image.unlink()
+    with pytest.raises(UsageError, match="no image inside but what undistill made: name its folder itself"):
+        list_jobs([folder], folder / "out2")
+    image_folder("in", 2)
     # But an output folder above the input hides nothing.
     assert len(list_jobs([image_folder("above/in", 2)], folder.parent / "above")) == 2
 

@@ -46,3 +46,7 @@ def test_a_column_a_portrait(results: Path, tmp_path: Path) -> None:
     (enhanced / "2.png").unlink()
     with pytest.raises(UsageError, match=r"2\.png is missing: undistill enhance"):
         main(tmp_path / "s", enhanced, tmp_path / "sheet.png")
+    with pytest.raises(UsageError, match="no group brows: take one of beards"):
+        main(tmp_path / "s", enhanced, tmp_path / "sheet.png", group="brows")
+    with pytest.raises(UsageError, match="has no filter sharpen: take one of colour"):
+        main(tmp_path / "s", enhanced, tmp_path / "sheet.png", results=results, row="sharpen")

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import sys
 
 import typer
@@ -12,8 +13,8 @@ from undistill.base.errors import Failure, UsageError
 def run(app: typer.Typer) -> None:
     """Run it; exit code 2 for usage, 1 for failure, 130 for an interrupt."""
     try:
-        if "" in sys.argv[1:]:  # it would mean the working folder, and what lies there
-            raise UsageError("an argument is empty: is a variable not set?")
+        if any(word == "" or re.fullmatch(r"--[\w-]+=", word) for word in sys.argv[1:]):
+            raise UsageError("an argument is empty: is a variable not set?")  # it would mean the working folder
         code = app(standalone_mode=False)
         if code == 130:  # what typer makes of a KeyboardInterrupt; older versions: an Abort
             raise KeyboardInterrupt

@@ -3,6 +3,7 @@
 A place in a store is a `UPath`, which has `Path`'s ways. Files go there whole or not at all by `replacing`.
 """
 
+import errno
 import os
 import re
 from collections.abc import Iterator
@@ -74,6 +75,8 @@ def fetched(path: AnyPath) -> Iterator[Path]:
 
 
 PART = ".part"
+_REFUSED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
+"""What the system answers to who writes."""
 
 
 @contextmanager
@@ -86,7 +89,7 @@ def replacing(path: AnyPath) -> Iterator[Path]:
 
     Raises:
         Failure: the upload failed.
-        OSError: a full disk and the like, whatever the block raises then; with the path.
+        OSError: a full disk and the like; with the path, whichever library wrote.
     """
     if not isinstance(path, Path):
         with TemporaryDirectory(prefix="undistill-") as folder:
@@ -105,19 +108,13 @@ def replacing(path: AnyPath) -> Iterator[Path]:
         beside.replace(path)
     except BaseException as error:
         beside.unlink(missing_ok=True)
-        problem = _of_the_system(error)
-        if problem is None or problem.filename is not None:
-            raise
-        problem.filename = str(path)
-        raise problem from error
-
-
-def _of_the_system(error: BaseException) -> OSError | None:
-    """What the system refused: libraries in Rust (safetensors) say it in words alone, others without the file."""
-    if isinstance(error, OSError):
-        return error if error.errno else None
-    number = re.search(r"\(os error (\d+)\)", str(error))
-    return OSError(int(number[1]), os.strerror(int(number[1]))) if number else None
+        if isinstance(error, OSError) and error.filename is None and error.errno in _REFUSED:
+            error.filename = str(path)
+        # The system's errors come from safetensors in words alone.
+        refused = re.search(r"\(os error (\d+)\)", str(error)) if type(error).__name__ == "SafetensorError" else None
+        if refused and int(refused[1]) in _REFUSED:
+            raise OSError(int(refused[1]), os.strerror(int(refused[1])), str(path)) from error
+        raise
 
 
 def whole_lines(path: Path) -> int:

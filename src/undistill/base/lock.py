@@ -15,9 +15,9 @@ from undistill.base.files import AnyPath
 def locked(folder: AnyPath) -> Iterator[None]:
     """A lock on a folder: a second process, which would write to the same files, is refused.
 
-    The system holds it, and takes it back when the process ends, however it ends: nothing is left in the folder. A
-    folder that isn't there is made, and goes again where nothing came into it. Object stores, Windows and some network
-    file systems have no such locks: there two processes do the same work twice.
+    The system holds it, and takes it back when the process ends, however it ends (and those that it has forked):
+    nothing is left in the folder. A folder that isn't there is made, and goes again where nothing came into it. Object
+    stores, Windows and some network file systems have no such locks: there two processes do the same work twice.
 
     Raises:
         UsageError: another one is in it, or it is a file.
@@ -26,48 +26,71 @@ def locked(folder: AnyPath) -> Iterator[None]:
     if not isinstance(folder, Path):
         yield
         return
-    made = not folder.exists()
-    if not made and not folder.is_dir():
-        raise UsageError(f"{folder} is a file; -o takes a folder")
+    while True:
+        made = _make(folder)
+        with suppress(FileNotFoundError):  # whoever had made it took it away, since nothing had come into it
+            handle = _locked_handle(folder)
+            if handle is None or _is_still(folder, handle):
+                break
+            os.close(handle)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise Failure(f"can't make {folder}: {error.strerror}") from error
-    try:
-        with _lock(folder):
-            yield
+        yield
     finally:
         if made:
             with suppress(OSError):  # there is something in it
                 folder.rmdir()
+        if handle is not None:
+            os.close(handle)
 
 
-@contextmanager
-def _lock(folder: Path) -> Iterator[None]:
+def _make(folder: Path) -> bool:
+    """Make the folder; False where it is there."""
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} is a file; -o takes a folder")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir()
+    except FileExistsError:
+        return False
+    except OSError as error:
+        raise Failure(f"can't make {folder}: {error.strerror}") from error
+    return True
+
+
+def _locked_handle(folder: Path) -> int | None:
+    """The open folder that bears the lock; None where there are no locks."""
     if sys.platform == "win32":
-        yield
-        return
+        return None
     import fcntl
 
     handle = os.open(folder, os.O_RDONLY)
     try:
-        with suppress(OSError):  # file systems without locks
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                holder = _holder(os.fstat(handle).st_ino)
-                raise UsageError(f"another undistill is at work in {folder}{holder}: wait until it ends") from None
-        yield
-    finally:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = _holder(os.fstat(handle))
         os.close(handle)
+        raise UsageError(f"another undistill is at work in {folder}{holder}: wait until it ends") from None
+    except OSError:  # a file system without locks
+        os.close(handle)
+        return None
+    return handle
 
 
-def _holder(inode: int) -> str:
-    """Which process locks the folder of this inode, and since when it runs: on Linux, and where it may be known."""
-    with suppress(OSError, ValueError):
-        for line in Path("/proc/locks").read_text().splitlines():
-            _, kind, *_, process, place, _, _ = line.split()
-            if kind == "FLOCK" and int(place.rsplit(":", 1)[1]) == inode and int(process) > 0:
-                begun = datetime.fromtimestamp(Path(f"/proc/{process}").stat().st_ctime).astimezone()
-                return f" (process {process}, since {begun:%Y-%m-%d %H:%M})"
+def _is_still(folder: Path, handle: int) -> bool:
+    """Whether the folder that is open is the one that lies there."""
+    with suppress(OSError):
+        return os.path.samestat(os.fstat(handle), folder.stat())
+    return False
+
+
+def _holder(folder: os.stat_result) -> str:
+    """Which process locks the folder, and since when it runs: on Linux, where it may be known."""
+    place = f"{os.major(folder.st_dev):02x}:{os.minor(folder.st_dev):02x}:{folder.st_ino}"
+    with suppress(OSError, ValueError, StopIteration):
+        locks = (line.split() for line in Path("/proc/locks").read_text().splitlines())
+        process = next(words[4] for words in locks if words[1] == "FLOCK" and words[5] == place)
+        ticks = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[19]  # since the system started
+        started = next(line for line in Path("/proc/stat").read_text().splitlines() if line.startswith("btime"))
+        since = datetime.fromtimestamp(int(started.split()[1]) + int(ticks) / os.sysconf("SC_CLK_TCK")).astimezone()
+        return f" (process {process}, since {since:%Y-%m-%d %H:%M:%S})"
     return ""

@@ -21,6 +21,7 @@ from undistill.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from undistill.base.engines import Engine
     from undistill.enhance.enhancer import Enhancer
     from undistill.enhance.files import EnhanceJob
 
@@ -60,13 +61,13 @@ def enhance(
 
     Of a pairs data set's student images an enhanced data set is made, shard by shard.
 
-    Run it again to go on: what is done with this head and strength is skipped. Nothing is overwritten but, with
-    --overwrite, what undistill made with others.
+    Run it again to go on: what is done with this head and strength is skipped. Inputs and files of others are never
+    overwritten; what undistill made with another head or strength is with --overwrite alone.
     """
     from undistill.base.files import SAMPLES
     from undistill.dataset import parse_split
-    from undistill.dataset.shard import DESCRIPTION, Pairs
-    from undistill.enhance.files import Outcome, enhance_files, list_jobs
+    from undistill.dataset.shard import DESCRIPTION
+    from undistill.enhance.files import Outcome, check_settings, enhance_files, list_jobs
     from undistill.enhance.shards import enhance_shards
 
     inputs = [*(inputs or ()), *([SAMPLES] if samples else ())]
@@ -90,25 +91,25 @@ def enhance(
     if sets and folds is not None:
         raise UsageError(f"{sets[0]} is a pairs data set: --folds takes folders of images")
     span = parse_split(split)
-    jobs = [] if sets else list_jobs(inputs, out, span)
-
-    from undistill.base.device import pick_device
-    from undistill.base.engines.local import in_process
-
-    if engine == "ray":
-        where, by = ray_engine(workers, device, address, gpus)
-    else:
-        where, by = str(pick_device(device)), in_process
 
     if sets:
+        from undistill.dataset.shard import Pairs
+
+        where, by = _workers(engine, workers, device, address, gpus)
         made_by = _maker(head or Pairs(sets[0]).description.pair.get("head") or DEFAULT, where)
         made, before = enhance_shards(sets[0], out, *made_by, strength, span, by)
         typer.echo(f"{made} enhanced, {before} done before -> {out}")
         return
     with locked(out):
+        jobs = list_jobs(inputs, out, span)
+        where, by = _workers(engine, workers, device, address, gpus)
+        parts = list(_parts(jobs, head or DEFAULT, folds, where))
+        if not overwrite:
+            for some, _, made_with in parts:
+                check_settings(out, some, made_with, strength)
         outcome = Outcome(0, 0, {}, {})
-        for some, enhancer, made_with in _parts(jobs, head or DEFAULT, folds, where):
-            outcome += enhance_files(some, out, enhancer, made_with, strength, by, overwrite)
+        for some, enhancer, made_with in parts:
+            outcome += enhance_files(some, out, enhancer, made_with, strength, by)
     for source, note in outcome.notes.items():
         typer.echo(f"{source}: {note}", err=True)
     typer.echo(f"{outcome.enhanced} enhanced, {outcome.skipped} done before -> {out}")
@@ -116,6 +117,18 @@ def enhance(
         for source, reason in outcome.failures.items():
             typer.echo(f"{source} {reason}", err=True)
         raise Failure(f"{len(outcome.failures)} of {len(jobs)} images failed")
+
+
+def _workers(
+    engine: str, workers: int | None, device: str | None, address: str | None, gpus: float | None
+) -> tuple[str | None, "Engine"]:
+    """Where the head runs, and who runs it."""
+    if engine == "ray":
+        return ray_engine(workers, device, address, gpus)
+    from undistill.base.device import pick_device
+    from undistill.base.engines.local import in_process
+
+    return str(pick_device(device)), in_process
 
 
 def _parts(

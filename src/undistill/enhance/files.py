@@ -103,13 +103,13 @@ def list_jobs(inputs: Sequence[Path], out: Path, split: tuple[float, float] = (0
             an input or that we have not made.
     """
     jobs: list[EnhanceJob] = []
+    left_out = False
     ours = {(out / name).resolve() for name in Record(out).files}
     for path in inputs:
         if path.is_dir():
-            made = ours | _enhanced_below(path)
-            jobs += [
-                EnhanceJob(image, image.relative_to(path)) for image in list_images(path) if image.resolve() not in made
-            ]
+            made, images = ours | _enhanced_below(path), list_images(path)
+            jobs += [EnhanceJob(image, image.relative_to(path)) for image in images if image.resolve() not in made]
+            left_out |= len(jobs) < len(images)
         elif not path.exists():
             raise UsageError(f"{path} does not exist")
         elif path.suffix.lower() not in EXTENSIONS:
@@ -117,7 +117,8 @@ def list_jobs(inputs: Sequence[Path], out: Path, split: tuple[float, float] = (0
         else:
             jobs.append(EnhanceJob(path, Path(path.name)))
     if not jobs:
-        raise UsageError(f"{', '.join(map(str, inputs))}: no image inside ({_endings()})")
+        hint = "but what undistill made: name its folder itself" if left_out else f"({_endings()})"
+        raise UsageError(f"{', '.join(map(str, inputs))}: no image inside {hint}")
     jobs = [job for job in jobs if within(job.source.stem, split)]
     if not jobs:
         raise UsageError(f"no image of {', '.join(map(str, inputs))} falls into the split {split[0]:g}:{split[1]:g}")
@@ -137,8 +138,11 @@ def list_jobs(inputs: Sequence[Path], out: Path, split: tuple[float, float] = (0
 
 def _enhanced_below(folder: Path) -> set[Path]:
     """What earlier runs made in folders below it: no inputs, unless such a folder is given itself."""
-    records = {record.parent for record in folder.rglob(f"{RECORD}*")} - {folder}
-    return {(out / name).resolve() for out in records for name, entry in Record(out).files.items() if "source" in entry}
+    made: set[Path] = set()
+    for out in {record.parent for record in folder.rglob(f"{RECORD}*")} - {folder}:
+        with suppress(UsageError):  # a record that can't be read: of `out` itself we have spoken
+            made |= {(out / name).resolve() for name, entry in Record(out).files.items() if "source" in entry}
+    return made
 
 
 def enhance_files(
@@ -148,7 +152,6 @@ def enhance_files(
     head: dict[str, str],
     strength: float,
     engine: Engine = in_process,
-    overwrite: bool = False,
 ) -> Outcome:
     """Work through the jobs; those that `out` holds already, whole and with this head and strength, are skipped.
 
@@ -156,19 +159,14 @@ def enhance_files(
         enhancer: makes the enhancer when a worker's first image needs it.
         head: name and hash of the head, for the record.
         engine: who enhances, one image at a time each: `undistill.base.engines`.
-        overwrite: what was made with another head or strength.
 
     Raises:
-        UsageError: `out` holds what was made with another head or strength.
         Failure: the disk is full, or the output folder can't be written; or the engine's.
     """
     out = out.absolute()  # another worker's working directory may be another
     record = Record(out)
     outcome = Outcome(0, 0, {}, {})
     made_with = {**head, "strength": strength}
-
-    if not overwrite:
-        _check_settings(record, jobs, made_with)
 
     def full(reason: str | None) -> Failure:
         return Failure(
@@ -212,19 +210,24 @@ def enhance_files(
     return outcome
 
 
-def _check_settings(record: Record, jobs: Sequence[EnhanceJob], made_with: dict[str, Any]) -> None:
-    """Raises:
-    UsageError: a target is there that was made with others.
+def check_settings(out: Path, jobs: Sequence[EnhanceJob], head: dict[str, str], strength: float) -> None:
+    """What the jobs would replace was made with this head and strength.
+
+    Args:
+        head: as `enhance_files` takes it. Its weights count: a head may be called by several names.
+
+    Raises:
+        UsageError: a target is there that was made with others.
     """
-    # By its weights: a head may be called by several names.
-    wanted = {key: value for key, value in made_with.items() if key != "head"}
+    record = Record(out)
+    wanted = {"strength": strength, **{key: value for key, value in head.items() if key != "head"}}
     for job in jobs:
         entry = record.files.get(job.target.as_posix(), {})
         known = {key: value for key, value in entry.items() if key not in ("head", "source", "result")}
-        if known and known != wanted and (record.out / job.target).exists():
+        if known and known != wanted and (out / job.target).exists():
             raise UsageError(
-                f"{record.out / job.target} was made by {entry.get('head')} at strength {entry.get('strength')}: "
-                "choose another folder for -o, or replace it with --overwrite"
+                f"{out / job.target} was made by {entry.get('head')} at strength {entry.get('strength')}: choose "
+                "another folder for -o, or replace it with --overwrite"
             )
 
 

@@ -260,7 +260,8 @@ def head_folder(name: str | Path, revision: str | None = None, **hub: Any) -> Pa
     Raises:
         HeadError: nothing of that name.
     """
-    if Path(name).is_dir():
+    # A folder of results may be called like the head that made them.
+    if Path(name).is_dir() and ((Path(name) / "config.json").exists() or str(name) not in shipped_heads()):
         return Path(name)
     if str(name) in shipped_heads():
         return WEIGHTS / str(name)
