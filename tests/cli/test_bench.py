@@ -49,7 +49,8 @@ def test_times_a_pair_and_heads_and_writes_what_it_found(
     ("arguments", "says"),
     [
         (["--sizes", "64,big"], "--sizes '64,big': write whole numbers"),
-        (["--sizes", ""], "write whole numbers"),
+        (["--sizes", ","], "write whole numbers"),
+        (["--sizes", ""], "an argument is empty"),
         (["--sizes", "65"], "size 65: take multiples of 16"),
         (["--sizes", "0"], "size 0: take multiples of 16"),
         (["--sizes", "16000"], "to 8192 px"),
