@@ -26,8 +26,17 @@ from undistill.metrics.faces import identity, load_aged_faces, load_finder
 from undistill.metrics.jackknife import Value, mean_value
 
 SIDE = 512
+"""Faces are looked for at this shorter side, px."""
 GREY = 6
 """What has less chroma is grey."""
+
+
+def enhanced_of(sample: ImageFile, folder: Path) -> ImageFile:
+    """The enhanced portrait of the same name."""
+    path = folder / sample.path.name
+    if not path.exists():
+        raise UsageError(f"{path} is missing: undistill enhance {sample.path.parent} -o {folder}")
+    return ImageFile(path)
 
 
 def lab_of(pixels: Pixels) -> NDArray[np.float32]:
@@ -72,10 +81,7 @@ def main(student: Path, enhanced: Path) -> None:
     skins, walls = [], []
     samples = list_files([student], (0, 1))
     for sample in progressed("portraits", samples):
-        other = enhanced / sample.path.name
-        if not other.exists():
-            raise UsageError(f"{other} is missing: undistill enhance {student} -o {enhanced}")
-        whole = (Image.fromarray(pixels_of(each)) for each in (sample, ImageFile(other)))
+        whole = (Image.fromarray(pixels_of(each)) for each in (sample, enhanced_of(sample, enhanced)))
         x, z = (np.asarray(each.resize((SIDE, SIDE), Image.Resampling.LANCZOS)) for each in whole)
         for side, pixels in zip(sides, (x, z), strict=True):
             side.append(faces(pixels))

@@ -18,9 +18,10 @@ import numpy as np
 import typer
 from PIL import Image
 
+from research.native import SIDE, enhanced_of
 from undistill.base.errors import UsageError
 from undistill.base.progress import progressed
-from undistill.dataset.samples import ImageFile, list_files, pixels_of
+from undistill.dataset.samples import list_files, pixels_of
 from undistill.images import Pixels
 from undistill.metrics.baselines import Baseline, Filter, channel_statistics
 from undistill.metrics.faces import Face, load_finder
@@ -29,8 +30,6 @@ GROUPS = json.loads(Path(__file__).with_name("native_groups.json").read_text())
 COLUMNS = 12
 SHOWN = 320
 """Side of the part of a portrait that is shown, px."""
-SEARCHED = 512
-"""Faces are looked for at this shorter side, px."""
 
 
 def main(
@@ -51,10 +50,7 @@ def main(
     filtered = None if results is None else filter_of(results, row)
     find, columns = load_finder(), []
     for sample in progressed("portraits", samples):
-        other = enhanced / sample.path.name
-        if not other.exists():
-            raise UsageError(f"{other} is missing: undistill enhance {student} -o {enhanced}")
-        whole = [pixels_of(sample), pixels_of(ImageFile(other))]
+        whole = [pixels_of(sample), pixels_of(enhanced_of(sample, enhanced))]
         if filtered is not None:
             whole.append(filtered(whole[0], sample.id))
         centre = centre_of_face(whole[0], find)
@@ -79,7 +75,7 @@ def filter_of(results: Path, row: str) -> Baseline:
 def centre_of_face(pixels: Pixels, find: Callable[[Pixels], Face | None]) -> tuple[int, int]:
     """x and y; of the picture, where no face is found."""
     height, width = pixels.shape[:2]
-    scale = min(height, width) / SEARCHED
+    scale = min(height, width) / SIDE
     small = Image.fromarray(pixels).resize((round(width / scale), round(height / scale)), Image.Resampling.LANCZOS)
     face = find(np.asarray(small))
     if face is None:

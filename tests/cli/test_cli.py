@@ -196,5 +196,7 @@ def test_evaluate_refuses_in_one_line(
 def test_evaluate_leaves_a_file_of_others(image_folder: Folders, refuses: Callable[..., None]) -> None:
     folder = image_folder("in", 3)
     image = folder / "000.png"
+    before = image.read_bytes()
     sides = ("--student", folder, "--teacher", folder, "--enhanced", f"same={folder}")
     refuses(2, "not made by this command", "evaluate", *sides, "-o", image)
+    assert image.read_bytes() == before

@@ -11,7 +11,7 @@ from PIL import Image
 from undistill.base import record
 from undistill.base.errors import Failure, UsageError
 from undistill.base.files import replacing
-from undistill.base.record import RECORD
+from undistill.base.record import RECORD, Record
 from undistill.enhance import Enhancer
 from undistill.enhance.files import Outcome, check_settings, enhance_files, list_jobs
 
@@ -68,15 +68,15 @@ def test_skips_what_is_done_and_whole(image_folder: Folders, tmp_path: Path) -> 
 def test_what_was_made_with_something_else_is_named(image_folder: Folders, tmp_path: Path) -> None:
     folder, out = image_folder("in", 4), tmp_path / "out"
     jobs = list_jobs([folder], out)
-    check_settings(out, jobs, HEAD, 1.0)
+    check_settings(Record(out), jobs, HEAD, 1.0)
     run([folder], out)
-    check_settings(out, jobs, HEAD, 1.0)
-    check_settings(out, jobs, {**HEAD, "head": "another name"}, 1.0)  # of the same weights
+    check_settings(Record(out), jobs, HEAD, 1.0)
+    check_settings(Record(out), jobs, {**HEAD, "head": "another name"}, 1.0)  # of the same weights
     for head, strength in ((HEAD, 0.5), ({**HEAD, "weights": "1"}, 1.0), ({**HEAD, "fold": "0/5"}, 1.0)):
         with pytest.raises(UsageError, match=r"000\.png was made by inverse at strength 1.0: .* --overwrite"):
-            check_settings(out, jobs, head, strength)
+            check_settings(Record(out), jobs, head, strength)
     (out / "000.png").unlink()
-    check_settings(out, jobs[:1], HEAD, 0.5)  # nothing is lost
+    check_settings(Record(out), jobs[:1], HEAD, 0.5)  # nothing is lost
 
 
 def test_one_bad_file_never_stops_the_rest(image_folder: Folders, tmp_path: Path) -> None:

@@ -13,6 +13,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Union
 
+from safetensors import SafetensorError
+
 from undistill.base.errors import Failure, UsageError, first_line
 
 if TYPE_CHECKING:
@@ -111,7 +113,7 @@ def replacing(path: AnyPath) -> Iterator[Path]:
         if isinstance(error, OSError) and error.filename is None and error.errno in _REFUSED:
             error.filename = str(path)
         # The system's errors come from safetensors in words alone.
-        refused = re.search(r"\(os error (\d+)\)", str(error)) if type(error).__name__ == "SafetensorError" else None
+        refused = re.search(r"\(os error (\d+)\)", str(error)) if isinstance(error, SafetensorError) else None
         if refused and int(refused[1]) in _REFUSED:
             raise OSError(int(refused[1]), os.strerror(int(refused[1])), str(path)) from error
         raise

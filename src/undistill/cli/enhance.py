@@ -65,8 +65,9 @@ def enhance(
     overwritten; what undistill made with another head or strength is with --overwrite alone.
     """
     from undistill.base.files import SAMPLES
+    from undistill.base.record import Record
     from undistill.dataset import parse_split
-    from undistill.dataset.shard import DESCRIPTION
+    from undistill.dataset.shard import DESCRIPTION, Pairs
     from undistill.enhance.files import Outcome, check_settings, enhance_files, list_jobs
     from undistill.enhance.shards import enhance_shards
 
@@ -79,8 +80,6 @@ def enhance(
     for path in (*inputs, out):
         if re.match(r"\w{2,}:/", str(path)):
             raise UsageError(f"{path}: enhance works on folders of a file system, not on object stores: fetch it first")
-    if out.exists() and not out.is_dir():
-        raise UsageError(f"{out} is a file; -o takes a folder")
     if folds is not None and head is not None:
         raise UsageError("give either --head, or --folds with heads of its own")
     sets = [path for path in inputs if (path / DESCRIPTION).exists()]
@@ -93,8 +92,6 @@ def enhance(
     span = parse_split(split)
 
     if sets:
-        from undistill.dataset.shard import Pairs
-
         where, by = _workers(engine, workers, device, address, gpus)
         made_by = _maker(head or Pairs(sets[0]).description.pair.get("head") or DEFAULT, where)
         made, before = enhance_shards(sets[0], out, *made_by, strength, span, by)
@@ -105,8 +102,9 @@ def enhance(
         where, by = _workers(engine, workers, device, address, gpus)
         parts = list(_parts(jobs, head or DEFAULT, folds, where))
         if not overwrite:
+            record = Record(out)
             for some, _, made_with in parts:
-                check_settings(out, some, made_with, strength)
+                check_settings(record, some, made_with, strength)
         outcome = Outcome(0, 0, {}, {})
         for some, enhancer, made_with in parts:
             outcome += enhance_files(some, out, enhancer, made_with, strength, by)

@@ -16,7 +16,7 @@ from undistill.base.engines import Engine
 from undistill.base.engines.local import in_process
 from undistill.base.errors import Failure, UsageError, first_line
 from undistill.base.progress import progress
-from undistill.base.record import RECORD, Record, holds, write
+from undistill.base.record import Record, holds, write
 from undistill.base.settings import read_yaml
 from undistill.dataset import fold_folder, fold_split, parse_split, within
 from undistill.enhance.enhancer import Enhancer
@@ -103,13 +103,14 @@ def list_jobs(inputs: Sequence[Path], out: Path, split: tuple[float, float] = (0
             an input or that we have not made.
     """
     jobs: list[EnhanceJob] = []
-    left_out = False
+    found = 0
     ours = {(out / name).resolve() for name in Record(out).files}
     for path in inputs:
         if path.is_dir():
-            made, images = ours | _enhanced_below(path), list_images(path)
+            images = list_images(path)
+            made = ours | _enhanced_below(path, images)
             jobs += [EnhanceJob(image, image.relative_to(path)) for image in images if image.resolve() not in made]
-            left_out |= len(jobs) < len(images)
+            found += len(images)
         elif not path.exists():
             raise UsageError(f"{path} does not exist")
         elif path.suffix.lower() not in EXTENSIONS:
@@ -117,7 +118,7 @@ def list_jobs(inputs: Sequence[Path], out: Path, split: tuple[float, float] = (0
         else:
             jobs.append(EnhanceJob(path, Path(path.name)))
     if not jobs:
-        hint = "but what undistill made: name its folder itself" if left_out else f"({_endings()})"
+        hint = "but what undistill made: name its folder itself" if found else f"({_endings()})"
         raise UsageError(f"{', '.join(map(str, inputs))}: no image inside {hint}")
     jobs = [job for job in jobs if within(job.source.stem, split)]
     if not jobs:
@@ -136,10 +137,11 @@ def list_jobs(inputs: Sequence[Path], out: Path, split: tuple[float, float] = (0
     return list({job.target: job for job in jobs}.values())
 
 
-def _enhanced_below(folder: Path) -> set[Path]:
-    """What earlier runs made in folders below it: no inputs, unless such a folder is given itself."""
+def _enhanced_below(folder: Path, images: Sequence[Path]) -> set[Path]:
+    """What earlier runs made in folders below it that hold these images: no inputs, unless such a folder is given."""
     made: set[Path] = set()
-    for out in {record.parent for record in folder.rglob(f"{RECORD}*")} - {folder}:
+    for below in {parent for image in images for parent in image.relative_to(folder).parents} - {Path()}:
+        out = folder / below
         with suppress(UsageError):  # a record that can't be read: of `out` itself we have spoken
             made |= {(out / name).resolve() for name, entry in Record(out).files.items() if "source" in entry}
     return made
@@ -210,24 +212,25 @@ def enhance_files(
     return outcome
 
 
-def check_settings(out: Path, jobs: Sequence[EnhanceJob], head: dict[str, str], strength: float) -> None:
+def check_settings(record: Record, jobs: Sequence[EnhanceJob], head: dict[str, str], strength: float) -> None:
     """What the jobs would replace was made with this head and strength.
 
     Args:
+        record: of the output folder.
         head: as `enhance_files` takes it. Its weights count: a head may be called by several names.
 
     Raises:
         UsageError: a target is there that was made with others.
     """
-    record = Record(out)
     wanted = {"strength": strength, **{key: value for key, value in head.items() if key != "head"}}
     for job in jobs:
         entry = record.files.get(job.target.as_posix(), {})
         known = {key: value for key, value in entry.items() if key not in ("head", "source", "result")}
-        if known and known != wanted and (out / job.target).exists():
+        if known and known != wanted and (record.out / job.target).exists():
+            made_by = f"{entry.get('head')} at strength {entry.get('strength')}"
             raise UsageError(
-                f"{out / job.target} was made by {entry.get('head')} at strength {entry.get('strength')}: choose "
-                "another folder for -o, or replace it with --overwrite"
+                f"{record.out / job.target} was made by {made_by}: choose another folder for -o, or replace it with "
+                "--overwrite"
             )
 
 

@@ -20,8 +20,6 @@ def check_folder(run: Path, recipe: Schedule, images: Inventory) -> None:
     """Raises:
     UsageError: the folder holds something else, or a run with another recipe or other images.
     """
-    if run.exists() and not run.is_dir():
-        raise UsageError(f"{run} is a file; -o takes a folder")
     if not (run / "recipe.yaml").exists():
         if run.exists() and any(not path.name.endswith(PART) for path in run.iterdir()):
             raise UsageError(f"{run} holds something else than a run: choose a new folder for -o")
