@@ -13,7 +13,8 @@ from undistill.base.errors import Failure, UsageError
 from undistill.base.files import replacing
 from undistill.base.record import RECORD, Record
 from undistill.enhance import Enhancer
-from undistill.enhance.files import Outcome, check_settings, enhance_files, list_jobs
+from undistill.enhance.files import Outcome, check_settings, enhance_files
+from undistill.enhance.jobs import list_jobs
 
 Folders = Callable[..., Path]
 HEAD = {"head": "inverse", "weights": "0"}

@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from hashlib import sha256
 from importlib.resources import files
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -104,7 +105,7 @@ def replacing(path: AnyPath) -> Iterator[Path]:
                 raise Failure(f"can't write {path}: {reason}; with that put right, the same command goes on") from error
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}{PART}")
+    beside = path.with_name(_beside(path.name))
     try:
         yield beside
         beside.replace(path)
@@ -117,6 +118,12 @@ def replacing(path: AnyPath) -> Iterator[Path]:
         if refused and int(refused[1]) in _REFUSED:
             raise OSError(int(refused[1]), os.strerror(int(refused[1])), str(path)) from error
         raise
+
+
+def _beside(name: str) -> str:
+    beside = f".{name}{PART}"
+    # The longest name that file systems take, in bytes.
+    return beside if len(os.fsencode(beside)) <= 255 else f".{sha256(os.fsencode(name)).hexdigest()}{PART}"
 
 
 def whole_lines(path: Path) -> int:

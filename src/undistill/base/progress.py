@@ -34,12 +34,25 @@ class Bar:
         rate = "" if not speed else f"{speed:.1f}/s" if speed >= 1 else f"{1 / speed:.1f} s each"
         self._progress.update(self._task, advance=by, rate=rate, words=words)
 
+    def say(self, words: str) -> None:
+        """Show `words` behind the bar."""
+        self._progress.update(self._task, words=words)
+
 
 class _Words(ProgressColumn):
     """What is cut in a narrow terminal, where rich would squeeze all columns, the time left too."""
 
     def render(self, task: Task) -> Text:
         return Text(task.fields["words"], no_wrap=True, overflow="ellipsis")
+
+
+_running: list[Bar] = []
+
+
+def say(words: str) -> None:
+    """Show words behind the bar that is running, if there is one: how far the item at hand has come."""
+    if _running:
+        _running[-1].say(words)
 
 
 @contextmanager
@@ -56,7 +69,12 @@ def progress(what: str, total: int, done: int = 0, *, shown: bool = True) -> Ite
         _Words(),
     )
     with Progress(*columns, console=Console(stderr=True), disable=not shown) as display:
-        yield Bar(display, display.add_task(what, total=total, completed=done, rate="", words=""))
+        bar = Bar(display, display.add_task(what, total=total, completed=done, rate="", words=""))
+        _running.append(bar)
+        try:
+            yield bar
+        finally:
+            _running.remove(bar)
 
 
 def progressed(what: str, items: Iterable[Item], total: int | None = None, *, shown: bool = True) -> Iterator[Item]:

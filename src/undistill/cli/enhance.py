@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -23,7 +23,12 @@ from undistill.cli.options import (
 if TYPE_CHECKING:
     from undistill.base.engines import Engine
     from undistill.enhance.enhancer import Enhancer
-    from undistill.enhance.files import EnhanceJob
+    from undistill.enhance.files import Outcome
+    from undistill.enhance.jobs import EnhanceJob
+    from undistill.images import Encoding
+
+    Part = tuple[list[EnhanceJob], Callable[[], Enhancer], dict[str, str]]
+    """Jobs, what makes their enhancer, and what the record says of its head."""
 
 DEFAULT = "flux1"
 """The head that is taken where none is named."""
@@ -48,16 +53,34 @@ def enhance(
     ] = None,
     strength: Annotated[float, typer.Option(min=0, max=1, help="0: unchanged. 1: the head's image.")] = 1.0,
     split: Annotated[str, typer.Option(help="train, val, test, all or LO:HI: these images alone.")] = "all",
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace what was made there with another head or strength.")
+    format: Annotated[
+        Literal["same", "png", "jpeg", "webp", "avif"],
+        typer.Option(help="Of the files that are written; same: that of each input (BMP and GIF become PNG)."),
+    ] = "same",
+    quality: Annotated[
+        int | None, typer.Option(min=1, max=100, help="Of JPEG, WebP and AVIF.  [default: 95; AVIF: 90]")
+    ] = None,
+    lossless: Annotated[bool, typer.Option("--lossless", help="WebP without loss; what came so stays so.")] = False,
+    colour: Annotated[
+        bool, typer.Option("--colour", help="Greyscale pictures become RGB, with the head's tint.")
     ] = False,
+    suffix: Annotated[str, typer.Option(help="Added to the names, before their ending.")] = "",
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace what was made there with another head, strength or format.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be made, and make nothing.")] = False,
     device: DeviceOption = None,
     engine: EngineOption = EngineName.local,
-    workers: Annotated[int | None, typer.Option(min=1, help="With ray.  [default: what has room]")] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Processes, each with one thread.  [default: this one, with all cores; ray: what has room]"
+        ),
+    ] = None,
     address: AddressOption = None,
     gpus: GpusOption = None,
 ) -> None:
-    """Enhance images; each goes to the same relative path and format below OUT.
+    """Enhance images; each goes to the same relative path and format below OUT, with all that its file says.
 
     Of a pairs data set's student images an enhanced data set is made, shard by shard.
 
@@ -68,53 +91,108 @@ def enhance(
     from undistill.base.record import Record
     from undistill.dataset import parse_split
     from undistill.dataset.shard import DESCRIPTION, Pairs
-    from undistill.enhance.files import Outcome, check_settings, enhance_files, list_jobs
+    from undistill.enhance.files import Outcome, check_settings, enhance_files
+    from undistill.enhance.jobs import list_jobs
     from undistill.enhance.shards import enhance_shards
+    from undistill.images import Encoding
 
     inputs = [*(inputs or ()), *([SAMPLES] if samples else ())]
     if not inputs:
         raise UsageError("nothing to enhance: name images or folders, or take --samples")
     check_engine(engine, address, gpus)
-    if engine != "ray" and workers is not None:
-        raise UsageError("--workers goes with --engine ray; without it, one process uses all cores")
-    for path in (*inputs, out):
-        if re.match(r"\w{2,}:/", str(path)):
-            raise UsageError(f"{path}: enhance works on folders of a file system, not on object stores: fetch it first")
+    how = Encoding(None if format == "same" else format.upper(), quality, lossless, colour)
+    _check([*inputs, out], how, suffix)
     if folds is not None and head is not None:
         raise UsageError("give either --head, or --folds with heads of its own")
-    sets = [path for path in inputs if (path / DESCRIPTION).exists()]
-    if sets and len(inputs) > 1:
-        raise UsageError(f"{sets[0]} is a data set: enhance it by itself, into a folder of its own")
-    if sets and overwrite:
-        raise UsageError("a data set is never overwritten: choose a new folder for -o")
-    if sets and folds is not None:
-        raise UsageError(f"{sets[0]} is a pairs data set: --folds takes folders of images")
     span = parse_split(split)
 
+    sets = [path for path in inputs if (path / DESCRIPTION).exists()]
     if sets:
+        if len(inputs) > 1:
+            raise UsageError(f"{sets[0]} is a data set: enhance it by itself, into a folder of its own")
+        if overwrite:
+            raise UsageError("a data set is never overwritten: choose a new folder for -o")
+        if folds is not None or how != Encoding() or suffix or dry_run:
+            raise UsageError(
+                f"{sets[0]} is a pairs data set, and becomes another: --folds, --dry-run and options of files don't go "
+                "with it"
+            )
         where, by = _workers(engine, workers, device, address, gpus)
         made_by = _maker(head or Pairs(sets[0]).description.pair.get("head") or DEFAULT, where)
         made, before = enhance_shards(sets[0], out, *made_by, strength, span, by)
         typer.echo(f"{made} enhanced, {before} done before -> {out}")
         return
+    if dry_run:
+        parts = list(_parts(list_jobs(inputs, out, span, how.format, suffix), head or DEFAULT, folds, device))
+        _show(parts, out, strength, how)
+        _say_left_out(inputs)
+        return
     with locked(out):
-        jobs = list_jobs(inputs, out, span)
+        jobs = list_jobs(inputs, out, span, how.format, suffix)
         where, by = _workers(engine, workers, device, address, gpus)
         parts = list(_parts(jobs, head or DEFAULT, folds, where))
         if not overwrite:
             record = Record(out)
             for some, _, made_with in parts:
-                check_settings(record, some, made_with, strength)
+                check_settings(record, some, made_with, strength, how)
         outcome = Outcome(0, 0, {}, {})
         for some, enhancer, made_with in parts:
-            outcome += enhance_files(some, out, enhancer, made_with, strength, by)
+            outcome += enhance_files(some, out, enhancer, made_with, strength, by, how)
+    _tell(outcome, inputs, out)
+
+
+def _tell(outcome: "Outcome", inputs: list[Path], out: Path) -> None:
     for source, note in outcome.notes.items():
         typer.echo(f"{source}: {note}", err=True)
     typer.echo(f"{outcome.enhanced} enhanced, {outcome.skipped} done before -> {out}")
-    if outcome.failures:
-        for source, reason in outcome.failures.items():
-            typer.echo(f"{source} {reason}", err=True)
-        raise Failure(f"{len(outcome.failures)} of {len(jobs)} images failed")
+    closed = _say_left_out(inputs)
+    for source, reason in outcome.failures.items():
+        typer.echo(f"{source} {reason}", err=True)
+    if failed := len(outcome.failures):
+        raise Failure(f"{failed} of {outcome.enhanced + outcome.skipped + failed} images failed")
+    if closed:
+        raise Failure("folders could not be read: look at their rights")
+
+
+def _check(places: list[Path], how: "Encoding", suffix: str) -> None:
+    for path in places:
+        if re.match(r"\w{2,}:/", str(path)):
+            raise UsageError(f"{path}: enhance works on folders of a file system, not on object stores: fetch it first")
+    if how.quality is not None and how.format == "PNG":
+        raise UsageError("--quality goes with formats that lose something, and PNG doesn't")
+    if how.quality is not None and how.lossless:
+        raise UsageError("give either --quality or --lossless")
+    if how.lossless and how.format in ("JPEG", "AVIF"):
+        raise UsageError(f"--lossless: {how.format} can't be written without loss here; take --format png or webp")
+    if "/" in suffix or "\\" in suffix or "\0" in suffix:
+        raise UsageError(f"--suffix {suffix!r} is a part of a name, not of a path")
+
+
+def _say_left_out(inputs: list[Path]) -> bool:
+    """Name what was not taken; returns whether it is a whole folder."""
+    from undistill.enhance.jobs import left_out
+
+    others, closed = left_out(inputs)
+    for kind in others:
+        typer.echo(f"left out, as no format that is read here: {kind}", err=True)
+    for folder in closed:
+        typer.echo(f"left out, as it can't be read: {folder}", err=True)
+    return bool(closed)
+
+
+def _show(parts: "list[Part]", out: Path, strength: float, how: "Encoding") -> None:
+    """What would become of each job."""
+    from undistill.base.record import Record
+    from undistill.enhance.files import is_done
+
+    record, done = Record(out), 0
+    for jobs, _, made_with in parts:
+        for job in jobs:
+            before = is_done(record, job, made_with, strength, how)
+            done += before
+            if not before:
+                typer.echo(f"{job.source} -> {out / job.target}")
+    typer.echo(f"{sum(len(jobs) for jobs, *_ in parts) - done} to enhance, {done} done before")
 
 
 def _workers(
@@ -124,17 +202,15 @@ def _workers(
     if engine == "ray":
         return ray_engine(workers, device, address, gpus)
     from undistill.base.device import pick_device
-    from undistill.base.engines.local import in_process
+    from undistill.base.engines.local import in_process, in_processes
 
-    return str(pick_device(device)), in_process
+    return str(pick_device(device)), in_process if workers is None else in_processes(workers)
 
 
-def _parts(
-    jobs: list["EnhanceJob"], head: str, folds: Path | None, device: str | None
-) -> Iterator[tuple[list["EnhanceJob"], "Callable[[], Enhancer]", dict[str, str]]]:
+def _parts(jobs: list["EnhanceJob"], head: str, folds: Path | None, device: str | None) -> "Iterator[Part]":
     """The jobs of each head."""
     from undistill.dataset import within
-    from undistill.enhance.files import read_folds
+    from undistill.enhance.folds import read_folds
 
     if folds is None:
         yield jobs, *_maker(head, device)

@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from undistill.base.device import pick_device
+from undistill.base.progress import say
 from undistill.enhance.tiles import Span, mirrored, spans, weights
 from undistill.heads import Head
 from undistill.heads.pooling import Region, Tile, known_statistics
@@ -174,12 +175,14 @@ class Enhancer:
 
         result = torch.empty_like(image)
         with known_statistics(self.head, self._run, lambda: starmap(tile, product(rows, columns))) as run:
-            unfinished = torch.zeros(3, 0, wide, device=self.device)
+            unfinished, done = torch.zeros(3, 0, wide, device=self.device), 0
             for row in rows:
                 # The row above left its last pixels unfinished: this one adds its share to them.
                 new = row.last - row.first - unfinished.shape[1]
                 band = torch.cat([unfinished, torch.zeros(3, new, wide, device=self.device)], dim=1)
                 for column in columns:
+                    done += 1
+                    say(f"tile {done} of {len(rows) * len(columns)}")
                     z = run(tile(row, column))[0]
                     used = z[:, row.first - row.start :, column.first - column.start :]
                     used = used[:, : row.last - row.first, : column.last - column.first]

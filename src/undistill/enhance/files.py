@@ -1,11 +1,10 @@
-"""Enhance files and folders: same place, same format, metadata kept, nothing overwritten, resumable."""
+"""Enhance files: metadata kept, nothing overwritten, resumable."""
 
 import errno
-import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache, partial
 from hashlib import sha256
 from io import BytesIO
@@ -17,18 +16,9 @@ from undistill.base.engines.local import in_process
 from undistill.base.errors import Failure, UsageError, first_line
 from undistill.base.progress import progress
 from undistill.base.record import Record, holds, write
-from undistill.base.settings import read_yaml
-from undistill.dataset import fold_folder, fold_split, parse_split, within
 from undistill.enhance.enhancer import Enhancer
-from undistill.images import EXTENSIONS, ImageError, decode, encode, list_images
-
-
-@dataclass(frozen=True)
-class EnhanceJob:
-    """An image to read, and where its enhanced twin goes, relative to the output folder."""
-
-    source: Path
-    target: Path
+from undistill.enhance.jobs import EnhanceJob
+from undistill.images import Encoding, ImageError, decode, encode, left_out
 
 
 @dataclass
@@ -49,104 +39,6 @@ class Outcome:
         )
 
 
-@dataclass(frozen=True)
-class Fold:
-    """A head of `undistill train --folds`, and the ids that it has not seen.
-
-    Args:
-        name: which of how many, like 2/5, for the record.
-        ids: a range of their hash.
-    """
-
-    name: str
-    head: Path
-    ids: tuple[float, float]
-
-
-def read_folds(run: Path) -> list[Fold]:
-    """The folds of a run.
-
-    Raises:
-        UsageError: they are not all there, or not of one training.
-    """
-    if not (fold_folder(run, 0) / "recipe.yaml").exists():
-        raise UsageError(f"{run} holds no folds: undistill train ... -o {run} --folds 5 makes them")
-    count = round(1 / _held_out(fold_folder(run, 0))[1])
-    folds, steps = [], set()
-    for number in range(count):
-        folder, ids = fold_folder(run, number), fold_split(number, count)
-        if not (folder / "head" / "metrics.json").exists():
-            raise UsageError(f"{folder} has no head: run undistill train ... -o {run} --folds {count} to its end")
-        if max(abs(a - b) for a, b in zip(_held_out(folder), ids, strict=True)) > 1e-6:
-            raise UsageError(f"{folder} is not fold {number} of {count}: another number of folds was begun in {run}")
-        steps.add(json.loads((folder / "head" / "metrics.json").read_text())["step"])
-        folds.append(Fold(f"{number}/{count}", folder / "head", ids))
-    if len(steps) > 1:
-        raise UsageError(
-            f"the heads of {run} stand at different steps: run undistill train ... --folds {count} to its end"
-        )
-    return folds
-
-
-def _held_out(run: Path) -> tuple[float, float]:
-    try:
-        return parse_split(read_yaml(run / "recipe.yaml")["data"]["val"])
-    except (KeyError, TypeError) as error:
-        raise UsageError(f"{run / 'recipe.yaml'} is not the recipe of a fold") from error
-
-
-def list_jobs(inputs: Sequence[Path], out: Path, split: tuple[float, float] = (0.0, 1.0)) -> list[EnhanceJob]:
-    """Jobs for files and for all images below folders. An image's id for the split is its name without ending.
-
-    Raises:
-        UsageError: an input is missing or no image, two would become one file, or a file would be overwritten that is
-            an input or that we have not made.
-    """
-    jobs: list[EnhanceJob] = []
-    found = 0
-    ours = {(out / name).resolve() for name in Record(out).files}
-    for path in inputs:
-        if path.is_dir():
-            images = list_images(path)
-            made = ours | _enhanced_below(path, images)
-            jobs += [EnhanceJob(image, image.relative_to(path)) for image in images if image.resolve() not in made]
-            found += len(images)
-        elif not path.exists():
-            raise UsageError(f"{path} does not exist")
-        elif path.suffix.lower() not in EXTENSIONS:
-            raise UsageError(f"{path}: can't enhance {path.suffix or 'a file without ending'}, only {_endings()}")
-        else:
-            jobs.append(EnhanceJob(path, Path(path.name)))
-    if not jobs:
-        hint = "but what undistill made: name its folder itself" if found else f"({_endings()})"
-        raise UsageError(f"{', '.join(map(str, inputs))}: no image inside {hint}")
-    jobs = [job for job in jobs if within(job.source.stem, split)]
-    if not jobs:
-        raise UsageError(f"no image of {', '.join(map(str, inputs))} falls into the split {split[0]:g}:{split[1]:g}")
-    sources = {job.source.resolve() for job in jobs}
-    taken: dict[Path, Path] = {}
-    for job in jobs:
-        target = (out / job.target).resolve()
-        if target in sources:
-            raise UsageError(f"{job.source} would be overwritten: choose another folder for -o")
-        if target.exists() and target not in ours:
-            raise UsageError(f"{out / job.target} is there and not made by undistill: choose another folder for -o")
-        if target in taken and taken[target] != job.source:
-            raise UsageError(f"{taken[target]} and {job.source} would both become {out / job.target}: run them apart")
-        taken[target] = job.source
-    return list({job.target: job for job in jobs}.values())
-
-
-def _enhanced_below(folder: Path, images: Sequence[Path]) -> set[Path]:
-    """What earlier runs made in folders below it that hold these images: no inputs, unless such a folder is given."""
-    made: set[Path] = set()
-    for below in {parent for image in images for parent in image.relative_to(folder).parents} - {Path()}:
-        out = folder / below
-        with suppress(UsageError):  # a record that can't be read: of `out` itself we have spoken
-            made |= {(out / name).resolve() for name, entry in Record(out).files.items() if "source" in entry}
-    return made
-
-
 def enhance_files(
     jobs: Sequence[EnhanceJob],
     out: Path,
@@ -154,6 +46,7 @@ def enhance_files(
     head: dict[str, str],
     strength: float,
     engine: Engine = in_process,
+    how: Encoding | None = None,
 ) -> Outcome:
     """Work through the jobs; those that `out` holds already, whole and with this head and strength, are skipped.
 
@@ -161,6 +54,7 @@ def enhance_files(
         enhancer: makes the enhancer when a worker's first image needs it.
         head: name and hash of the head, for the record.
         engine: who enhances, one image at a time each: `undistill.base.engines`.
+        how: how files are written, if not like those before.
 
     Raises:
         Failure: the disk is full, or the output folder can't be written; or the engine's.
@@ -168,7 +62,8 @@ def enhance_files(
     out = out.absolute()  # another worker's working directory may be another
     record = Record(out)
     outcome = Outcome(0, 0, {}, {})
-    made_with = {**head, "strength": strength}
+    how = how or Encoding()
+    made_with = _made_with(head, strength, how)
 
     def full(reason: str | None) -> Failure:
         return Failure(
@@ -179,7 +74,9 @@ def enhance_files(
     try:
         record.plan(job.target for job in jobs)
         units = [
-            EnhanceTask(job, job.source.absolute(), out / job.target, made_with, record.files[job.target.as_posix()])
+            EnhanceTask(
+                job, job.source.absolute(), out / job.target, made_with, record.files[job.target.as_posix()], how
+            )
             for job in jobs
         ]
         seen: set[Path] = set()  # a killed worker's image may come twice
@@ -212,8 +109,27 @@ def enhance_files(
     return outcome
 
 
-def check_settings(record: Record, jobs: Sequence[EnhanceJob], head: dict[str, str], strength: float) -> None:
-    """What the jobs would replace was made with this head and strength.
+def is_done(
+    record: Record, job: EnhanceJob, head: dict[str, str], strength: float, how: Encoding | None = None
+) -> bool:
+    """`enhance_files` would skip the job; what can't be read it would not."""
+    try:
+        source = sha256(job.source.read_bytes()).hexdigest()
+    except OSError:
+        return False
+    return record.holds(job.target, {**_made_with(head, strength, how or Encoding()), "source": source})
+
+
+def _made_with(head: dict[str, str], strength: float, how: Encoding) -> dict[str, Any]:
+    """What the record says of a file; of how it was written, what differs from how it is written unless told."""
+    told = {key: value for key, value in asdict(how).items() if value not in (None, False)}
+    return {**head, "strength": strength, **told}
+
+
+def check_settings(
+    record: Record, jobs: Sequence[EnhanceJob], head: dict[str, str], strength: float, how: Encoding | None = None
+) -> None:
+    """What the jobs would replace was made with this head and strength, and written so.
 
     Args:
         record: of the output folder.
@@ -222,12 +138,14 @@ def check_settings(record: Record, jobs: Sequence[EnhanceJob], head: dict[str, s
     Raises:
         UsageError: a target is there that was made with others.
     """
-    wanted = {"strength": strength, **{key: value for key, value in head.items() if key != "head"}}
+    made_with = _made_with(head, strength, how or Encoding())
+    wanted = {key: value for key, value in made_with.items() if key != "head"}
     for job in jobs:
         entry = record.files.get(job.target.as_posix(), {})
         known = {key: value for key, value in entry.items() if key not in ("head", "source", "result")}
         if known and known != wanted and (record.out / job.target).exists():
             made_by = f"{entry.get('head')} at strength {entry.get('strength')}"
+            made_by += "".join(f", {key} {known[key]}" for key in vars(Encoding()) if key in known)
             raise UsageError(
                 f"{record.out / job.target} was made by {made_by}: choose another folder for -o, or replace it with "
                 "--overwrite"
@@ -244,6 +162,7 @@ class EnhanceTask:
     made_with: dict[str, Any]
     known: dict[str, Any]
     """What the record holds of the target."""
+    how: Encoding
 
     def __str__(self) -> str:
         return str(self.source)
@@ -276,9 +195,14 @@ def enhance_file(unit: EnhanceTask, enhancer: Callable[[], Enhancer]) -> Iterato
         if holds(unit.target, unit.known, wanted):
             yield ImageResult(job)
             return
-        picture = decode(BytesIO(data))
-        result = encode(picture, enhancer()(picture.pixels, unit.made_with["strength"]))
-        yield ImageResult(job, write(unit.target, result, wanted), ", ".join(picture.notes))
+        picture, how = decode(BytesIO(data)), unit.how
+        format = how.format or picture.format
+        if unit.made_with["strength"] == 0 and _is_unchanged(unit, format == picture.format):
+            result, notes = data, []
+        else:
+            result = encode(picture, enhancer()(picture.pixels, unit.made_with["strength"]), how)
+            notes = picture.notes + [f"{what} left out" for what in left_out(picture.metadata, picture.format, format)]
+        yield ImageResult(job, write(unit.target, result, wanted), ", ".join(notes))
     except ImageError as error:
         yield ImageResult(job, failure=str(error))
     except UsageError:
@@ -292,5 +216,7 @@ def enhance_file(unit: EnhanceTask, enhancer: Callable[[], Enhancer]) -> Iterato
         yield ImageResult(job, failure=f"failed: {first_line(error)}")
 
 
-def _endings() -> str:
-    return ", ".join(sorted(EXTENSIONS))
+def _is_unchanged(unit: EnhanceTask, same_format: bool) -> bool:
+    """Nothing but pixels could differ, so that without a change to them the file's bytes are the result."""
+    same = unit.source.suffix.lower() == unit.target.suffix.lower() and same_format
+    return same and unit.how.quality is None and not unit.how.lossless

@@ -9,7 +9,7 @@ from typing import Any
 from undistill.base.errors import Failure, UsageError
 from undistill.base.progress import progress
 from undistill.base.record import Record
-from undistill.images import Picture, Pixels, encode
+from undistill.images import Metadata, Picture, Pixels, encode
 from undistill.prompts import Prompt
 
 Make = Callable[[Sequence[str], Sequence[int]], Sequence[Pixels]]
@@ -104,4 +104,4 @@ def _refuse_others(record: Record, target: Path, made_with: Mapping[str, Any]) -
 def _png(pixels: Pixels, made_with: Mapping[str, Any]) -> bytes:
     text = {key: str(value) for key, value in made_with.items()}
     text["Software"] = f"undistill {version('undistill')}"
-    return encode(Picture(pixels, None, "PNG", {"text": text}), pixels)
+    return encode(Picture(pixels, None, "PNG", Metadata(text=text)), pixels)

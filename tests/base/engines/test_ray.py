@@ -20,7 +20,8 @@ from undistill.base.engines.ray import on_ray
 from undistill.base.errors import Failure, UsageError
 from undistill.base.files import AnyPath, parse_path
 from undistill.dataset.shard import shard_path
-from undistill.enhance.files import enhance_files, list_jobs
+from undistill.enhance.files import enhance_files
+from undistill.enhance.jobs import list_jobs
 from undistill.enhance.shards import enhance_shards
 from undistill.pairs.create import create
 from undistill.pairs.spec import read_spec

@@ -71,9 +71,7 @@ def test_any_format_mode_and_size_goes_through(format: str, mode: str, width: in
         assert np.array_equal(np.asarray(result.convert("RGB")), decoded.pixels)
 
 
-@pytest.mark.parametrize(
-    ("mode", "format", "note"), [("L", "PNG", "greyscale"), ("CMYK", "JPEG", "CMYK"), ("P", "PNG", "palette")]
-)
+@pytest.mark.parametrize(("mode", "format", "note"), [("CMYK", "JPEG", "CMYK"), ("P", "PNG", "palette")])
 def test_says_what_it_changed(mode: str, format: str, note: str) -> None:
     assert note in decode(file(picture(mode=mode), format)).notes[0]
     assert decode(file(picture(), "PNG")).notes == []
@@ -258,7 +256,7 @@ def test_broken_files_are_errors_of_one_line(format: str, data: st.DataObject) -
 
 def test_other_things_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match="no image in a known format"):
-        decode(file(picture(), "BMP"))
+        decode(file(picture(), "PPM"))
     (tmp_path / "text.png").write_text("not a picture")
     with pytest.raises(ImageError, match=r"text\.png is no image"):
         read_rgb(tmp_path / "text.png")

@@ -1,0 +1,112 @@
+"""What is to be enhanced: which image becomes which file, and what is left alone."""
+
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from undistill.base.errors import UsageError
+from undistill.base.record import Record
+from undistill.dataset import within
+from undistill.images import EXTENSIONS, look_through
+
+ENDINGS = {"PNG": ".png", "JPEG": ".jpg", "WEBP": ".webp", "AVIF": ".avif"}
+"""Of the formats that can be asked for."""
+
+
+@dataclass(frozen=True)
+class EnhanceJob:
+    """An image to read, and where its enhanced twin goes, relative to the output folder."""
+
+    source: Path
+    target: Path
+
+
+def list_jobs(
+    inputs: Sequence[Path],
+    out: Path,
+    split: tuple[float, float] = (0.0, 1.0),
+    format: str | None = None,
+    suffix: str = "",
+) -> list[EnhanceJob]:
+    """Jobs for files and for all images below folders. An image's id for the split is its name without ending.
+
+    Args:
+        format: Pillow's name of the format to write; None: each file's own.
+        suffix: what is added to the names, before their ending.
+
+    Raises:
+        UsageError: an input is missing or no image, two would become one file, or a file would be overwritten that is
+            an input or that we have not made.
+    """
+
+    def job(source: Path, relative: Path) -> EnhanceJob:
+        return EnhanceJob(source, relative.with_name(f"{relative.stem}{suffix}{_ending(relative, format)}"))
+
+    jobs: list[EnhanceJob] = []
+    found = 0
+    ours = {(out / name).resolve() for name in Record(out).files}
+    for path in inputs:
+        if path.is_dir():
+            images = look_through(path).images
+            made = ours | _enhanced_below(path, images)
+            jobs += [job(image, image.relative_to(path)) for image in images if image.resolve() not in made]
+            found += len(images)
+        elif not path.exists():
+            raise UsageError(f"{path} does not exist")
+        elif not path.is_file():
+            raise UsageError(f"{path} is neither a file nor a folder")
+        elif path.suffix.lower() not in EXTENSIONS:
+            raise UsageError(f"{path}: can't enhance {path.suffix or 'a file without ending'}, only {_endings()}")
+        else:
+            jobs.append(job(path, Path(path.name)))
+    if not jobs:
+        hint = "but what undistill made: name its folder itself" if found else f"({_endings()})"
+        raise UsageError(f"{', '.join(map(str, inputs))}: no image inside {hint}")
+    jobs = [each for each in jobs if within(each.source.stem, split)]
+    if not jobs:
+        raise UsageError(f"no image of {', '.join(map(str, inputs))} falls into the split {split[0]:g}:{split[1]:g}")
+    sources = {each.source.resolve() for each in jobs}
+    taken: dict[Path, Path] = {}
+    for each in jobs:
+        target = (out / each.target).resolve()
+        if target in sources:
+            raise UsageError(f"{out / each.target} would be overwritten: choose another folder for -o, or a --suffix")
+        if target.exists() and target not in ours:
+            raise UsageError(f"{out / each.target} is there and not made by undistill: choose another folder for -o")
+        if target in taken and taken[target] != each.source:
+            raise UsageError(f"{taken[target]} and {each.source} would both become {out / each.target}: run them apart")
+        taken[target] = each.source
+    return list({each.target: each for each in jobs}.values())
+
+
+def _enhanced_below(folder: Path, images: Sequence[Path]) -> set[Path]:
+    """What earlier runs made in folders below it that hold these images: no inputs, unless such a folder is given."""
+    made: set[Path] = set()
+    for below in {parent for image in images for parent in image.relative_to(folder).parents} - {Path()}:
+        out = folder / below
+        with suppress(UsageError):  # a record that can't be read: of `out` itself we have spoken
+            made |= {(out / name).resolve() for name, entry in Record(out).files.items() if "source" in entry}
+    return made
+
+
+def _ending(path: Path, format: str | None) -> str:
+    if format is None:
+        return ".png" if path.suffix.lower() in (".bmp", ".gif") else path.suffix
+    return path.suffix if format == "JPEG" and path.suffix.lower() in (".jpg", ".jpeg") else ENDINGS[format]
+
+
+def left_out(inputs: Sequence[Path]) -> tuple[list[str], list[Path]]:
+    """What of the inputs' folders no job is made of, though it looks like a picture; and folders that can't be read."""
+    others, closed = [], []
+    for listing in map(look_through, (path for path in inputs if path.is_dir())):
+        for kind, count in sorted(Counter(path.suffix.lower() for path in listing.others).items()):
+            names = [path.name for path in listing.others if path.suffix.lower() == kind]
+            others.append(f"{count} {kind} ({', '.join(names[:3])}{', ...' if count > 3 else ''})")
+        closed += listing.closed
+    return others, closed
+
+
+def _endings() -> str:
+    return ", ".join(sorted(EXTENSIONS))

@@ -1,0 +1,115 @@
+"""Encode: pixels become a file, with what the file before said of itself."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from undistill.base.files import replacing
+from undistill.images.metadata import save_options, with_chunks
+from undistill.images.picture import ImageError, Picture, Pixels
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+QUALITY = {"JPEG": 95, "WEBP": 95, "AVIF": 90}
+"""Of the formats that lose something."""
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """How a file is written.
+
+    Args:
+        format: Pillow's name of it; None: the picture's own.
+        quality: 1 to 100, of JPEG, WebP and AVIF; None: `QUALITY`.
+        lossless: a WebP without loss; else it is one where the file before was and no quality is given.
+        colour: a greyscale picture becomes RGB, with the colour that a head has given it.
+    """
+
+    format: str | None = None
+    quality: int | None = None
+    lossless: bool = False
+    colour: bool = False
+
+
+def to_image(picture: Picture, pixels: Pixels, grey: bool = False) -> Image.Image:
+    """A PIL image with other pixels, (H, W, 3) uint8, and with the picture's transparency and metadata.
+
+    Its `info` has them as that of an image that Pillow has opened: EXIF (`getexif`), XMP and PNG text by their names.
+
+    Args:
+        grey: of their light alone.
+    """
+    image = Image.fromarray(pixels)
+    if grey:
+        image = image.convert("L")
+    if picture.alpha is not None:
+        image.putalpha(Image.fromarray(picture.alpha))
+    image.info = picture.metadata.info
+    return image
+
+
+def encode(picture: Picture, pixels: Pixels, how: Encoding | None = None) -> bytes:
+    """A file like the picture's own with other pixels, (H, W, 3) uint8: same format, metadata and transparency.
+
+    JPEG without chroma subsampling; PNG and TIFF without loss; greyscale stays greyscale.
+
+    Args:
+        how: where it is to be otherwise.
+
+    Raises:
+        ImageError: the format can't hold it.
+    """
+    how = how or Encoding()
+    format = how.format or picture.format
+    if how.lossless and format in ("JPEG", "AVIF"):
+        raise ImageError(f"can't be written as {format} without loss: take --format png or webp")
+    if picture.alpha is not None and format == "JPEG":
+        raise ImageError("has transparency, which JPEG can't hold: take --format png, webp or avif")
+    quality = how.quality or QUALITY.get(format)
+    options: dict[str, dict[str, Any]] = {
+        "JPEG": {"quality": quality, "subsampling": 0},
+        "WEBP": {"lossless": True, "exact": True}
+        if how.lossless or (picture.lossless and how.quality is None)
+        else {"quality": quality},
+        "AVIF": {"quality": quality},
+        # libtiff, which compresses, can't write the directories of EXIF data.
+        "TIFF": {} if picture.metadata.exif else {"compression": "tiff_deflate"},
+    }
+    image = to_image(picture, pixels, grey=picture.grey and not how.colour)
+    image.info = {}  # Pillow would write some of it by itself
+    said = picture.metadata
+    if image.mode in ("L", "LA"):
+        said = replace(said, icc=b"")  # sRGB's is for colours
+    buffer = BytesIO()
+    image.save(buffer, format, **options.get(format, {}), **save_options(said, format))
+    return with_chunks(buffer.getvalue(), said.chunks) if format == "PNG" else buffer.getvalue()
+
+
+def png(pixels: Pixels) -> bytes:
+    """A PNG of (H, W, 3) uint8, soon rather than small: for files that are soon deleted."""
+    buffer = BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG", compress_level=1)
+    return buffer.getvalue()
+
+
+def to_tensor(pixels: Pixels) -> "Tensor":
+    """(..., 3, H, W) in [-1, 1] of (..., H, W, 3) uint8."""
+    import torch  # takes seconds, and who shows pictures needs none
+
+    return torch.from_numpy(np.require(pixels, requirements=["C", "W"])).movedim(-1, -3).float() / 127.5 - 1
+
+
+def write_grid(rows: Sequence["Tensor"], path: Path) -> None:
+    """A PNG whose rows are batches (N, 3, H, W) in [-1, 1] of one size."""
+    import torch
+
+    grid = torch.cat([torch.cat(list(row.float().clamp(-1, 1)), dim=2) for row in rows], dim=1)
+    pixels = ((grid + 1) * 127.5).round().byte().permute(1, 2, 0).contiguous().cpu().numpy()
+    with replacing(path) as beside:
+        Image.fromarray(pixels).save(beside, "PNG")
