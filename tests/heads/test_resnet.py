@@ -16,11 +16,11 @@ def parameters(head: Head) -> int:
 def test_published_size_and_cost() -> None:
     published = ResnetGenerator(upsampling="transposed")
     assert parameters(published) == 11_378_179
-    assert published.descriptor.gflop_512 == pytest.approx(396.4, abs=0.1)
+    assert published.gflop(512) == pytest.approx(396.4, abs=0.1)
 
 
 def test_default_costs_what_its_docstring_says() -> None:
-    assert ResnetGenerator().descriptor.gflop_512 == pytest.approx(454.4, abs=0.1)
+    assert ResnetGenerator().gflop(512) == pytest.approx(454.4, abs=0.1)
 
 
 @pytest.mark.parametrize("architecture", [ResnetGenerator, EsaGenerator, UNet])

@@ -8,6 +8,7 @@ from diffusers import AutoencoderKL
 from torch import nn
 
 from undistill.base.errors import Failure
+from undistill.pairs import networks as of_pairs
 from undistill.pairs.load import WeightsRef
 from undistill.pairs.networks import (
     CONFIGS,
@@ -74,17 +75,22 @@ def test_operations_and_memory_of_a_pass(flux1: list[Network]) -> None:
     wide = 3072
     blocks = 2 * (19 * 12 * wide**2 * 1280 + 38 * 12 * wide**2 * 1280) + 57 * 4 * 1280**2 * wide
     assert step == pytest.approx(blocks, rel=0.05)
-    four = drawing_cost(read_spec("flux1"), flux1, 4)
-    assert four.teacher_flop == pytest.approx(todo.teacher_flop, rel=0.01)
-    assert todo.activations <= four.activations < 1e9
+    assert todo.activations < 1e9
 
 
-def test_guidance_doubles_a_pass() -> None:
-    spec = read_spec("sdxl-turbo")
-    parts = networks(spec)
-    plain = spec.model_copy(update={"teacher": spec.teacher.model_copy(update={"guidance": 0.0})})
-    twice, once = (drawing_cost(which, parts, 1).teacher_flop for which in (spec, plain))
-    assert 1.9 < twice / once < 2.0
+def test_guidance_doubles_a_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of both prompts at once; FLUX.1's guidance is an input, and costs nothing."""
+    asked: list[int] = []
+
+    def batches(_: Network, batch: int, *others: object) -> None:
+        asked.append(batch)
+
+    monkeypatch.setattr(of_pairs, "_denoiser_pass", batches)
+    monkeypatch.setattr(of_pairs, "_count_operations", lambda *_: (1.0, 1))
+    for name, passes in (("sdxl-turbo", [4, 8]), ("flux1", [4, 4])):
+        asked.clear()
+        drawing_cost(read_spec(name), networks(read_spec(name)), 4)
+        assert asked == passes
 
 
 def test_counts_operations_and_living_bytes() -> None:

@@ -34,7 +34,6 @@ OF_MODE: dict[str, dict[str, Any]] = {
         "anchor": "student",
         "view": 32,
         "sides": [64],
-        "shrink": True,
         "neutral": 1,
         "keep": "last",
         "head": {"architecture": "GridHead", "width": 4},

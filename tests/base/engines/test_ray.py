@@ -90,12 +90,12 @@ def test_a_worker_killed_half_way_changes_no_byte(tmp_path: Path, drawn: Path) -
 
 
 def test_a_shard_that_kills_all_its_workers_ends_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "TRIES", 2)
+    monkeypatch.setattr(engine, "TRIES", 1)  # each takes seconds; that there are more, the test before has shown
     tombs, out = tmp_path / "tombs", tmp_path / "out"
     tombs.mkdir()
-    with pytest.raises(Failure, match=r"^2 workers were killed, .* over .*out/shard-00000.\.parquet, perhaps"):
+    with pytest.raises(Failure, match=r"^1 workers were killed, .* over .*out/shard-00000.\.parquet, perhaps"):
         draw(out, partial(Mortal, TINY, tombs, 99), workers=1)
-    assert len(list(tombs.iterdir())) == 2
+    assert len(list(tombs.iterdir())) == 1
     assert not list(out.glob("*.parquet"))
     assert not list(out.glob(".*"))
 
