@@ -1,0 +1,177 @@
+"""Whole files of every kind that undistill reads, made by script, and the command that reads each.
+
+Everything is so small that a command takes a fraction of a second.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from PIL import ExifTags, Image, features
+from PIL.PngImagePlugin import PngInfo
+
+from undistill.base.engines.local import in_process
+from undistill.dataset.samples import ImageFolders
+from undistill.heads import GridHead
+from undistill.images import Pixels
+from undistill.images.metadata import srgb_profile
+from undistill.pairs.create import create
+from undistill.pairs.spec import PairSpec, read_spec
+from undistill.prompts import as_lines, numbered
+from undistill.training.recipe import make_recipe
+from undistill.training.run import train
+
+XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"/></x:xmpmeta>'
+RECIPE: dict[str, Any] = {
+    "mode": "unpaired",
+    "head": {"architecture": "ResnetGenerator", "width": 2, "blocks": 1},
+    "discriminator_width": 2,
+    "data": {"crop": 32, "train": "all", "val": "all"},
+    "batch": 1,
+    "steps": 2,
+    "lr": 1e-3,
+    "save_every": 1,
+    "validate_every": 2,
+    "sample_every": 2,
+}
+
+
+class Painter:
+    """Stands for a `Generator`: noise by seed, and its inverse."""
+
+    def __init__(self, spec: PairSpec, device: Any = None, offload: Any = None) -> None:
+        self.size = spec.size
+
+    def student(self, prompts: Sequence[str], seeds: Sequence[int]) -> Pixels:
+        """Images of the seeds."""
+        shape = (self.size, self.size, 3)
+        return np.stack([np.random.default_rng(seed).integers(0, 256, shape, np.uint8) for seed in seeds])
+
+    def teacher(self, prompts: Sequence[str], seeds: Sequence[int], images: Pixels) -> Pixels:
+        """Their inverse."""
+        return 255 - images
+
+
+@dataclass(frozen=True)
+class Case:
+    """A file to break, and the command that then reads it, both in a copy of the corpus.
+
+    Args:
+        file: relative to the copy.
+        command: arguments of undistill.
+        out: the folder that it writes, if it does: what lies there afterwards is whole.
+    """
+
+    file: str
+    command: tuple[str, ...]
+    out: str | None = None
+
+
+def write_corpus(folder: Path) -> list[Case]:
+    """Write the files, and say what is done with each."""
+    folder.mkdir(parents=True)
+    head = ("--head", "head", "--device", "cpu", "-o", "out")
+    cases = [Case(f"images/{name}", ("enhance", f"images/{name}", *head), "out") for name in _images(folder / "images")]
+    torch.manual_seed(0)
+    GridHead(width=4).save_pretrained(folder / "head")
+    for name in ("config.json", "model.safetensors"):
+        cases.append(Case(f"head/{name}", ("enhance", "images/plain.png", *head), "out"))
+
+    for side in ("student", "teacher"):
+        (folder / side).mkdir()
+        for k in range(4):
+            picture(48, seed=k + 10 * (side == "teacher")).save(folder / side / f"{k}.png")
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(RECIPE))
+    train(make_recipe(RECIPE), ImageFolders([folder / "student"], [folder / "teacher"]), folder / "run", device="cpu")
+    sides = ("--student", "student", "--teacher", "teacher", "--device", "cpu")
+    begin = ("train", "recipe.yaml", *sides, "--max-steps", "1", "-o", "new")
+    cases += [Case(file, begin, "new") for file in ("recipe.yaml", "student/0.png", "teacher/1.png")]
+    go_on = ("train", "recipe.yaml", *sides, "-o", "run")
+    for name in ("last.safetensors", "recipe.yaml", "data.json", "metrics.csv"):
+        cases.append(Case(f"run/{name}", go_on, "run"))
+
+    (folder / "prompts.jsonl").write_bytes(as_lines(numbered([f"A portrait of {name}" for name in "abcd"], 5)))
+    draw = (
+        "pairs",
+        "create",
+        "--pair",
+        "tiny",
+        "--shard-size",
+        "2",
+        "--batch",
+        "1",
+        "--workers",
+        "1",
+        "--device",
+        "cpu",
+    )
+    cases.append(Case("prompts.jsonl", (*draw, "--prompts", "prompts.jsonl", "-o", "new"), "new"))
+    prompts, spec = numbered([f"A portrait of {name}" for name in "abcd"], 5), read_spec("tiny")
+    create(prompts, folder / "pairs", spec, lambda: Painter(spec), 2, 1, in_process)
+    for name in ("dataset.json", "shard-000000.parquet"):
+        cases.append(Case(f"pairs/{name}", ("pairs", "verify", "pairs")))
+        cases.append(Case(f"pairs/{name}", ("enhance", "pairs", *head), "out"))
+        cases.append(Case(f"pairs/{name}", (*draw, "--prompts", "prompts.jsonl", "-o", "pairs"), "pairs"))
+    (folder / "spec.yaml").write_text(yaml.safe_dump(spec.model_dump(mode="json")))
+    cases.append(Case("spec.yaml", ("generate", "A portrait", "--pair", "spec.yaml", "--raw", "-o", "new"), "new"))
+
+    (folder / "names.txt").write_text("Ada Okafor\nBen Miller\nChen Wei\n")
+    cases.append(Case("names.txt", ("prompts", "--names", "names.txt", "--count", "3", "-o", "new.jsonl")))
+    (folder / "grids.yaml").write_text(yaml.safe_dump({"a": {"recipe": "recipe.yaml", "grid": {"lr": [1e-3, 2e-3]}}}))
+    sweep = ("sweep", "run", "grids.yaml", "--data", "pairs", "-o", "new", "--max-steps", "1", "--device", "cpu")
+    cases.append(Case("grids.yaml", sweep, "new"))
+    header = {"version": 1, "names": ["a", "b"], "seed": 0, "pairs": 2, "question": "?", "study": "0"}
+    votes = [{"pair": str(k), "left": "a", "choice": "left"} for k in range(2)]
+    (folder / "answers.jsonl").write_text("".join(json.dumps(line) + "\n" for line in (header, *votes)))
+    cases.append(Case("answers.jsonl", ("judge", "--summary", "answers.jsonl")))
+    return cases
+
+
+def picture(size: int = 40, mode: str = "RGB", seed: int = 0) -> Image.Image:
+    """A few blurred patches of colour."""
+    coarse = np.random.default_rng(seed).integers(0, 256, (4, 4, 3), dtype=np.uint8)
+    return Image.fromarray(coarse).resize((size, size), Image.Resampling.BICUBIC).convert(mode)
+
+
+def _images(folder: Path) -> list[str]:
+    """One of each format and mode, with all the metadata that it can hold."""
+    folder.mkdir()
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    exif[ExifTags.Base.Artist] = "Ada Okafor"
+    exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.ExifImageWidth] = 40
+    icc, text = srgb_profile().tobytes(), PngInfo()
+    text.add_text("parameters", "A professional portrait of Ada Okafor\nSteps: 4")
+    text.add_text("workflow", json.dumps({"nodes": list(range(300))}), zip=True)
+    text.add_itxt("XML:com.adobe.xmp", XMP.decode())
+    said = {"exif": exif, "icc_profile": icc}
+    made: dict[str, Callable[[BytesIO], None]] = {
+        "plain.png": lambda file: picture().save(file, "PNG"),
+        "full.png": lambda file: picture(mode="RGBA").save(file, "PNG", pnginfo=text, **said),
+        "palette.png": lambda file: picture(mode="P").save(file, "PNG", transparency=3),
+        "deep.png": lambda file: Image.fromarray(np.arange(1600, dtype=np.uint16).reshape(40, 40) * 40).save(
+            file, "PNG"
+        ),
+        "full.jpg": lambda file: picture().save(file, "JPEG", xmp=XMP, comment=b"by hand", **said),
+        "grey.jpg": lambda file: picture(mode="L").save(file, "JPEG"),
+        "press.jpg": lambda file: picture(mode="CMYK").save(file, "JPEG", progressive=True),
+        "full.webp": lambda file: picture().save(file, "WEBP", xmp=XMP, **said),
+        "exact.webp": lambda file: picture(mode="RGBA").save(file, "WEBP", lossless=True),
+        "full.tif": lambda file: picture().save(file, "TIFF", exif=exif, icc_profile=icc),
+        "packed.tif": lambda file: picture().save(file, "TIFF", compression="tiff_lzw"),
+        "a.bmp": lambda file: picture().save(file, "BMP"),
+        "a.gif": lambda file: picture().save(file, "GIF"),
+    }
+    if features.check("avif"):
+        made["full.avif"] = lambda file: picture().save(file, "AVIF", xmp=XMP, **said)
+    for name, save in made.items():
+        buffer = BytesIO()
+        save(buffer)
+        (folder / name).write_bytes(buffer.getvalue())
+    return list(made)
