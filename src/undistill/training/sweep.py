@@ -25,11 +25,14 @@ from pydantic import Field, ValidationError
 from undistill.base.device import pick_device
 from undistill.base.errors import UsageError
 from undistill.base.settings import Strict, explain_all, read_yaml
+from undistill.dataset.samples import Sample
 from undistill.dataset.shard import Pairs
 from undistill.metrics.results import write_json
 from undistill.training.loop import Diverged
 from undistill.training.recipe import Recipe, RecipeError, change_recipe, make_recipe, read_recipe
-from undistill.training.run import cropping_of, sides_of, train, validate_run
+from undistill.training.run import cropping_of, train, validate_run
+from undistill.training.sides import all_samples, sides_of
+from undistill.training.whole import refuse_broken
 
 GridValue = bool | int | float | Annotated[str, Field(pattern=r"^[\w.:-]+$")]
 CellValues = dict[str, GridValue]
@@ -94,9 +97,11 @@ def check_cells(studies: list[SweepStudy], data: Pairs, device: str) -> None:
 
     Raises:
         UsageError: there is no such device, or a recipe and the images don't fit each other.
+        Failure: images are broken.
     """
     pick_device(device)
     seen = set()
+    samples: dict[Sample, None] = {}
     for study in studies:
         for cell in study.cells():
             recipe = change_recipe(study.recipe, cell)
@@ -104,7 +109,8 @@ def check_cells(studies: list[SweepStudy], data: Pairs, device: str) -> None:
             if needs not in seen:
                 seen.add(needs)
                 cropping_of(recipe)
-                sides_of(recipe, data)
+                samples |= dict.fromkeys(all_samples(sides_of(recipe, data)))
+    refuse_broken(list(samples), f"`undistill pairs verify {data.folder} --repair` draws their shards again")
 
 
 def open_sweep(studies: list[SweepStudy], data: Pairs, out: Path, max_steps: int | None) -> None:
