@@ -99,6 +99,7 @@ def test_the_old_name_of_mmd_is_known() -> None:
     [
         ({"bach": 4}, "unknown key bach; did you mean batch?"),
         ({"cycle": 2}, "unknown key cycle"),  # of the other mode
+        ({"foo": 2}, "unknown key foo; known are seed, batch, accumulate, epochs, steps, lr, precision, ema, "),
         ({"data": {"crop": 64, "colur": 0.1}}, "data: unknown key colur; did you mean colour?"),
         ({"lr": -1}, "lr: Input should be greater than 0"),
         ({"epochs": 3}, "either epochs or steps"),

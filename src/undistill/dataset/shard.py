@@ -17,13 +17,13 @@ from dataclasses import dataclass
 from hashlib import sha256
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
-from typing import Any, Literal, TypeVar, overload
+from typing import Annotated, Any, Literal, TypeVar, overload
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from undistill.base.errors import Failure, UsageError, first_line
 from undistill.base.files import AnyPath, fetched
@@ -82,7 +82,7 @@ class Description(Strict):
     """The spec's hash."""
     prompts: str
     """SHA-256 of `prompts.jsonl`."""
-    rows: Positive
+    rows: Annotated[int, Field(gt=0, le=10**9)]
     shard_size: Positive
     """Rows a shard; the last one holds the rest."""
     batch: Positive
@@ -266,7 +266,9 @@ def finished_shards(folder: AnyPath, description: Description) -> list[int]:
         UsageError: a shard is none of the data set's.
     """
     names = {path.name for path in folder.glob("shard-*.parquet")}
-    own = [number for number in range(description.shards) if shard_path(folder, number).name in names]
+    digits = (name.removeprefix("shard-").removesuffix(".parquet") for name in names)
+    numbers = sorted({int(number) for number in digits if number.isdecimal()})  # the description may say any number
+    own = [number for number in numbers if number < description.shards and shard_path(folder, number).name in names]
     others = sorted(names - {shard_path(folder, number).name for number in own})
     if others:
         raise UsageError(
