@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 from tensorboardX import SummaryWriter
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from undistill.base.device import is_out_of_memory
 from undistill.base.errors import Failure, UsageError, first_line
 from undistill.base.files import replacing
 from undistill.base.progress import progress
@@ -189,9 +190,9 @@ def restore(method: Method, path: Path) -> dict[str, Any]:
             optimizer.load_state_dict(saved["optimizers"][name])
         method.load_extra_state(saved["extra"])
         state: dict[str, Any] = saved["progress"]
-    except torch.OutOfMemoryError:  # a RuntimeError that says nothing of the file
-        raise
     except (SafetensorError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        if is_out_of_memory(error):  # it says nothing of the file
+            raise
         raise UsageError(f"{path} can't be read ({first_line(error)}): take a new folder for -o") from error
     return state
 

@@ -13,6 +13,7 @@ import torch
 from lightning_fabric import Fabric
 from torch.utils.data import Dataset
 
+from undistill.base.device import is_out_of_memory
 from undistill.base.errors import Failure
 from undistill.base.lock import locked
 from undistill.dataset.read import Cropping, TrainingCrops, ValidationCrops
@@ -33,7 +34,7 @@ from undistill.training.recipe import (
     PairedRecipe,
     Recipe,
     RecipeError,
-    build_head,
+    plan_head,
 )
 from undistill.training.sides import TrainedOn, all_samples, listed_sides, sides_of, usable
 from undistill.training.unpaired import Unpaired
@@ -154,10 +155,12 @@ def validate_run(recipe: Recipe, source: Source, run: Path, *, device: str = "au
 def _enough_memory(recipe: Recipe) -> Iterator[None]:
     try:
         yield
-    except torch.OutOfMemoryError as error:
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
         raise Failure(
             f"too little memory for batches of {recipe.batch} at {recipe.data.crop} px: take smaller ones, and "
-            "accumulate them (--set batch=... --set accumulate=...), in a new folder"
+            "accumulate them (--set batch=... --set accumulate=...), or a smaller head, in a new folder"
         ) from error
 
 
@@ -182,10 +185,10 @@ def head_of(method: Method) -> Head:
 
 def cropping_of(recipe: Recipe) -> Cropping:
     """Raises:
-    RecipeError: the head can't take the recipe's crops.
+    RecipeError: the head can't take the recipe's crops, or this machine can't hold it.
     """
     data = recipe.data
-    multiple = build_head(recipe.head).multiple
+    multiple = plan_head(recipe.head).multiple
     if data.crop % multiple:
         raise RecipeError(
             f"data: crop {data.crop} is no multiple of {multiple}, which {recipe.head.architecture} needs"
