@@ -21,7 +21,8 @@ from undistill.dataset.shard import Pairs
 from undistill.training.loop import start
 from undistill.training.method import train_step
 from undistill.training.recipe import read_recipe
-from undistill.training.run import cropping_of, method_of, sides_of
+from undistill.training.run import cropping_of, method_of
+from undistill.training.sides import sides_of
 
 WARM = 2
 """Steps that don't count."""

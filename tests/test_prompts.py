@@ -21,6 +21,18 @@ def test_reads_prompts(tmp_path: Path) -> None:
     ]
 
 
+def test_a_byte_order_mark_is_none_of_the_prompts(tmp_path: Path) -> None:
+    path = tmp_path / "prompts.jsonl"
+    path.write_text('{"id": "a", "prompt": "p", "seed": 1}\n', encoding="utf-8-sig")
+    assert read_prompts(path) == [Prompt(id="a", prompt="p", seed=1)]
+
+
+@pytest.mark.parametrize(("count", "skip"), [(100_000_000_000, 0), (1, 100_000_000_000)])
+def test_refuses_more_prompts_than_fit(count: int, skip: int) -> None:
+    with pytest.raises(UsageError, match=r"100,000,000,00[01] prompts don't fit in memory: .* 10,000,000"):
+        make_prompts(PORTRAIT, count, 0, skip=skip)
+
+
 def test_numbers_prompts() -> None:
     assert [(prompt.id, prompt.seed) for prompt in numbered(["a", "b"], 5)] == [("000000", 5), ("000001", 6)]
 

@@ -20,7 +20,7 @@ from research.tiny.recipe import STAGES, read_stage
 from undistill.base.command import run
 from undistill.base.errors import UsageError
 from undistill.pairs.load import quiet
-from undistill.training.folder import check_folder, open_folder
+from undistill.training.folder import check_folder, check_inventory, open_folder
 from undistill.training.loop import fit, start
 
 
@@ -41,7 +41,8 @@ def main(
     fabric = start(recipe, device)
     faces, before, folder = split_faces(data), earlier(stage, out), out / stage
     begins = inventory(faces, before)
-    check_folder(folder, recipe, begins)
+    check_folder(folder, recipe)
+    check_inventory(folder, begins)
     open_folder(folder, recipe, begins)
     with quiet():
         prepared = prepare_stage(recipe, fabric, faces, before, out)

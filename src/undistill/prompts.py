@@ -19,6 +19,8 @@ Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
 PROMPTS_FILE = "prompts.jsonl"
 """The name that a file of prompts has beside what is made of it."""
+MOST = 10_000_000
+"""Prompts that are made at a time: they are held in memory, some 1 kB each."""
 BUSINESS_TEMPLATE = "A professional business portrait"
 """The paper's prompts without names: they differ by seed alone."""
 
@@ -40,7 +42,7 @@ def read_prompts(path: AnyPath) -> list[Prompt]:
         UsageError: the file can't be read, holds no prompt, or a line of it is none or has another's id.
     """
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")
+        lines = path.read_text(encoding="utf-8-sig").split("\n")  # editors may begin a file with a BOM
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror or error if isinstance(error, OSError) else error
         raise UsageError(f"prompts {path} can't be read: {reason}") from error
@@ -78,8 +80,11 @@ def make_prompts(template: str, count: int, seed: int, names: Path | None = None
         skip: the first so many are left out: ids begin with this number.
 
     Raises:
-        UsageError: the template has another field, or takes no name although `names` are given; too few names.
+        UsageError: the template has another field, or takes no name although `names` are given; too few names, or more
+            than `MOST`, skipped ones included.
     """
+    if skip + count > MOST:
+        raise UsageError(f"{skip + count:,} prompts don't fit in memory: count and skip may come to {MOST:,} together")
     if _takes_name(template):
         wanted = skip + count
         people = (draw_names(wanted, seed) if names is None else sample_names(names, wanted, seed))[skip:]

@@ -60,6 +60,15 @@ def test_creates_verifies_and_repairs(
     assert not code, errors
     assert said == f"1 of 2 shards of {out} drawn again, all whole now\n"
     assert shard_path(out, 1).read_bytes() == before
+    described = (out / "dataset.json").read_bytes()
+    (out / "dataset.json").unlink()
+    code, _, errors = undistill("pairs", "verify", out)
+    assert code == 2
+    assert errors.endswith(f"; `undistill pairs recover {out}` makes it anew from the shards\n")
+    code, said, errors = undistill("pairs", "recover", out, "--pair", miniature, "--batch", 2)
+    assert not code, errors
+    assert said.startswith(f"{out}: dataset.json made anew: 4 pairs of miniature in 2 shards; ")
+    assert (out / "dataset.json").read_bytes() == described
 
 
 def test_refuses_in_one_line(

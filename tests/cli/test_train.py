@@ -25,6 +25,26 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_one_line(
     assert not (out / "head").exists()
 
 
+def test_broken_images_end_folds_before_the_first_step_or_are_left_out(
+    undistill: Run, image_folder: Callable[..., Path], tmp_path: Path
+) -> None:
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(settings("mmd without pairs", steps=1, batch=1)))
+    student, teacher, run = image_folder("student", 12), image_folder("teacher", 12, seed=1), tmp_path / "run"
+    (student / "007.png").write_bytes(b"no picture")
+    sides = ["--student", student, "--teacher", teacher]
+    train = ["train", tmp_path / "recipe.yaml", *sides, "-o", run, "--device", "cpu", "--folds", 2, "--split", "all"]
+    code, said, errors = undistill(*train)
+    assert (code, said) == (1, "")
+    line = errors.splitlines()[-1]
+    assert line.startswith(f"undistill: 1 of 24 images can't be used: {student / '007.png'} is no image")
+    assert line.endswith("; --skip-broken leaves them out")
+    assert not run.exists()
+    code, said, errors = undistill(*train, "--skip-broken")
+    assert code is None
+    assert len(said.splitlines()) == 3
+    assert sum("007.png is no image" in line and line.endswith("; left out") for line in errors.splitlines()) == 3
+
+
 def test_folds_and_images_enhanced_by_the_head_that_has_not_seen_them(
     undistill: Run, image_folder: Callable[..., Path], tmp_path: Path
 ) -> None:

@@ -46,6 +46,25 @@ def test_refuses_folders_without_images(image_folder: Folders, tmp_path: Path) -
         list_files([image_folder("images", 3)], ALL, min_side=500)
 
 
+def test_says_which_rule_left_out_how_many(image_folder: Folders) -> None:
+    folder = image_folder("images", 30)
+    inside = sum(within(f"{number:03d}", (0, 0.4)) for number in range(30))
+    first = sum(within(f"{number:03d}", (0, 0.4), 0.5) for number in range(30))
+    assert 0 < first < inside < 30
+    with pytest.raises(DataError) as error:
+        list_files([folder], (0, 0.4), 0.5, min_side=400)
+    assert str(error.value) == (
+        f"{folder}: no image is left of 30: {30 - inside} outside the split 0:0.4, {inside - first} outside its first "
+        f"0.5 (fraction), {first} without sides of at least 400 px (min_side)"
+    )
+
+
+def test_an_unreadable_image_is_not_a_small_one(image_folder: Folders) -> None:
+    folder = image_folder("images", 3)
+    (folder / "001.png").write_bytes(b"no picture")
+    assert [sample.id for sample in list_files([folder], ALL, min_side=50)] == ["000", "001", "002"]
+
+
 def test_matches_by_file_name(image_folder: Folders) -> None:
     student = list_files([image_folder("student", 5)], ALL)
     teacher = list_files([image_folder("teacher", 8)], ALL)
@@ -72,7 +91,7 @@ def test_lists_rows_by_split_and_fraction(pairs_folder: Folders, monkeypatch: py
         "teacher/000029",
     ]
     assert len(list_shard_images(pairs, "teacher", ALL, min_side=72)) == 30
-    with pytest.raises(DataError, match=r"pairs: no image of 1 of the split 0:1 with sides of at least 73 px"):
+    with pytest.raises(DataError, match=r"pairs: no image is left of 30: 30 without sides of at least 73 px"):
         list_shard_images(pairs, "teacher", ALL, min_side=73)
 
 

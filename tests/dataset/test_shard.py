@@ -117,6 +117,18 @@ def test_an_error_on_the_way_leaves_no_shard(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [(10**9, "not finished: 999999997 of 1000000000 shards are missing"), (10**12, "rows: Input should be less than")],
+)
+def test_any_number_of_rows_is_answered_at_once(rows: int, words: str, folder: Path) -> None:
+    description = json.loads((folder / "dataset.json").read_text())
+    (folder / "dataset.json").write_text(json.dumps(description | {"rows": rows, "shard_size": 1}))
+    with pytest.raises(UsageError, match=words) as error:
+        Pairs(folder)
+    assert "\n" not in str(error.value)
+
+
 def test_refuses_what_is_no_finished_data_set(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"is no pairs data set: there is no dataset\.json in it"):
         Pairs(tmp_path)
@@ -132,7 +144,7 @@ def test_refuses_what_is_no_finished_data_set(folder: Path, tmp_path: Path) -> N
         ("{", "can't be read"),
         ("[]", "is no pairs data set"),
         ('{"version": 2}', r"newer format \(2\): update undistill"),
-        ('{"version": 1, "size": 3}', "did you mean shard_size"),
+        ('{"version": 1, "shards_size": 3}', "did you mean shard_size"),
     ]:
         (folder / "dataset.json").write_text(text)
         with pytest.raises(UsageError, match=words) as caught:

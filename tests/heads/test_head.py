@@ -70,6 +70,33 @@ def test_refuses_a_config_that_does_not_fit(saved: Path, change: dict[str, objec
         Head.from_pretrained(saved)
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"width": 5}, r"layers\.1\.weight is 4 x 3 x 7 x 7, where config\.json asks for 5 x 3 x 7 x 7$"),
+        ({"width": 10**6}, r"layers\.1\.weight is 4 x 3 x 7 x 7, where config\.json asks for 1000000 x 3 x 7 x 7$"),
+        ({"blocks": 2}, r"lacks the tensor layers\.11\.layers\.1\.weight, which is 16 x 16 x 3 x 3 by config\.json$"),
+    ],
+)
+def test_names_the_first_tensor_that_does_not_fit(saved: Path, change: dict[str, int], words: str) -> None:
+    config = json.loads((saved / "config.json").read_text())
+    (saved / "config.json").write_text(json.dumps({**config, **change}))
+    with pytest.raises(HeadError, match=words) as error:
+        Head.from_pretrained(saved)
+    assert "\n" not in str(error.value)
+
+
+def test_names_a_tensor_that_is_missing_and_one_that_is_too_many(saved: Path) -> None:
+    weights = load_file(saved / "model.safetensors")
+    save_file({**weights, "mine": torch.zeros(2)}, saved / "model.safetensors")
+    with pytest.raises(HeadError, match=r"tensor mine is none of a ResnetGenerator's as config\.json describes it"):
+        Head.from_pretrained(saved)
+    weights.pop("layers.1.bias")
+    save_file(weights, saved / "model.safetensors")
+    with pytest.raises(HeadError, match=r"lacks the tensor layers\.1\.bias, which is 4 by config\.json"):
+        Head.from_pretrained(saved)
+
+
 def test_refuses_broken_weights(saved: Path) -> None:
     weights = saved / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:100])

@@ -46,10 +46,19 @@ def test_what_cannot_be_deleted_ends_nothing(monkeypatch: pytest.MonkeyPatch) ->
     assert read_arrays("a")
 
 
-def test_where_the_cache_cannot_be_written_a_room_is_temporary(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_where_the_cache_cannot_be_written_a_room_is_temporary_and_it_is_said_once(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "file").write_text("no folder")
     monkeypatch.setenv("UNDISTILL_CACHE", str(tmp_path / "file"))
-    write_arrays("a", {"x": np.ones(1)})
-    with room("a") as folder:
-        (folder / "image.png").write_bytes(b"x")
-    assert not folder.exists()
+    for _ in range(2):
+        write_arrays("a", {"x": np.ones(1)})
+        with room("a") as folder:
+            (folder / "image.png").write_bytes(b"x")
+        assert not folder.exists()
+    assert read_arrays("a") == {}
+    trim()
+    (line,) = capsys.readouterr().err.splitlines()
+    assert (
+        line == f"the cache {tmp_path / 'file'} can't be written (Not a directory): nothing is kept for the next time"
+    )

@@ -207,6 +207,15 @@ def test_verify_minds_prompts_and_description(pairs: Path) -> None:
         verify(pairs)
 
 
+@pytest.mark.parametrize("edit", [('"rows": 7', '"rows": 3'), ('"rows": 7', '"rows": 9'), ('"size": 64', '"size": 65')])
+def test_the_same_command_puts_a_changed_description_back(edit: tuple[str, str], pairs: Path, drawn: Path) -> None:
+    text = (pairs / "dataset.json").read_text()
+    (pairs / "dataset.json").write_text(text.replace(*edit))
+    assert (pairs / "dataset.json").read_text() != text
+    assert draw(pairs) == (0, 7)
+    assert contents(pairs) == contents(drawn)
+
+
 # The command line with a painter in the place of the generator.
 SCRIPT = (
     "import sys; import undistill.pairs.generator as generator; from tests.pairs.painter import Painter; "

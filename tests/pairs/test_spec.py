@@ -99,6 +99,7 @@ def test_the_hash_tells_what_images_depend_on() -> None:
         ({"teacher": PLAIN["student"]}, "teacher.strength: Field required"),
         ({"teacher": {**PLAIN["teacher"], "strength": 0.01}}, "teacher: 50 steps at strength 0.01 leave none to run"),
         ({"size": 500}, "size: Input should be a multiple of 16"),
+        ({"size": 640_000}, "size: Input should be less than or equal to 8192"),
         ({"quantised": "int4"}, "quantised: Input should be 'int8' or 'nf4'"),
         ({"dtype": "int8"}, "dtype: Input should be 'float32', 'bfloat16' or 'float16'"),
         ({"name": "../up"}, "name: String should match pattern"),

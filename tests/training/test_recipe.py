@@ -14,6 +14,7 @@ from undistill.training.recipe import (
     change_recipe,
     dump_recipe,
     make_recipe,
+    plan_head,
     read_recipe,
 )
 
@@ -99,7 +100,15 @@ def test_the_old_name_of_mmd_is_known() -> None:
     [
         ({"bach": 4}, "unknown key bach; did you mean batch?"),
         ({"cycle": 2}, "unknown key cycle"),  # of the other mode
+        ({"foo": 2}, "unknown key foo; known are seed, batch, accumulate, epochs, steps, lr, precision, ema, "),
         ({"data": {"crop": 64, "colur": 0.1}}, "data: unknown key colur; did you mean colour?"),
+        (
+            {"head": {"architecture": "EsaGenerator", "blocks": 10**7}},
+            "head: blocks: Input should be less than or equal to 1000",
+        ),
+        ({"head": {"architecture": "UNet", "depth": 40}}, "head: depth: Input should be less than or equal to 12"),
+        ({"batch": 10**12}, "batch: Input should be less than or equal to 65536"),
+        ({"steps": 10**12, "epochs": None}, "steps: Input should be less than or equal to 1000000000"),
         ({"lr": -1}, "lr: Input should be greater than 0"),
         ({"epochs": 3}, "either epochs or steps"),
         ({"data": {"crop": 64, "size": 32}}, "size 32 is smaller than crop 64"),
@@ -148,3 +157,11 @@ def test_changes_a_recipe() -> None:
         change_recipe(plain, {"data.cropp": 32})
     with pytest.raises(RecipeError, match="lr has no parts"):
         change_recipe(plain, {"lr.start": 1})
+
+
+@pytest.mark.parametrize("width", [100_000, 2**20])
+def test_a_head_that_no_memory_holds_is_refused_before_it_is_built(width: int) -> None:
+    head = make_recipe({**PLAIN, "head": {"architecture": "UNet", "width": width}}).head
+    with pytest.raises(RecipeError, match=r"head: its weights alone take [\d,]+ GB, and this machine has \d+ GB"):
+        plan_head(head)
+    assert plan_head(make_recipe(PLAIN).head).multiple

@@ -224,6 +224,42 @@ def test_refuses_folders(data: Path, tmp_path: Path) -> None:
         read_sweep(file)
 
 
+@pytest.mark.parametrize("name", ["../x", "..", "a/b", "", ".hidden", "two words"])
+def test_a_study_lies_in_its_sweeps_folder(name: str, tmp_path: Path) -> None:
+    file = write(tmp_path)
+    file.write_text(yaml.safe_dump({name: yaml.safe_load(file.read_text())["gan"]}))
+    with pytest.raises(UsageError, match="a study can't be called") as error:
+        read_sweep(file)
+    assert "\n" not in str(error.value)
+
+
+def test_broken_files_of_a_sweep_are_one_line(data: Path, tmp_path: Path) -> None:
+    file, out = write(tmp_path), tmp_path / "out"
+    begin(file, data, out)
+    begun, database = out / "sweep.json", out / "sweep.db"
+    for broken in (b"{", b"\xff", b"[]", b"{}", b'{"studies": {"gan": {}}, "max_steps": 1}'):
+        whole = begun.read_bytes()
+        begun.write_bytes(broken)
+        for ask in (lambda: results(out), lambda: begin(file, data, out)):
+            with pytest.raises(UsageError, match=r"sweep\.json can't be read .*: choose a new folder") as error:
+                ask()
+            assert "\n" not in str(error.value)
+        begun.write_bytes(whole)
+    whole = database.read_bytes()
+    for broken in (b"no database, but more than a hundred bytes" * 9, whole[:8000]):
+        database.write_bytes(broken)
+        for ask in (lambda: results(out), lambda: begin(file, data, out)):
+            with pytest.raises(UsageError, match=r"sweep\.db is broken \(.*\): take it away") as error:
+                ask()
+            assert "\n" not in str(error.value)
+    database.write_bytes(b"")
+    with pytest.raises(UsageError, match=r"sweep\.db lacks the study gan: take it away"):
+        results(out)
+    database.unlink()
+    begin(file, data, out)
+    assert {cell["state"] for cell in cells(out)} == {"waiting"}
+
+
 def test_the_report_is_written(data: Path, tmp_path: Path) -> None:
     begin(write(tmp_path), data, tmp_path / "out")
     found = results(tmp_path / "out")

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
+from textwrap import shorten
 from typing import Annotated, Any
 
 import yaml
@@ -57,5 +58,7 @@ def explain(problem: Any, where: Sequence[str], model: type[BaseModel], whole: s
 
 
 def unknown_key(key: str, known: list[str]) -> str:
-    """What to say of a key that a model lacks: the nearest of those it has."""
-    return f"unknown key {key}; did you mean {get_close_matches(key, known, n=1, cutoff=0.0)[0]}?"
+    """What to say of a key that a model lacks: the nearest of those it has; if none is near, the first of them."""
+    near = get_close_matches(key, known, n=1)
+    hint = f"did you mean {near[0]}?" if near else f"known are {shorten(', '.join(known), 100, placeholder=' ...')}"
+    return f"unknown key {key}; {hint}"

@@ -12,13 +12,17 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def spread(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+def spread(function: Callable[[Item], Result], items: Iterable[Item], threads: int | None = None) -> Iterator[Result]:
     """The function's results in the order of the items; a few are worked on ahead.
 
-    As many threads as torch uses here, each with one of torch's own: images are too small to keep several busy. The
-    function must bear that, and spend its time outside of Python. Any number of these may be open at once.
+    The threads have one of torch's own each: images are too small to keep several busy. The function must bear that,
+    and spend its time outside of Python. Any number of these may be open at once.
+
+    Args:
+        threads: how many; None: as many as torch uses here.
     """
-    threads = torch.get_num_threads()
+    before = torch.get_num_threads()
+    threads = threads or before
     ahead: deque[Future[Result]] = deque()
     pool = ThreadPoolExecutor(threads, initializer=_take_one)
     try:
@@ -30,7 +34,7 @@ def spread(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterato
             yield ahead.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
-        torch.set_num_threads(threads)  # it is also what threads that begin later take
+        torch.set_num_threads(before)  # it is also what threads that begin later take
 
 
 def _take_one() -> None:

@@ -123,6 +123,28 @@ def verify(
     typer.echo(f"{count} drawn again, all whole now")
 
 
+@pairs.command()
+def recover(
+    data: Annotated[str, typer.Argument(metavar="FOLDER", help="A pairs data set: here, or s3://bucket/x.")],
+    pair: Annotated[str | None, typer.Option(help="Its pair, where it is none of the shipped ones.")] = None,
+    shard_size: Annotated[int | None, typer.Option(min=1, help="As it was drawn with, where that isn't known.")] = None,
+    batch: Annotated[int | None, typer.Option(min=1, help="As it was drawn with, where that isn't known.")] = None,
+) -> None:
+    """Make a lost or broken dataset.json anew, and prompts.jsonl, from the shards that are whole."""
+    from undistill.base.files import parse_path
+    from undistill.pairs.recover import recover as recover_pairs
+    from undistill.pairs.spec import read_spec
+
+    folder = parse_path(data)
+    description, broken = recover_pairs(folder, None if pair is None else read_spec(pair), shard_size, batch)
+    for what in broken:
+        typer.echo(what, err=True)
+    typer.echo(
+        f"{folder}: dataset.json made anew: {description.rows} pairs of {description.pair['name']} in "
+        f"{description.shards} shards; `undistill pairs verify {folder}` checks them"
+    )
+
+
 def _engine(
     name: EngineName, workers: int | None, device: str | None, address: str | None, gpus: float | None
 ) -> tuple[Any, Engine]:

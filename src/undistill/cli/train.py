@@ -24,12 +24,17 @@ def train(
     folds: Annotated[
         int | None, typer.Option(min=2, help="Train so many more heads, each without its part of the ids, to measure.")
     ] = None,
+    skip_broken: Annotated[
+        bool, typer.Option("--skip-broken", help="Leave out images that can't be used, pairs with their twin.")
+    ] = False,
     max_steps: Annotated[int | None, typer.Option(min=1, help="Stop after so many steps in all.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
 ) -> None:
     """Train a head; it ends up in OUT/head, which `undistill enhance --head` takes.
 
     With --folds, OUT/fold-0 and so on are runs that have not seen a part of the images: `undistill enhance --folds`.
+
+    All images are decoded once before the first step; what was found whole is remembered.
 
     Run it again to go on: after an interrupt, a crash, or with a larger --max-steps.
     """
@@ -59,7 +64,7 @@ def train(
     if folds is not None:
         runs |= {fold_folder(out, fold): fold_recipe(followed, fold, folds) for fold in range(folds)}
     for folder, each in runs.items():
-        result = run(each, source, folder, max_steps=max_steps, device=device)
+        result = run(each, source, folder, max_steps=max_steps, device=device, skip_broken=skip_broken)
         if result.head is None:
             if first():
                 typer.echo(f"stopped at step {result.step}; the same command goes on from there", err=True)

@@ -128,12 +128,14 @@ class Consecutive(Sampler[int]):
     """
 
     def __init__(self, first: int, last: int, batch: int = 1, rank: int = 0, ranks: int = 1) -> None:
-        self.batches = [
-            range(start, min(start + batch, last)) for start in range(first + rank * batch, last, ranks * batch)
-        ]
+        self.starts = range(first + rank * batch, last, ranks * batch)  # no list: a run may be long
+        self.last = last
+        self.batch = batch
 
     def __iter__(self) -> Iterator[int]:
-        return chain.from_iterable(self.batches)
+        return chain.from_iterable(range(start, min(start + self.batch, self.last)) for start in self.starts)
 
     def __len__(self) -> int:
-        return sum(map(len, self.batches))
+        return sum(min(self.batch, self.last - start) for start in self.starts[-1:]) + self.batch * len(
+            self.starts[:-1]
+        )

@@ -31,6 +31,10 @@ class Sample(Protocol):
         """Tells it from the others of its set, wherever the set lies."""
 
     @property
+    def file(self) -> Path:
+        """The file in which its bytes lie."""
+
+    @property
     def size(self) -> tuple[int, int]:
         """(width, height) in px; no pixel is decoded."""
 
@@ -62,6 +66,10 @@ class ImageFile:
         return "/".join(self.path.parts[-2:])
 
     @property
+    def file(self) -> Path:
+        return self.path
+
+    @property
     def size(self) -> tuple[int, int]:
         return size_of(self.path)
 
@@ -89,6 +97,10 @@ class ShardImage:
     @property
     def name(self) -> str:
         return f"{self.column}/{self.id}"
+
+    @property
+    def file(self) -> Path:
+        return self.shard.path
 
     def read(self) -> bytes:
         return self.shard.image(self.row, self.column)
@@ -166,15 +178,26 @@ def list_shard_images(
 
 
 def _chosen(samples: Sequence[S], where: str, split: tuple[float, float], fraction: float, min_side: int) -> list[S]:
-    inside = (sample for sample in samples if within(sample.id, split, fraction))
-    chosen = [sample for sample in inside if not min_side or min(sample.size) >= min_side]
+    inside = [sample for sample in samples if within(sample.id, split)]
+    first = [sample for sample in inside if within(sample.id, split, fraction)]
+    chosen = [sample for sample in first if _is_large_enough(sample, min_side)]
     if not chosen:
         low, high = split
-        raise DataError(
-            f"{where}: no image of {fraction:g} of the split {low:g}:{high:g}"
-            + (f" with sides of at least {min_side} px" if min_side else "")
+        rules = (
+            (len(samples) - len(inside), f"outside the split {low:g}:{high:g}"),
+            (len(inside) - len(first), f"outside its first {fraction:g} (fraction)"),
+            (len(first), f"without sides of at least {min_side} px (min_side)"),
         )
+        reasons = ", ".join(f"{count} {rule}" for count, rule in rules if count)
+        raise DataError(f"{where}: no image is left of {len(samples)}: {reasons}")
     return chosen
+
+
+def _is_large_enough(sample: Sample, min_side: int) -> bool:
+    try:
+        return not min_side or min(sample.size) >= min_side
+    except ImageError:
+        return True  # whoever reads it will say what is wrong with it
 
 
 def pixels_of(sample: Sample) -> Pixels:

@@ -17,13 +17,13 @@ from dataclasses import dataclass
 from hashlib import sha256
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
-from typing import Any, Literal, TypeVar, overload
+from typing import Annotated, Any, Literal, TypeVar, overload
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from undistill.base.errors import Failure, UsageError, first_line
 from undistill.base.files import AnyPath, fetched
@@ -82,7 +82,7 @@ class Description(Strict):
     """The spec's hash."""
     prompts: str
     """SHA-256 of `prompts.jsonl`."""
-    rows: Positive
+    rows: Annotated[int, Field(gt=0, le=10**9)]
     shard_size: Positive
     """Rows a shard; the last one holds the rest."""
     batch: Positive
@@ -213,27 +213,31 @@ def read_description(folder: AnyPath) -> Description:
     """Raises:
     UsageError: the folder is no pairs data set.
     """
-    return read_dataset_json(folder, Description, "pairs data set")
+    return read_dataset_json(folder, Description, "pairs data set", "undistill pairs recover")
 
 
-def read_dataset_json(folder: AnyPath, model: type[Model], what: str) -> Model:
+def read_dataset_json(folder: AnyPath, model: type[Model], what: str, anew: str = "") -> Model:
     """A folder's `dataset.json`.
 
     Args:
         model: what it should hold.
         what: what the folder should be, in words.
+        anew: the command that makes one from shards.
 
     Raises:
         UsageError: it is none.
     """
     path = folder / DESCRIPTION
+    advice = (
+        f"; `{anew} {folder}` makes it anew from the shards" if anew and any(folder.glob("shard-*.parquet")) else ""
+    )
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise UsageError(f"{folder} is no {what}: there is no {DESCRIPTION} in it") from error
+        raise UsageError(f"{folder} is no {what}: there is no {DESCRIPTION} in it{advice}") from error
     except (OSError, ValueError) as error:
         reason = error.strerror or error if isinstance(error, OSError) else error
-        raise UsageError(f"{folder} is no {what}: {DESCRIPTION} can't be read: {reason}") from error
+        raise UsageError(f"{folder} is no {what}: {DESCRIPTION} can't be read: {reason}{advice}") from error
     if isinstance(data, dict) and isinstance(data.get("version"), int) and data["version"] > 1:
         raise UsageError(f"{folder} is of a newer format ({data['version']}): update undistill")
     for key, held in (("pair", "pairs"), ("pairs", "enhanced images")):
@@ -243,7 +247,7 @@ def read_dataset_json(folder: AnyPath, model: type[Model], what: str) -> Model:
         return model.model_validate(data)
     except ValidationError as error:
         reason = explain_all(error, model, "a description")
-        raise UsageError(f"{folder} is no {what}: {DESCRIPTION}: {reason}") from error
+        raise UsageError(f"{folder} is no {what}: {DESCRIPTION}: {reason}{advice}") from error
 
 
 @overload
@@ -259,6 +263,14 @@ def shard_path(folder: AnyPath, number: int) -> AnyPath:
     return folder / f"shard-{number:06d}.parquet"
 
 
+def shard_numbers(folder: AnyPath) -> list[int]:
+    """Numbers of the shards that are there, whatever the description says, in order."""
+    names = {path.name for path in folder.glob("shard-*.parquet")}
+    digits = (name.removeprefix("shard-").removesuffix(".parquet") for name in names)
+    numbers = sorted({int(number) for number in digits if number.isdecimal()})
+    return [number for number in numbers if shard_path(folder, number).name in names]
+
+
 def finished_shards(folder: AnyPath, description: Description) -> list[int]:
     """Numbers of the shards that are there, in order. Each is whole, so no other list of them is kept.
 
@@ -266,7 +278,7 @@ def finished_shards(folder: AnyPath, description: Description) -> list[int]:
         UsageError: a shard is none of the data set's.
     """
     names = {path.name for path in folder.glob("shard-*.parquet")}
-    own = [number for number in range(description.shards) if shard_path(folder, number).name in names]
+    own = [number for number in shard_numbers(folder) if number < description.shards]
     others = sorted(names - {shard_path(folder, number).name for number in own})
     if others:
         raise UsageError(
@@ -287,6 +299,18 @@ def refuse_unfinished(folder: AnyPath, description: Description, command: str) -
         )
 
 
+@dataclass(frozen=True)
+class Sealed:
+    """What a shard says of itself."""
+
+    spec: str
+    """Hash of what it was made with."""
+    texts: list[Texts]
+    """Of its rows."""
+    images: frozenset[str]
+    """Its columns of images."""
+
+
 def check_shard(path: AnyPath, spec: str) -> list[Texts]:
     """Re-read a shard, whole.
 
@@ -300,13 +324,24 @@ def check_shard(path: AnyPath, spec: str) -> list[Texts]:
         ShardError: it is missing, one of its bytes has changed since it was written, or it was made with something
             else.
     """
+    sealed = read_sealed(path)
+    if sealed.spec != spec:
+        raise ShardError(f"{path} was made with other settings than {DESCRIPTION} says")
+    return sealed.texts
+
+
+def read_sealed(path: AnyPath) -> Sealed:
+    """Re-read a shard, whole, whatever it was made with.
+
+    Raises:
+        ShardError: it is missing, or one of its bytes has changed since it was written.
+    """
     with _reading(path), fetched(path) as here, pq.ParquetFile(here, memory_map=True) as file:
         kept = file.metadata.metadata or {}
         if kept.get(CHECKSUM) != checksum(here, kept.get(CHECKSUM, ZEROS)):
             raise ShardError(f"{path} is broken: its checksum is not that of its bytes")
-        if kept.get(SPEC) != spec.encode():
-            raise ShardError(f"{path} was made with other settings than {DESCRIPTION} says")
-        return _texts(file)
+        images = frozenset(file.schema_arrow.names) - set(_TEXTS)
+        return Sealed(kept.get(SPEC, b"").decode(), _texts(file), images)
 
 
 def checksum(path: Path, digits: bytes) -> bytes:

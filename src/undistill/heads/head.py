@@ -2,6 +2,7 @@
 
 import json
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -225,13 +226,15 @@ class Head(
             config = json.loads((folder / "config.json").read_text())
             made_of = cls.architectures[config.pop("architecture")]
             gflop, psnr, trained_at = (config.pop(name, None) for name in (*_MEASURED, "trained_at"))
+            weights = load_file(folder / "model.safetensors")
+            with torch.device("meta"):
+                _refuse_others(weights, made_of(**config))  # before memory is taken for what may not fit
             head = made_of(**config)
             if trained_at is not None and (type(trained_at) is not int or trained_at < 1):
                 raise ValueError(f"trained_at {trained_at!r} is no number of px")
             head.trained_at = trained_at
             head.gflop_512 = None if gflop is None else float(gflop)
             head.bf16_psnr = {str(kind): float(db) for kind, db in (psnr or {}).items()}
-            weights = load_file(folder / "model.safetensors")
             head.load_state_dict(weights)
         except FileNotFoundError as error:
             raise HeadError(f"{folder} is not a head: it has no {Path(error.filename).name}") from error
@@ -292,6 +295,28 @@ def head_hash(folder: Path) -> str:
         if any(name in fields for name in _MEASURED):
             config = _written({name: value for name, value in fields.items() if name not in _MEASURED}).encode()
     return sha256(config + weights).hexdigest()
+
+
+def _refuse_others(weights: Mapping[str, Tensor], head: Head) -> None:
+    """Raises:
+    ValueError: the head has other tensors, or one of another shape; it names the first.
+    """
+    wanted = head.state_dict()
+    for name in (*wanted, *weights):
+        if name not in weights:
+            raise ValueError(
+                f"model.safetensors lacks the tensor {name}, which is {_shape(wanted[name])} by config.json"
+            )
+        if name not in wanted:
+            raise ValueError(f"its tensor {name} is none of a {type(head).__name__}'s as config.json describes it")
+        if weights[name].shape != wanted[name].shape:
+            raise ValueError(
+                f"its tensor {name} is {_shape(weights[name])}, where config.json asks for {_shape(wanted[name])}"
+            )
+
+
+def _shape(tensor: Tensor) -> str:
+    return " x ".join(map(str, tensor.shape)) or "a number"
 
 
 def _device_of(head: Head) -> torch.device:

@@ -1,8 +1,11 @@
 """What was seen in images, kept between runs: arrays and files by a key, in a folder that does not grow without end."""
 
+import errno
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
@@ -14,6 +17,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from undistill.base.errors import first_line
 from undistill.base.files import replacing
 
 LIMIT = 4 * 2**30
@@ -50,12 +54,12 @@ def read_arrays(key: str) -> dict[str, NDArray[Any]]:
 
 
 def write_arrays(key: str, arrays: Arrays) -> None:
-    """Keep arrays, whole or not at all. Where the folder can't be written nothing is kept, and nothing is lost."""
+    """Keep arrays, whole or not at all. Where the folder can't be written nothing is kept, which is said once."""
     try:
         with replacing(_file(key)) as beside:
             save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, beside)
-    except (OSError, SafetensorError):
-        return
+    except (OSError, SafetensorError) as error:
+        _say_unwritable(cache_folder(), error)
 
 
 @contextmanager
@@ -64,14 +68,25 @@ def room(key: str) -> Iterator[Path]:
     folder = cache_folder() / _FILES / key
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        writable = os.access(folder, os.W_OK)
-    except OSError:
-        writable = False
-    if writable:
-        yield folder
-    else:
+        if not os.access(folder, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        _say_unwritable(cache_folder(), error)
         with TemporaryDirectory(prefix="undistill-") as temporary:
             yield Path(temporary)
+        return
+    yield folder
+
+
+def _say_unwritable(folder: Path, error: OSError | SafetensorError) -> None:
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else first_line(error)
+    _say(f"the cache {folder} can't be written ({reason}): nothing is kept for the next time\n")
+
+
+@cache
+def _say(line: str) -> None:
+    """On standard error, once a process."""
+    sys.stderr.write(line)
 
 
 def used(file: Path) -> None:

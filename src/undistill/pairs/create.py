@@ -18,10 +18,18 @@ from undistill.base.errors import Failure, UsageError
 from undistill.base.files import PART, AnyPath, replacing
 from undistill.base.lock import locked
 from undistill.base.progress import progress
-from undistill.dataset.shard import DESCRIPTION, Description, PairRow, finished_shards, read_description, shard_path
+from undistill.dataset.shard import (
+    DESCRIPTION,
+    Description,
+    PairRow,
+    finished_shards,
+    read_description,
+    shard_numbers,
+    shard_path,
+)
 from undistill.dataset.write import shard_writer, write_description
 from undistill.images import Picture, Pixels, encode
-from undistill.pairs.spec import PairSpec
+from undistill.pairs.spec import PairSpec, make_spec
 from undistill.prompts import PROMPTS_FILE, Prompt, as_lines
 
 TIMINGS = "timings.csv"
@@ -149,11 +157,14 @@ def _open_data_set(out: AnyPath, description: Description, lines: bytes) -> list
     same = False
     if (out / DESCRIPTION).exists():
         there = read_description(out)
-        done = finished_shards(out, there)
         changes = _changes(there, description)
+        done = finished_shards(out, there if changes else description)
         if done and changes:
             raise UsageError(f"{out} holds pairs with {changes}: choose another folder for -o")
-        same = not changes
+        # Name and head of a pair change nothing about its images.
+        same = there.model_copy(update={"pair": description.pair}) == description and _spec_hash(there) == there.spec
+    elif shard_numbers(out):
+        raise UsageError(f"{out} holds shards, but no {DESCRIPTION}: `undistill pairs recover {out}` makes it anew")
     elif any(path.name != f".{DESCRIPTION}{PART}" for path in out.glob("*")):
         raise UsageError(f"{out} holds something else: choose a new folder for -o")
     if not same:  # nothing is drawn yet: a first try with a wrong option must not block the second
@@ -163,6 +174,13 @@ def _open_data_set(out: AnyPath, description: Description, lines: bytes) -> list
         with replacing(file) as beside:
             beside.write_bytes(lines)
     return done
+
+
+def _spec_hash(there: Description) -> str | None:
+    try:
+        return make_spec(there.pair).hash()
+    except UsageError:
+        return None
 
 
 def _changes(there: Description, wanted: Description) -> str:

@@ -51,7 +51,7 @@ class PairSpec(Strict):
     """A student and a teacher with their settings."""
 
     name: Annotated[str, Field(pattern=r"^\w[\w.-]*$")]
-    size: Annotated[int, Field(gt=0, multiple_of=16)]
+    size: Annotated[int, Field(gt=0, le=8192, multiple_of=16)]
     """Height and width of the images, px."""
     dtype: Literal["float32", "bfloat16", "float16"]
     quantised: Literal["int8", "nf4"] | None = None

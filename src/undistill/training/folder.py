@@ -16,9 +16,9 @@ from undistill.training.recipe import PairedRecipe, Recipe, RecipeError, Schedul
 Inventory = Mapping[str, Mapping[str, int | str]]
 
 
-def check_folder(run: Path, recipe: Schedule, images: Inventory) -> None:
+def check_folder(run: Path, recipe: Schedule) -> None:
     """Raises:
-    UsageError: the folder holds something else, or a run with another recipe or other images.
+    UsageError: the folder holds something else, or a run with another recipe.
     """
     if not (run / "recipe.yaml").exists():
         if run.exists() and any(not path.name.endswith(PART) for path in run.iterdir()):
@@ -33,6 +33,12 @@ def check_folder(run: Path, recipe: Schedule, images: Inventory) -> None:
         raise UsageError(
             f"{run} was begun with another recipe ({', '.join(changed)} differ): choose a new folder for -o"
         )
+
+
+def check_inventory(run: Path, images: Inventory) -> None:
+    """Raises:
+    UsageError: the folder holds a run with other images.
+    """
     inventory = run / "data.json"
     if inventory.exists() and read_yaml(inventory) != images:
         raise UsageError(f"{run} was begun with other images or networks: choose a new folder for -o")

@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 from tensorboardX import SummaryWriter
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from undistill.base.device import is_out_of_memory
 from undistill.base.errors import Failure, UsageError, first_line
 from undistill.base.files import replacing
 from undistill.base.progress import progress
@@ -189,9 +190,9 @@ def restore(method: Method, path: Path) -> dict[str, Any]:
             optimizer.load_state_dict(saved["optimizers"][name])
         method.load_extra_state(saved["extra"])
         state: dict[str, Any] = saved["progress"]
-    except torch.OutOfMemoryError:  # a RuntimeError that says nothing of the file
-        raise
     except (SafetensorError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        if is_out_of_memory(error):  # it says nothing of the file
+            raise
         raise UsageError(f"{path} can't be read ({first_line(error)}): take a new folder for -o") from error
     return state
 
@@ -221,6 +222,9 @@ class Log:
 
     Args:
         run: None: nothing is written.
+
+    Raises:
+        UsageError: the file is none of ours.
     """
 
     def __init__(self, run: Path | None, columns: tuple[str, ...], start: int) -> None:
@@ -229,21 +233,33 @@ class Log:
             return
         self.path = run / "metrics.csv"
         self.columns = columns
-        rows = []
-        if self.path.exists():
-            with self.path.open(newline="") as file:
-                rows = [row for row in csv.DictReader(file) if int(row["step"]) <= start]
-        with replacing(self.path) as beside, beside.open("w", newline="") as file:
+        rows = self._rows(start) if self.path.exists() else []
+        with replacing(self.path) as beside, beside.open("w", encoding="utf-8", newline="") as file:
             writer = csv.DictWriter(file, columns)
             writer.writeheader()
             writer.writerows(rows)
         self.board = SummaryWriter(str(run), purge_step=start + 1)
 
+    def _rows(self, start: int) -> list[dict[str, str]]:
+        try:
+            with self.path.open(encoding="utf-8", newline="") as file:
+                lines = csv.DictReader(file)
+                rows = [row for row in lines if int(row["step"]) <= start]
+                if not set(lines.fieldnames or ()) <= set(self.columns) or any(None in row for row in rows):
+                    raise ValueError("other columns than the run's")
+        except (ValueError, KeyError, TypeError, csv.Error) as error:  # a UnicodeDecodeError is a ValueError
+            reason = "no column step" if isinstance(error, KeyError) else first_line(error)
+            raise UsageError(
+                f"{self.path} is not as the run wrote it ({reason}): put it back, or take it away, and the same "
+                "command goes on without its rows"
+            ) from error
+        return rows
+
     def write(self, step: int, values: dict[str, float]) -> None:
         """Add a row to metrics.csv, and its values to the events."""
         if self.board is None:
             return
-        with self.path.open("a", newline="") as file:
+        with self.path.open("a", encoding="utf-8", newline="") as file:
             csv.DictWriter(file, self.columns).writerow(
                 {"step": step, **{name: f"{value:.6g}" for name, value in values.items()}}
             )

@@ -58,6 +58,11 @@ def first() -> bool:
     return int(os.environ.get("RANK", "0")) == 0 if dist.is_torchelastic_launched() else True
 
 
+def local_ranks() -> int:
+    """How many processes of the training this machine runs."""
+    return int(os.environ["LOCAL_WORLD_SIZE"]) if dist.is_torchelastic_launched() else 1
+
+
 @contextmanager
 def all_ranks_or_none(fabric: Fabric) -> Iterator[None]:
     """The block ends in all ranks, or in none: of several errors, the first rank's is raised, the others end silently.

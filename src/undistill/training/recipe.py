@@ -6,10 +6,12 @@ from inspect import signature
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
+import torch
 import yaml
 from pydantic import AfterValidator, BaseModel, Field, TypeAdapter, ValidationError, field_validator, model_validator
 
-from undistill.base.errors import UsageError
+from undistill.base.device import memory
+from undistill.base.errors import UsageError, first_line
 from undistill.base.settings import Positive, Strict, explain, read_yaml, unknown_key
 from undistill.dataset import parse_split
 from undistill.heads import Head
@@ -21,6 +23,14 @@ T = TypeVar("T")
 
 class RecipeError(UsageError):
     """A recipe that can't be followed."""
+
+
+_MOST = {"blocks": 1000, "depth": 12}
+"""Of a head's arguments: layers are built one by one. For the others memory is the limit."""
+Long = Annotated[int, Field(gt=0, le=10**9)]
+"""A number of steps."""
+Px = Annotated[int, Field(gt=0, le=2**14)]
+Batch = Annotated[int, Field(gt=0, le=2**16)]
 
 
 class HeadRecipe(Strict, extra="allow"):
@@ -37,7 +47,7 @@ class HeadRecipe(Strict, extra="allow"):
         for key, value in (self.model_extra or {}).items():
             if key not in known:
                 raise ValueError(unknown_key(key, list(known)))
-            kind = Positive if known[key] is int else known[key]
+            kind: Any = Annotated[int, Field(gt=0, le=_MOST.get(key, 2**20))] if known[key] is int else known[key]
             try:
                 TypeAdapter(kind).validate_python(value, strict=True)
             except ValidationError as error:
@@ -48,9 +58,9 @@ class HeadRecipe(Strict, extra="allow"):
 class DataRecipe(Strict):
     """Which images are trained on, and how they are cut and varied."""
 
-    crop: Annotated[int, Field(ge=32)]
+    crop: Annotated[int, Field(ge=32, le=2**14)]
     """Side of the training crops, px."""
-    size: Positive | None = None
+    size: Px | None = None
     """Resize the shorter side to this before cropping, px; null: native scale."""
     min_side: Annotated[int, Field(ge=0)] = 0
     """Leave out images whose shorter side is less, px."""
@@ -61,7 +71,7 @@ class DataRecipe(Strict):
     flip: bool = True
     gamma: Annotated[float, Field(ge=0, lt=1)] = 0.0
     colour: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    workers: Annotated[int, Field(ge=0)] = 0
+    workers: Annotated[int, Field(ge=0, le=1024)] = 0
     """Loader processes."""
 
     @field_validator("train", "val")
@@ -81,12 +91,12 @@ class Schedule(Strict):
     """What the loop follows, whatever is trained."""
 
     seed: Annotated[int, Field(ge=0)] = 0
-    batch: Positive = 1
+    batch: Batch = 1
     """Images a side, of all processes together."""
-    accumulate: Positive = 1
+    accumulate: Batch = 1
     """Batches an optimizer step adds up."""
-    epochs: Positive | None = None
-    steps: Positive | None = None
+    epochs: Long | None = None
+    steps: Long | None = None
     """The length of the run: one of the two."""
     lr: Annotated[float, Field(gt=0)]
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
@@ -191,7 +201,7 @@ class AdversarialRecipe(TrainingRecipe):
     """Cycle, identity and tone losses count differences below this quadratically; 0: L1, as published."""
     augment: bool = False
     """Show discriminators shifted images with a square cut out: for few images."""
-    discriminator_width: Positive = 64
+    discriminator_width: Annotated[int, Field(gt=0, le=1024)] = 64
     pool: Annotated[int, Field(ge=0)] = 50
     init: Literal["default", "normal"] = "default"
     """What generators and discriminators start with: ours, or CycleGAN's N(0, 0.02), as published."""
@@ -252,6 +262,26 @@ def read_with(path: Path, make: Callable[[Any], T]) -> T:
 def build_head(recipe: HeadRecipe) -> Head:
     """A new head with the weights its class starts with."""
     return Head.architectures[recipe.architecture](**(recipe.model_extra or {}))
+
+
+def plan_head(recipe: HeadRecipe) -> Head:
+    """The head without values, for what it takes.
+
+    Raises:
+        RecipeError: its weights alone don't fit into this machine's memory.
+    """
+    try:
+        with torch.device("meta"):
+            head = build_head(recipe)
+    except RuntimeError as error:  # its sizes don't even fit into 64 bits
+        raise RecipeError(f"head: {first_line(error)}: make it smaller") from error
+    weights = sum(weight.nbytes for weight in head.state_dict().values())
+    if weights > memory():
+        raise RecipeError(
+            f"head: its weights alone take {weights / 1e9:,.0f} GB, and this machine has {memory() / 1e9:.0f} GB of "
+            "memory: make it smaller"
+        )
+    return head
 
 
 def make_recipe(data: Any) -> Recipe:

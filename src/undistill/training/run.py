@@ -1,6 +1,7 @@
 """One training run: images and a recipe in, a run folder with a head out."""
 
 import json
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -12,30 +13,32 @@ import torch
 from lightning_fabric import Fabric
 from torch.utils.data import Dataset
 
+from undistill.base.device import is_out_of_memory
 from undistill.base.errors import Failure
 from undistill.base.lock import locked
-from undistill.dataset import parse_split
 from undistill.dataset.read import Cropping, TrainingCrops, ValidationCrops
-from undistill.dataset.samples import DataError, ImageFolders, Sample, Sides, Source, list_sides, match
+from undistill.dataset.samples import ImageFolders, Sample, Sides, Source
 from undistill.heads import Head
 from undistill.metrics.similarity import ssim
 from undistill.training.contrastive import Contrastive
-from undistill.training.folder import Inventory, card, check_folder, open_folder
+from undistill.training.folder import Inventory, card, check_folder, check_inventory, open_folder
 from undistill.training.loop import fit, load_batches, load_networks_from, restore, start
 from undistill.training.method import Batch, Method
 from undistill.training.method import validation_figures as figures_of
 from undistill.training.mmd import Mmd
 from undistill.training.paired import Paired
-from undistill.training.ranks import all_ranks_or_none, explain_lost_rank, rank_batch
+from undistill.training.ranks import all_ranks_or_none, explain_lost_rank, local_ranks, rank_batch
 from undistill.training.recipe import (
     ContrastiveRecipe,
     MmdRecipe,
     PairedRecipe,
     Recipe,
     RecipeError,
-    build_head,
+    plan_head,
 )
+from undistill.training.sides import TrainedOn, all_samples, listed_sides, sides_of, usable
 from undistill.training.unpaired import Unpaired
+from undistill.training.whole import broken_words, find_broken
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,7 @@ def train(
     *,
     max_steps: int | None = None,
     device: str = "auto",
+    skip_broken: bool = False,
 ) -> RunResult:
     """Train a head on images of both sides, or go on with the run in `run`; under torchrun, with its other processes.
 
@@ -63,10 +67,13 @@ def train(
         run: gets recipe.yaml, metrics.csv, TensorBoard events, samples/, last and best.safetensors, and head/.
         max_steps: stop after so many steps in all; the schedule stays the recipe's.
         device: "auto", "cpu", "cuda", "cuda:1".
+        skip_broken: go on without images that can't be used (and their twins, where the recipe takes pairs), and say so
+            on standard error. For the run they are not there: whether they are deleted later makes no difference.
 
     Raises:
         UsageError: the recipe, the images, the run folder or the number of processes don't fit each other.
-        Failure: an image is broken, a loss is not finite, or another process ended.
+        Failure: images are broken, which is found before the first step; a loss is not finite, or another process
+            ended.
     """
     fabric = start(recipe, device)
     with ExitStack() as held, explain_lost_rank(fabric), _enough_memory(recipe):
@@ -74,10 +81,14 @@ def train(
             if fabric.is_global_zero:
                 held.enter_context(locked(run))
             rank_batch(fabric, recipe.batch)
-            sides, held_out = sides_of(recipe, source)
-            images = _inventory(source, sides, held_out)
-            check_folder(run, recipe, images)
+            check_folder(run, recipe)
             cut = cropping_of(recipe)
+            listed = listed_sides(recipe, source)
+        broken = _broken(fabric, listed, skip_broken)
+        with all_ranks_or_none(fabric):
+            sides, held_out = usable(recipe, listed, broken)
+            images = _inventory(source, sides, held_out)
+            check_inventory(run, images)
             training = TrainingCrops(*sides, cut, recipe.seed, recipe.paired)
             method = method_of(fabric, recipe, training, training.counts)
             if recipe.start is not None and not (run / "last.safetensors").exists():
@@ -100,6 +111,20 @@ def train(
             if ended != "interrupted" and fabric.is_global_zero:
                 _export(method, recipe, run, step, recipe.data.size or _short_side(sides[0]))
     return RunResult(step, ended, None if ended == "interrupted" else run / "head")
+
+
+def _broken(fabric: Fabric, listed: TrainedOn, skip: bool) -> list[str]:
+    """The texts of broken images; the first rank looks for them."""
+    broken: dict[str, str] = {}
+    with all_ranks_or_none(fabric):
+        if fabric.is_global_zero:
+            samples = all_samples(listed)
+            broken = find_broken(samples, torch.get_num_threads() * local_ranks())  # those of the others, who wait
+            if broken and not skip:
+                raise Failure(f"{broken_words(broken, len(samples))}; --skip-broken leaves them out")
+            if broken:
+                sys.stderr.write(f"{broken_words(broken, len(samples))}; left out\n")
+    return fabric.broadcast(list(broken))
 
 
 @torch.no_grad()
@@ -130,10 +155,12 @@ def validate_run(recipe: Recipe, source: Source, run: Path, *, device: str = "au
 def _enough_memory(recipe: Recipe) -> Iterator[None]:
     try:
         yield
-    except torch.OutOfMemoryError as error:
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
         raise Failure(
             f"too little memory for batches of {recipe.batch} at {recipe.data.crop} px: take smaller ones, and "
-            "accumulate them (--set batch=... --set accumulate=...), in a new folder"
+            "accumulate them (--set batch=... --set accumulate=...), or a smaller head, in a new folder"
         ) from error
 
 
@@ -158,53 +185,15 @@ def head_of(method: Method) -> Head:
 
 def cropping_of(recipe: Recipe) -> Cropping:
     """Raises:
-    RecipeError: the head can't take the recipe's crops.
+    RecipeError: the head can't take the recipe's crops, or this machine can't hold it.
     """
     data = recipe.data
-    multiple = build_head(recipe.head).multiple
+    multiple = plan_head(recipe.head).multiple
     if data.crop % multiple:
         raise RecipeError(
             f"data: crop {data.crop} is no multiple of {multiple}, which {recipe.head.architecture} needs"
         )
     return Cropping(data.crop, data.size, data.flip, data.gamma, data.colour)
-
-
-def sides_of(recipe: Recipe, source: Source) -> tuple[Sides, Sides]:
-    """Student and teacher images to train on, and those to validate on.
-
-    Raises:
-        DataError: images are missing, too small, or don't match.
-    """
-    data = recipe.data
-    pairs: list[Sides] = []
-    for split, fraction in ((data.train, data.fraction), (data.val, 1.0)):
-        x, y = list_sides(source, parse_split(split), fraction, data.min_side)
-        if recipe.paired:
-            x, y = match(x, y)
-            _refuse_unequal(x, y, resized=data.size is not None)
-        pairs.append((x, y))
-    if data.size is None:
-        for sample in dict.fromkeys(sample for sides in pairs for side in sides for sample in side):
-            if min(sample.size) < data.crop:
-                raise DataError(
-                    f"{sample} is smaller than the crop of {data.crop} px: in the recipe's data set size (resize) "
-                    "or min_side (leave out), or lower crop"
-                )
-    return pairs[0], pairs[1]
-
-
-def _refuse_unequal(student: Sequence[Sample], teacher: Sequence[Sample], *, resized: bool) -> None:
-    """The two images of a pair are cut at one place: they need one size, or one shape if they are resized."""
-    for x, y in zip(student, teacher, strict=True):
-        (width, height), (other_width, other_height) = x.size, y.size
-        fits = (
-            width * other_height == height * other_width if resized else (width, height) == (other_width, other_height)
-        )
-        if not fits:
-            raise DataError(
-                f"{x} has {width} x {height} px and its pair {y} {other_width} x {other_height}: "
-                "make them alike" + ("" if resized else ", or set size in the recipe's data")
-            )
 
 
 def _inventory(source: Source, sides: Sides, held_out: Sides) -> Inventory:

@@ -9,6 +9,7 @@ from a process that dies: the next one then goes on with its trial and its run, 
 """
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -21,19 +22,25 @@ import optuna
 from filelock import FileLock, Timeout
 from optuna.trial import Trial, TrialState
 from pydantic import Field, ValidationError
+from sqlalchemy.exc import DatabaseError, OperationalError
 
 from undistill.base.device import pick_device
-from undistill.base.errors import UsageError
+from undistill.base.errors import Failure, UsageError, first_line
 from undistill.base.settings import Strict, explain_all, read_yaml
+from undistill.dataset.samples import Sample
 from undistill.dataset.shard import Pairs
 from undistill.metrics.results import write_json
 from undistill.training.loop import Diverged
 from undistill.training.recipe import Recipe, RecipeError, change_recipe, make_recipe, read_recipe
-from undistill.training.run import cropping_of, sides_of, train, validate_run
+from undistill.training.run import cropping_of, train, validate_run
+from undistill.training.sides import all_samples, sides_of
+from undistill.training.whole import refuse_broken
 
 GridValue = bool | int | float | Annotated[str, Field(pattern=r"^[\w.:-]+$")]
 CellValues = dict[str, GridValue]
 
+_STUDY_NAME = re.compile(r"\w[\w.:-]*")
+"""Of a folder."""
 _SQLITE_TIMEOUT_S = 60
 
 
@@ -74,6 +81,10 @@ def read_sweep(path: Path) -> list[SweepStudy]:
         raise UsageError(f"sweep {path} names no study: write NAME: {{recipe: FILE, grid: {{KEY: [VALUE, ...]}}}}")
     studies = []
     for name, given in data.items():
+        if not _STUDY_NAME.fullmatch(str(name)):
+            raise UsageError(
+                f"sweep {path}: a study can't be called {str(name)!r}, as its folder is: write letters, digits, _ . : -"
+            )
         try:
             asked = SweepRecipe.model_validate(given)
         except ValidationError as error:
@@ -94,9 +105,11 @@ def check_cells(studies: list[SweepStudy], data: Pairs, device: str) -> None:
 
     Raises:
         UsageError: there is no such device, or a recipe and the images don't fit each other.
+        Failure: images are broken.
     """
     pick_device(device)
     seen = set()
+    samples: dict[Sample, None] = {}
     for study in studies:
         for cell in study.cells():
             recipe = change_recipe(study.recipe, cell)
@@ -104,7 +117,8 @@ def check_cells(studies: list[SweepStudy], data: Pairs, device: str) -> None:
             if needs not in seen:
                 seen.add(needs)
                 cropping_of(recipe)
-                sides_of(recipe, data)
+                samples |= dict.fromkeys(all_samples(sides_of(recipe, data)))
+    refuse_broken(list(samples), f"`undistill pairs verify {data.folder} --repair` draws their shards again")
 
 
 def open_sweep(studies: list[SweepStudy], data: Pairs, out: Path, max_steps: int | None) -> None:
@@ -130,9 +144,12 @@ def open_sweep(studies: list[SweepStudy], data: Pairs, out: Path, max_steps: int
             if any(path.name != ".lock" for path in out.iterdir()):
                 raise UsageError(f"{out} holds something else than a sweep: choose a new folder for -o")
             write_json(begun, file)
-        before = json.loads(file.read_text(encoding="utf-8"))
-        for study in before.get("studies", {}).values():  # one begun by an older version knows fewer keys
-            study["recipe"] = make_recipe(study["recipe"]).model_dump(mode="json")
+        before = _read_begun(file)
+        for study in before["studies"].values():  # one begun by an older version knows fewer keys
+            try:
+                study["recipe"] = make_recipe(study.get("recipe")).model_dump(mode="json")
+            except RecipeError as error:
+                raise UsageError(f"{file} can't be read (recipe: {error}): choose a new folder for -o") from error
         changed = [key for key, value in begun.items() if value != before.get(key)]
         if changed:
             raise UsageError(
@@ -146,6 +163,19 @@ def open_sweep(studies: list[SweepStudy], data: Pairs, out: Path, max_steps: int
                 directions=["minimize", "maximize"],
                 load_if_exists=True,
             )
+
+
+def _read_begun(file: Path) -> dict[str, Any]:
+    """What `open_sweep` has written down."""
+    try:
+        begun: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        for study in begun["studies"].values():
+            _ = study["title"], list(product(*study["grid"].values()))
+        _ = begun["max_steps"]
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        reason = f"{error} is missing" if isinstance(error, KeyError) else first_line(error)
+        raise UsageError(f"{file} can't be read ({reason}): choose a new folder for -o") from error
+    return begun
 
 
 def train_cells(
@@ -164,7 +194,7 @@ def train_cells(
         # same: nothing is suggested or pruned by what was found. It stays because sweeps that were begun with it must
         # go on; who changes the format may leave it out, and the extra `sweep` with it.
         sampler = optuna.samplers.GridSampler(study.grid, seed=0)
-        trials = optuna.load_study(study_name=study.name, storage=_storage(out), sampler=sampler)
+        trials = _load_study(study.name, out, _storage(out), sampler)
         while True:
             with _free_cell(trials, len(study.cells()), out / study.name) as trial:
                 if trial is None:
@@ -230,7 +260,25 @@ def cell_name(cell: Mapping[str, object]) -> str:
 def _storage(out: Path) -> optuna.storages.RDBStorage:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     waiting = {"connect_args": {"timeout": _SQLITE_TIMEOUT_S}}
-    return optuna.storages.RDBStorage(f"sqlite:///{out.resolve() / 'sweep.db'}", engine_kwargs=waiting)
+    file = out.resolve() / "sweep.db"
+    try:
+        return optuna.storages.RDBStorage(f"sqlite:///{file}", engine_kwargs=waiting)
+    except OperationalError as error:  # locked, or of others' rights
+        raise Failure(f"{file} can't be used: {first_line(error.orig or error)}") from error
+    except DatabaseError as error:
+        raise UsageError(f"{file} is broken ({first_line(error.orig or error)}): {_ANEW}") from error
+
+
+_ANEW = "take it away, and the same `undistill sweep run` makes it anew from the runs of the cells"
+
+
+def _load_study(
+    name: str, out: Path, storage: optuna.storages.RDBStorage, sampler: optuna.samplers.BaseSampler | None = None
+) -> optuna.Study:
+    try:
+        return optuna.load_study(study_name=name, storage=storage, sampler=sampler)
+    except KeyError as error:
+        raise UsageError(f"{out / 'sweep.db'} lacks the study {name}: {_ANEW}") from error
 
 
 def results(out: Path) -> dict[str, Any]:
@@ -246,13 +294,11 @@ def results(out: Path) -> dict[str, Any]:
     file = out / "sweep.json"
     if not file.exists() or not (out / "sweep.db").exists():
         raise UsageError(f"{out} holds no sweep: `undistill sweep run SWEEP --data PAIRS -o {out}` makes one")
-    begun = json.loads(file.read_text(encoding="utf-8"))
+    begun = _read_begun(file)
     storage = _storage(out)
     studies = {}
     for name, study in begun["studies"].items():
-        trials = {
-            cell_name(trial.params): trial for trial in optuna.load_study(study_name=name, storage=storage).trials
-        }
+        trials = {cell_name(trial.params): trial for trial in _load_study(name, out, storage).trials}
         rows = []
         for values in product(*study["grid"].values()):
             cell = dict(zip(study["grid"], values, strict=True))
