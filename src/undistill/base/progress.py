@@ -18,6 +18,8 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from undistill.base.quiet import QUIET
+
 Item = TypeVar("Item")
 
 
@@ -55,7 +57,7 @@ def progress(what: str, total: int, done: int = 0, *, shown: bool = True) -> Ite
         TextColumn("{task.fields[rate]}"),
         _Words(),
     )
-    with Progress(*columns, console=Console(stderr=True), disable=not shown) as display:
+    with Progress(*columns, console=Console(stderr=True), disable=QUIET.get() or not shown) as display:
         yield Bar(display, display.add_task(what, total=total, completed=done, rate="", words=""))
 
 

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from undistill.base.command import say
 from undistill.base.errors import UsageError
 from undistill.base.lock import locked
 from undistill.cli.options import DeviceOption
@@ -50,4 +51,4 @@ def bench(
         write_json(results, out / "bench.json")
         write_plot(results, out / "bench.png")
     typer.echo(to_markdown(results))
-    typer.echo(f"-> {out / 'bench.json'}, {out / 'bench.png'}", err=True)
+    say(f"-> {out / 'bench.json'}, {out / 'bench.png'}", err=True)

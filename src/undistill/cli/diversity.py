@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from undistill.base.command import say
 from undistill.base.lock import locked
 
 
@@ -48,4 +49,4 @@ def diversity(
 
     with locked(out):
         measure_diversity(folders, out, data, span, attributes, embedding, seed).show(Console())
-    typer.echo(f"-> {out}")
+    say(f"-> {out}")

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from undistill.base.command import say
 from undistill.base.errors import UsageError
 from undistill.cli.options import DeviceOption
 
@@ -51,4 +52,4 @@ def evaluate(
     results.show(Console())
     if out is not None:
         results.write(out)
-        typer.echo(f"-> {out}")
+        say(f"-> {out}")

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from undistill.base.command import say
 from undistill.base.errors import UsageError
 from undistill.base.lock import locked
 from undistill.cli.options import DeviceOption, OffloadOption
@@ -66,4 +67,4 @@ def generate(
             wanted, out, folders, lambda: Pipeline(spec, folder or False, where, offload).stages, batch
         )
     what = f"student images of {spec.name}" if chosen is None else f"images of {spec.name}, enhanced by {chosen}"
-    typer.echo(f"{made} {what}, {skipped} done before -> {out}")
+    say(f"{made} {what}, {skipped} done before -> {out}")

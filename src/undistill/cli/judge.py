@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from undistill.base.command import say
 from undistill.base.errors import UsageError
 from undistill.cli.options import check_ours, named_folder
 
@@ -50,7 +51,7 @@ def judge(
     if export is not None:
         check_ours(export, QUESTION)
         write_export(study, export)
-        typer.echo(f"{len(study.questions)} pairs -> {export}")
+        say(f"{len(study.questions)} pairs -> {export}")
         return
     answers = AnswerFile(out, study)
     if not answers.finished:

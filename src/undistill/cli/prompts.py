@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from undistill.base.command import say
 from undistill.base.errors import UsageError
 from undistill.cli.options import check_ours
 
@@ -44,4 +45,4 @@ def prompts(
 
     made = make_prompts(template, count, seed, file, skip)
     write_prompts(made, out)
-    typer.echo(f"{len(made)} prompts -> {out}")
+    say(f"{len(made)} prompts -> {out}")

@@ -7,6 +7,7 @@ reads and writes never do.
 import logging
 import os
 import re
+import signal
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -161,10 +162,13 @@ def _cluster(ray: Any, workers: int | None, address: str) -> Iterator[None]:
         # 127.0.0.1: it neither needs a network, nor is open to one.
         options = {"_node_ip_address": "127.0.0.1", "include_dashboard": False, "object_store_memory": _STORE_BYTES}
         options["num_cpus"] = workers
+    interrupt = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **options)
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise UsageError(f"no Ray cluster at {address}: {first_line(error)}") from error
+    with suppress(TypeError, ValueError):  # not Python's, or not our thread's
+        signal.signal(signal.SIGTERM, interrupt)  # Ray's ends the process without a line
     try:
         yield
     finally:
