@@ -1,5 +1,8 @@
 """Where to compute."""
 
+import platform
+from pathlib import Path
+
 import torch
 
 from undistill.base.errors import UsageError, first_line
@@ -26,3 +29,13 @@ def has_bfloat16(device: torch.device) -> bool:
     if device.type != "cpu" or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return True  # where nobody says, it is tried
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def processor() -> str:
+    """The name of the CPU."""
+    listed = Path("/proc/cpuinfo")  # of Linux, where platform knows no more than the architecture
+    if listed.exists():
+        for line in listed.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

@@ -8,6 +8,7 @@ from undistill.base.quiet import QUIET
 from undistill.cli.bench import bench
 from undistill.cli.demo import demo
 from undistill.cli.diversity import diversity
+from undistill.cli.doctor import doctor
 from undistill.cli.enhance import enhance
 from undistill.cli.evaluate import evaluate
 from undistill.cli.generate import generate
@@ -50,6 +51,7 @@ app.command()(diversity)
 app.command()(bench)
 app.command()(judge)
 app.command()(reproduce)
+app.command()(doctor)
 
 
 @app.callback(invoke_without_command=True)
