@@ -171,9 +171,11 @@ def test_evaluate_prints_tables_and_writes_results(
     assert "gap_closed" in said
     assert {"student", "teacher", "same", "combined"} <= set(json.loads(out.read_text())["rows"])
     assert "tuning baselines" in errors
-    code, _, errors = undistill("evaluate", *options, "--enhanced", f"same={student}", "--no-baselines", "-o", out)
+    fewer = (*options, "--no-baselines", "-o", out)
+    code, said, errors = undistill("evaluate", *fewer, "--enhanced", f"same={student}", "--format", "json")
     assert not code, errors
-    assert set(json.loads(out.read_text())["rows"]) == {"student", "teacher", "same"}
+    assert set(json.loads(said)["rows"]) == {"student", "teacher", "same"}
+    assert json.loads(said) == json.loads(out.read_text())
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """The command line: one file a verb."""
 
+from typing import Any
+
 import typer
 from typer.core import TyperGroup
 
@@ -24,7 +26,7 @@ from undistill.cli.train import train
 class _Verbs(TyperGroup):
     """--quiet may stand behind the verb too."""
 
-    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         options = args[: args.index("--")] if "--" in args else args
         if "--quiet" in options:
             args = ["--quiet", *(word for word in options if word != "--quiet"), *args[len(options) :]]

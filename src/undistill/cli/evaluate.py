@@ -7,7 +7,7 @@ import typer
 
 from undistill.base.command import say
 from undistill.base.errors import UsageError
-from undistill.cli.options import DeviceOption
+from undistill.cli.options import DeviceOption, FormatOption, check_ours, named_folders, print_results
 
 
 def evaluate(
@@ -26,12 +26,12 @@ def evaluate(
     baselines: Annotated[bool, typer.Option(help="Tune and measure trivial baselines too: the longest part.")] = True,
     out: Annotated[Path | None, typer.Option("-o", "--out", help="Write results.json here.")] = None,
     device: DeviceOption = None,
+    form: FormatOption = "text",
 ) -> None:
     """Measure how much of the gap between student and teacher enhanced images close.
 
     Trivial baselines (sharpen, grain, colour, all three, blur) are tuned and measured beside them.
     """
-    from undistill.cli.options import check_ours, named_folders
     from undistill.dataset import parse_split
     from undistill.dataset.samples import open_source
 
@@ -43,13 +43,11 @@ def evaluate(
     span = parse_split(split)
     source = open_source(data, [student] if student else None, teacher)
 
-    from rich.console import Console
-
     from undistill.base.device import pick_device
     from undistill.metrics.evaluate import evaluate as run
 
     results = run(source, folders, span, features, min_side, limit, pick_device(device), baselines)
-    results.show(Console())
+    print_results(form, results.show, results.to_markdown, results.to_json())
     if out is not None:
         results.write(out)
-        say(f"-> {out}")
+        say(f"-> {out}", err=form != "text")
