@@ -15,7 +15,12 @@ def generate(
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the images.")],
     prompts: Annotated[list[str] | None, typer.Argument(metavar="PROMPT...", help="What to draw.")] = None,
     file: Annotated[
-        Path | None, typer.Option("--prompts", metavar="FILE", help="A prompts.jsonl instead, with its ids and seeds.")
+        Path | None,
+        typer.Option(
+            "--prompts",
+            metavar="FILE",
+            help="A prompts.jsonl instead, with its ids and seeds; or a text file, a prompt a line.",
+        ),
     ] = None,
     pair: Annotated[str, typer.Option(help="A shipped pair (tiny, flux1), or a pair spec (YAML).")] = "tiny",
     head: Annotated[
