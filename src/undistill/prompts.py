@@ -42,7 +42,7 @@ def read_prompts(path: AnyPath) -> list[Prompt]:
         UsageError: the file can't be read, holds no prompt, or a line of it is none or has another's id.
     """
     try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
+        lines = path.read_text(encoding="utf-8-sig").split("\n")  # editors may begin a file with a BOM
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror or error if isinstance(error, OSError) else error
         raise UsageError(f"prompts {path} can't be read: {reason}") from error

@@ -14,10 +14,10 @@ from undistill.dataset.samples import ImageFolders
 from undistill.dataset.shard import Pairs
 from undistill.metrics import DISTANCES, ITSELF, PICTURES, tuning
 from undistill.metrics.baselines import Filter
-from undistill.metrics.evaluate import evaluate
+from undistill.metrics.evaluate import described, evaluate
 from undistill.metrics.extraction import _Part
 from undistill.metrics.jackknife import Value
-from undistill.metrics.results import Results
+from undistill.metrics.results import Results, differing
 
 Picture = Callable[[int], np.ndarray]
 
@@ -213,6 +213,26 @@ def test_the_table_as_markdown() -> None:
     assert said.startswith("| row | kid_teacher | identity_rank1 | lpips | faces_missing |")
     assert "\n| mine | 0.5 ±0.1 |" in said
     assert said.endswith("\n- identity: faces need dlib: pip install 'undistill[faces]'\n- gap_closed: too few")
+
+
+def test_settings_of_kept_results_are_held_against_what_is_asked(tmp_path: Path) -> None:
+    path = tmp_path / "results.json"
+    asked = described(ImageFolders([Path("a")], [Path("b")]), {"x": Path("c")}, (0.0, 1.0), "alex-1", 0, None)
+    Results({}, {**asked, "baselines": {"blur": {}}, "images": {"student": 8}}).write(path)
+    assert differing(path, asked, baselines=True) == []
+    assert differing(path, {**asked, "split": [0.0, 0.5], "limit": 8}, baselines=False) == [
+        "split",
+        "limit",
+        "baselines",
+    ]
+    others = {key: value for key, value in asked.items() if key not in ("student", "teacher")} | {"data": "pairs"}
+    assert differing(path, others, baselines=True) == ["data", "student", "teacher"]
+    del asked["limit"]  # as an older version wrote it
+    Results({}, {**asked, "baselines": {}}).write(path)
+    assert differing(path, {**asked, "limit": 8}, baselines=False) == []
+    path.write_text('{"rows": {')
+    with pytest.raises(UsageError, match=r"is no results\.json, or a broken one"):
+        differing(path, asked, baselines=True)
 
 
 def record_folds(folder: Path, folds: int, wrong: int | None = None) -> None:

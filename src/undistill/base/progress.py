@@ -1,6 +1,6 @@
 """The progress bar of every long command."""
 
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Generator, Iterable, Iterator, Sized
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -61,7 +61,9 @@ def progress(what: str, total: int, done: int = 0, *, shown: bool = True) -> Ite
         yield Bar(display, display.add_task(what, total=total, completed=done, rate="", words=""))
 
 
-def progressed(what: str, items: Iterable[Item], total: int | None = None, *, shown: bool = True) -> Iterator[Item]:
+def progressed(
+    what: str, items: Iterable[Item], total: int | None = None, *, shown: bool = True
+) -> Generator[Item, None, None]:
     """The items, one after another, with a bar that counts those that are through.
 
     Args:

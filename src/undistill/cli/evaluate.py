@@ -7,7 +7,7 @@ import typer
 
 from undistill.base.command import say
 from undistill.base.errors import UsageError
-from undistill.cli.options import DeviceOption, FormatOption, check_ours, named_folders, print_results
+from undistill.cli.options import DeviceOption, FormatOption, OverwriteOption, check_ours, named_folders, print_results
 
 
 def evaluate(
@@ -25,6 +25,7 @@ def evaluate(
     limit: Annotated[int | None, typer.Option(min=2, help="Take so many images a side: a quick look.")] = None,
     baselines: Annotated[bool, typer.Option(help="Tune and measure trivial baselines too: the longest part.")] = True,
     out: Annotated[Path | None, typer.Option("-o", "--out", help="Write results.json here.")] = None,
+    overwrite: OverwriteOption = False,
     device: DeviceOption = None,
     form: FormatOption = "text",
 ) -> None:
@@ -44,8 +45,17 @@ def evaluate(
     source = open_source(data, [student] if student else None, teacher)
 
     from undistill.base.device import pick_device
+    from undistill.metrics.evaluate import described
     from undistill.metrics.evaluate import evaluate as run
+    from undistill.metrics.results import differing
 
+    if out is not None and out.is_file() and out.stat().st_size and not overwrite:
+        differ = differing(out, described(source, folders, span, features, min_side, limit), baselines)
+        if differ:
+            raise UsageError(
+                f"{out} holds results of other settings ({', '.join(differ)}): --overwrite replaces them; or give "
+                "another -o"
+            )
     results = run(source, folders, span, features, min_side, limit, pick_device(device), baselines)
     print_results(form, results.show, results.to_markdown, results.to_json())
     if out is not None:

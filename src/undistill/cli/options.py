@@ -42,6 +42,9 @@ OffloadOption = Annotated[
     Literal["none", "model", "group"] | None,
     typer.Option(help="What waits on the CPU: nothing, idle models, or blocks of models too.  [default: what must]"),
 ]
+OverwriteOption = Annotated[
+    bool, typer.Option("--overwrite", help="Replace what this command made there with other settings.")
+]
 DeviceOption = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps.  [default: a GPU if there is one]")]
 
 FormatName = Literal["text", "md", "json"]

@@ -11,6 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from undistill.base.errors import UsageError
 from undistill.base.files import replacing
 from undistill.base.table import Table
 from undistill.metrics import DISTANCES, ITSELF, PICTURES
@@ -87,6 +88,26 @@ def write_json(results: Mapping[str, Any], path: Path) -> None:
     text = json.dumps(results, indent=2, ensure_ascii=False)
     with replacing(path) as beside:
         beside.write_text(text + "\n", encoding="utf-8")
+
+
+def differing(path: Path, asked: Mapping[str, Any], baselines: bool) -> list[str]:
+    """The settings in which a results.json differs from what is asked.
+
+    Args:
+        asked: those of `undistill.metrics.evaluate.described`; what an older file doesn't tell counts as alike.
+        baselines: whether trivial ones are asked for.
+
+    Raises:
+        UsageError: the file can't be read.
+    """
+    try:
+        kept = dict(json.loads(path.read_text(encoding="utf-8"))["settings"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"{path} is no results.json, or a broken one: give another -o") from error
+    asked = json.loads(json.dumps(asked))
+    sides = [key for key in ("data", "student", "teacher") if (key in kept) != (key in asked)]
+    changed = [key for key in asked if key in kept and kept[key] != asked[key]]
+    return [*sides, *changed, *(["baselines"] if bool(kept.get("baselines")) != baselines else [])]
 
 
 def plain(rows: dict[str, MetricRow]) -> dict[str, dict[str, Any]]:
