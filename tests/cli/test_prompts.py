@@ -101,5 +101,5 @@ def test_a_full_disk_is_one_line(
     with full(), pytest.raises(SystemExit) as end:
         main()
     said = capsys.readouterr().err.splitlines()[-1]
-    assert (end.value.code, said) == (1, "undistill: prompts.jsonl: File too large; look at its rights")
+    assert (end.value.code, said) == (1, "undistill: prompts.jsonl: File too large")
     assert not list(tmp_path.iterdir())

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 import typer
 
-from undistill.base.errors import Failure, UsageError
+from undistill.base.errors import Failure, UsageError, first_line
 from undistill.base.quiet import QUIET
 
 
@@ -71,10 +71,7 @@ def _run(app: typer.Typer, terminated: threading.Event) -> None:
     except BrokenPipeError:
         os._exit(1)  # whoever read our output is gone: nobody to tell
     except OSError as error:
-        hint = (
-            "free some space, then run the same command again" if error.errno == errno.ENOSPC else "look at its rights"
-        )
-        _exit(f"{error.filename or 'a file'}: {error.strerror or error}; {hint}", 1)
+        _exit(_explained(error), 1)
     except Exception as error:
         # What typer finds wrong with the options comes in classes that differ between its versions.
         if not hasattr(error, "format_message"):
@@ -82,6 +79,20 @@ def _run(app: typer.Typer, terminated: threading.Event) -> None:
         if type(error).__name__ == "NoArgsIsHelpError":  # it has printed the help
             raise SystemExit(0) from None
         _exit(f"{error.format_message()} See --help.", 2)
+
+
+HINTS = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "; free some space, then run the same command again"),
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "; look at its rights"),
+}
+
+
+def _explained(error: OSError) -> str:
+    """The system's error with its file, and what to do; libraries have kinds of their own, which tell it in words."""
+    if error.errno is None:
+        return first_line(error)
+    # Writers name their files; what names none was printed.
+    return f"{error.filename or 'the output'}: {error.strerror or first_line(error)}{HINTS.get(error.errno, '')}"
 
 
 def _exit(message: object, code: int) -> None:

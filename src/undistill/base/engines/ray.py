@@ -47,12 +47,12 @@ class WorkerActor:
         yield from ()
 
     def do(self, task: Any) -> Iterator[Any]:
-        """The updates of a task. A UsageError or a Failure is yielded, too: if it were raised, Ray would wrap it."""
+        """The updates of a task. What goes wrong is yielded, too: if it were raised, Ray would wrap it."""
         torch.set_num_threads(1)  # as `local.in_processes` does, whatever Ray and OMP_NUM_THREADS say
         try:
             self.tool = self.tool or self.maker()
             yield from self.work(task, self.tool)
-        except (UsageError, Failure) as error:
+        except (UsageError, Failure, OSError) as error:
             yield error
 
 
