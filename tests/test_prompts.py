@@ -33,6 +33,27 @@ def test_refuses_more_prompts_than_fit(count: int, skip: int) -> None:
         make_prompts(PORTRAIT, count, 0, skip=skip)
 
 
+@pytest.mark.parametrize("begins", [b"", b"\xef\xbb\xbf"])
+def test_a_text_file_holds_a_prompt_a_line(begins: bytes, tmp_path: Path) -> None:
+    texts = ["A portrait of Ada\u2028Okafor", "[a tree], {in} the rain"]
+    path = tmp_path / "prompts.txt"
+    path.write_bytes(begins + f" {texts[0]}\r\n\n{texts[1]}".encode())
+    made = make_prompts("A tree", 2, 0)
+    assert read_prompts(path) == [
+        Prompt(id=each.id, prompt=text, seed=each.seed) for each, text in zip(made, texts, strict=True)
+    ]
+    write_prompts(made, path)  # JSON lines, whatever the name
+    path.write_bytes(begins + path.read_bytes())
+    assert read_prompts(path) == made
+
+
+def test_broken_json_lines_are_no_text(tmp_path: Path) -> None:
+    path = tmp_path / "prompts.jsonl"
+    path.write_text('[{"id": "a", "prompt": "p", "seed": 1}]\n')
+    with pytest.raises(UsageError, match="line 1: prompt: Input should be an object"):
+        read_prompts(path)
+
+
 def test_numbers_prompts() -> None:
     assert [(prompt.id, prompt.seed) for prompt in numbered(["a", "b"], 5)] == [("000000", 5), ("000001", 6)]
 

@@ -42,7 +42,7 @@ def _cut(data: bytearray, _: bytes, random: Generator) -> bytes:
 
 
 def _flip(data: bytearray, _: bytes, random: Generator) -> bytes:
-    for _ in range(int(random.integers(1, 9))):
+    for _time in range(int(random.integers(1, 9))):
         if data:
             data[_place(data, random)] ^= 1 << int(random.integers(8))
     return bytes(data)

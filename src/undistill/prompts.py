@@ -36,7 +36,9 @@ class Prompt(Strict):
 
 
 def read_prompts(path: AnyPath) -> list[Prompt]:
-    """Read a `prompts.jsonl`: {"id", "prompt", "name", "seed"} a line; empty lines are passed over.
+    """Read a `prompts.jsonl`: {"id", "prompt", "name", "seed"} a line; or a text file, a prompt a line (`_plain`).
+
+    Empty lines are passed over.
 
     Raises:
         UsageError: the file can't be read, holds no prompt, or a line of it is none or has another's id.
@@ -46,8 +48,10 @@ def read_prompts(path: AnyPath) -> list[Prompt]:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror or error if isinstance(error, OSError) else error
         raise UsageError(f"prompts {path} can't be read: {reason}") from error
-    prompts: list[Prompt] = []
+    prompts = _plain(path, lines)
     numbers: dict[str, int] = {}
+    if prompts:
+        return prompts
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
@@ -63,6 +67,17 @@ def read_prompts(path: AnyPath) -> list[Prompt]:
     if not prompts:
         raise UsageError(f"prompts {path}: no prompt inside")
     return prompts
+
+
+def _plain(path: AnyPath, lines: Sequence[str]) -> list[Prompt]:
+    """The prompts of a text file, with the ids and seeds of `make_prompts`; none of what is, or should be, JSON lines.
+
+    A file of another name than .jsonl or .json whose first line is no JSON object.
+    """
+    texts = [text for line in lines if (text := line.strip())]
+    if not texts or path.suffix.lower() in (".jsonl", ".json") or texts[0].startswith("{"):
+        return []
+    return numbered(texts, first_seed(0))
 
 
 def numbered(texts: Sequence[str], seed: int) -> list[Prompt]:

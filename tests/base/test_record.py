@@ -90,8 +90,9 @@ def test_a_full_disk_tears_no_line(tmp_path: Path, monkeypatch: pytest.MonkeyPat
             journal.close()
 
     monkeypatch.setattr(record, "_journal", Full())
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(OSError, match="No space left") as caught:
         record.note(Path("b.png"), ENTRY)
+    assert caught.value.filename == str(tmp_path / JOURNAL)
     record.note(Path("c.png"), ENTRY)  # something was deleted
     record.save()
     assert Record(tmp_path).files == {"a.png": ENTRY, "c.png": ENTRY}

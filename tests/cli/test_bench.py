@@ -29,7 +29,8 @@ def test_times_a_pair_and_heads_and_writes_what_it_found(
     out = tmp_path / "out"
     head = tmp_path / "a-head"
     code, said, _ = undistill(
-        *("bench", "--pair", pair, "--sizes", "64,32", "--heads", head, "--rounds", 1, "--device", "cpu", "-o", out)
+        *("bench", "--pair", pair, "--sizes", "64,32", "--heads", head, "--rounds", 1, "--device", "cpu", "-o", out),
+        *("--format", "md"),
     )
     assert not code
     found = json.loads((out / "bench.json").read_text())

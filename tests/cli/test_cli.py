@@ -171,9 +171,16 @@ def test_evaluate_prints_tables_and_writes_results(
     assert "gap_closed" in said
     assert {"student", "teacher", "same", "combined"} <= set(json.loads(out.read_text())["rows"])
     assert "tuning baselines" in errors
-    code, _, errors = undistill("evaluate", *options, "--enhanced", f"same={student}", "--no-baselines", "-o", out)
+    fewer = ("evaluate", *options, "--no-baselines", "--enhanced", f"same={student}", "-o", out)
+    code, _, errors = undistill(*fewer, "--min-side", 9)
+    assert code == 2
+    assert f"{out} holds results of other settings (min_side, baselines): --overwrite replaces them" in errors
+    assert "combined" in json.loads(out.read_text())["rows"]
+    assert undistill(*fewer, "--overwrite")[0] is None
+    code, said, errors = undistill(*fewer, "--format", "json")  # the same once more
     assert not code, errors
-    assert set(json.loads(out.read_text())["rows"]) == {"student", "teacher", "same"}
+    assert set(json.loads(said)["rows"]) == {"student", "teacher", "same"}
+    assert json.loads(said) == json.loads(out.read_text())
 
 
 @pytest.mark.parametrize(

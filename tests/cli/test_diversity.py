@@ -28,6 +28,7 @@ def test_measures_real_faces_by_dlib(undistill: Run, tmp_path: Path) -> None:
     rows = json.loads((out / "diversity.json").read_text())["rows"]
     assert rows["one"]["gender_female"]["value"] == 1
     assert 0 < rows["other"]["distance"]["value"] < 0.1
+    assert json.loads(undistill("diversity", *groups, "-o", out, "--format", "json")[1])["rows"] == rows
 
 
 @pytest.mark.parametrize(

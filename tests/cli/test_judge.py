@@ -63,7 +63,13 @@ def test_exports_one_file(sides: tuple[str, str], image_folder: Folders, tmp_pat
     assert "3 pairs ->" in said
     assert "more: 2 without a partner left out" in error
     assert page.read_text().count("data:image/png;base64,") == 6
-    assert not undistill("judge", sides[0], more, "--export", page)[0]  # its own page is replaced
+    again = ("judge", sides[0], more, "--export", page)
+    assert not undistill(*again, "--limit", 3)[0]
+    code, _, error = undistill(*again)
+    assert code == 2
+    assert "page.html asks about other pictures: --overwrite replaces it" in error
+    assert page.read_text().count("data:image/png;base64,") == 6
+    assert not undistill(*again, "--overwrite")[0]
     assert page.read_text().count("data:image/png;base64,") == 8
     assert not (tmp_path / "answers.jsonl").exists()
 
@@ -90,6 +96,7 @@ def test_bad_input_is_one_line(
             ("judge", *sides, "-o", "notes.txt"): "holds no answers",
             ("judge", *sides, "-o", tmp_path): "is a folder: name a file",
             ("judge", *sides, "--export", tmp_path): "is a folder: name a file",
+            ("judge", *sides, "--overwrite"): "answers are never replaced",
             ("judge", *sides, "--export", "notes.txt"): "notes.txt is there and not made by this command",
             ("judge", "--summary", "nowhere"): "nowhere can't be read",
             ("judge", "--summary", "notes.txt"): "holds no answers",
@@ -103,5 +110,5 @@ def test_bad_input_is_one_line(
     assert (tmp_path / "notes.txt").read_text() == "notes"
     next((tmp_path / "a").glob("*.png")).write_text("no picture")
     code, _, error = undistill("judge", *sides, "--export", "page.html")
-    assert (code, "000.png is no image" in error) == (1, True)
+    assert (code, "000.png is no image" in error.splitlines()[-1]) == (1, True)
     assert not (tmp_path / "page.html").exists()

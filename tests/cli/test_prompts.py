@@ -5,11 +5,12 @@ from pathlib import Path
 import pytest
 
 from tests.base.test_full_disk import full
+from tests.cli.conftest import Run
 from undistill.cli import main
 from undistill.prompts import read_prompts
 
 
-def undistill(*arguments: object) -> subprocess.CompletedProcess[str]:
+def process(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "undistill", "prompts", *map(str, arguments)],
         capture_output=True,
@@ -21,7 +22,7 @@ def undistill(*arguments: object) -> subprocess.CompletedProcess[str]:
 def test_the_same_command_writes_the_same_bytes(tmp_path: Path) -> None:
     one, two = tmp_path / "one.jsonl", tmp_path / "new" / "two.jsonl"
     for out in (one, two):
-        done = undistill("--names", "faker", "--count", 200, "--seed", 7, "-o", out)
+        done = process("--names", "faker", "--count", 200, "--seed", 7, "-o", out)
         assert done.returncode == 0, done.stderr
         assert done.stdout == f"200 prompts -> {out}\n"
     assert one.read_bytes() == two.read_bytes()
@@ -29,6 +30,26 @@ def test_the_same_command_writes_the_same_bytes(tmp_path: Path) -> None:
     assert len({prompt.name for prompt in prompts}) == 200
     assert prompts[0].prompt == f"A professional portrait of {prompts[0].name}"
     assert one.read_text(encoding="utf-8").startswith('{"id":"000000","prompt":"A professional portrait of ')
+
+
+def test_other_prompts_are_replaced_by_overwrite_alone(tmp_path: Path, undistill: Run) -> None:
+    out, names = tmp_path / "prompts.jsonl", tmp_path / "names.txt"
+    names.write_text("Ada\nBen\nCleo\n")
+    command = ("prompts", "--names", names, "-o", out)
+    assert undistill(*command, "--count", 2)[0] is None
+    before = out.read_bytes()
+    assert undistill(*command, "--count", 2)[0] is None
+    code, _, errors = undistill(*command, "--count", 3)
+    assert code == 2
+    assert "prompts.jsonl holds other prompts: --overwrite replaces them" in errors
+    assert out.read_bytes() == before
+    assert undistill(*command, "--count", 3, "--overwrite")[0] is None
+    assert len(read_prompts(out)) == 3
+    out.write_text("mine")
+    assert "not made by this command" in undistill(*command, "--count", 3, "--overwrite")[2]
+    assert out.read_text() == "mine"
+    out.write_text("")
+    assert undistill(*command, "--count", 3)[0] is None
 
 
 def test_needs_no_torch(tmp_path: Path) -> None:
@@ -80,5 +101,5 @@ def test_a_full_disk_is_one_line(
     with full(), pytest.raises(SystemExit) as end:
         main()
     said = capsys.readouterr().err.splitlines()[-1]
-    assert (end.value.code, said) == (1, "undistill: prompts.jsonl: File too large; look at its rights")
+    assert (end.value.code, said) == (1, "undistill: prompts.jsonl: File too large")
     assert not list(tmp_path.iterdir())

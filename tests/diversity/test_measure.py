@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.base.test_table import WIDTHS, check_figures, shown
 from undistill.base.errors import UsageError
 from undistill.diversity import measure as module
 from undistill.diversity.measure import measure_diversity
@@ -78,6 +79,14 @@ def test_groups_side_by_side(people: Callable[..., Path], tmp_path: Path) -> Non
         assert Image.open(out / name).size[0] > 300
     assert set(found["figures"]) == {"map", "nearest"}
     assert "perceived" in found["warning"].lower()
+
+    for width in WIDTHS:
+        for table in results.tables():
+            check_figures(table, width)
+        said = shown(results.show, width)
+        assert said.startswith("Perceived attributes: what a classifier")
+        assert "made-up-dlib does not estimate it" in " ".join(said.split())
+    assert "| gender: female | 0.500 [" in results.to_markdown()
 
     again = tmp_path / "again"
     measure_diversity({"old": old, "young": young}, again, seed=3)

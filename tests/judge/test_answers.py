@@ -69,8 +69,9 @@ def test_a_full_disk_leaves_no_half_line(room: int, study: Study, tmp_path: Path
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + room, hard))
     try:
-        with pytest.raises(OSError, match=r"too large|No space"):
+        with pytest.raises(OSError, match=r"too large|No space") as caught:
             file.answer(1, "right")
+        assert caught.value.filename == str(path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert path.read_bytes() == before

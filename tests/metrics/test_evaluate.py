@@ -5,19 +5,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from rich.console import Console
 
+from tests.base.test_table import WIDTHS, check_figures, shown
 from undistill.base.errors import Failure, UsageError
 from undistill.base.record import Record
 from undistill.dataset import fold_of
 from undistill.dataset.samples import ImageFolders
 from undistill.dataset.shard import Pairs
-from undistill.metrics import tuning
+from undistill.metrics import DISTANCES, ITSELF, PICTURES, tuning
 from undistill.metrics.baselines import Filter
-from undistill.metrics.evaluate import evaluate
+from undistill.metrics.evaluate import described, evaluate
 from undistill.metrics.extraction import _Part
 from undistill.metrics.jackknife import Value
-from undistill.metrics.results import Results
+from undistill.metrics.results import Results, differing
 
 Picture = Callable[[int], np.ndarray]
 
@@ -189,16 +189,50 @@ def test_too_small_an_image_is_named(side: str, sets: dict[str, Path]) -> None:
         evaluate(both(sets), {}, features="alex-1")
 
 
-def test_the_tables_show_values_and_reasons(capsys: pytest.CaptureFixture[str]) -> None:
-    row = {
-        "kid_teacher": Value(0.5, 0.4, 0.6, 7),
-        "gap_closed": Value(None, why="too few"),
-        "faces_missing": Value(2.0),
-    }
-    Results({"mine": row}, {}).show(Console(width=160))
-    shown = capsys.readouterr().out
-    assert "0.5 ±0.1" in shown
-    assert "gap_closed: too few" in shown
+ROW = {
+    **{metric: Value(0.5, 0.4, 0.6, 7) for metric in (*DISTANCES, *PICTURES)},
+    "gap_closed": Value(None, why="too few"),
+    "identity": Value(None, why="faces need dlib: pip install 'undistill[faces]'"),
+    "faces_missing": Value(2.0),
+}
+MADE_UP = Results({"student": ROW | {"gap_closed": Value(None, why=ITSELF)}, "mine": ROW}, {})
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_the_table_shows_values_and_reasons_at_any_width(width: int) -> None:
+    check_figures(MADE_UP.table(), width)
+    said = shown(MADE_UP.show, width)
+    assert "0.5 ±0.1" in said
+    assert said.index("kid_teacher") < said.index("lpips") < said.index("fd_student")
+    assert said.endswith("\nidentity: faces need dlib: pip install 'undistill[faces]'\ngap_closed: too few\n")
+    assert ITSELF not in said
+
+
+def test_the_table_as_markdown() -> None:
+    said = MADE_UP.to_markdown()
+    assert said.startswith("| row | kid_teacher | identity_rank1 | lpips | faces_missing |")
+    assert "\n| mine | 0.5 ±0.1 |" in said
+    assert said.endswith("\n- identity: faces need dlib: pip install 'undistill[faces]'\n- gap_closed: too few")
+
+
+def test_settings_of_kept_results_are_held_against_what_is_asked(tmp_path: Path) -> None:
+    path = tmp_path / "results.json"
+    asked = described(ImageFolders([Path("a")], [Path("b")]), {"x": Path("c")}, (0.0, 1.0), "alex-1", 0, None)
+    Results({}, {**asked, "baselines": {"blur": {}}, "images": {"student": 8}}).write(path)
+    assert differing(path, asked, baselines=True) == []
+    assert differing(path, {**asked, "split": [0.0, 0.5], "limit": 8}, baselines=False) == [
+        "split",
+        "limit",
+        "baselines",
+    ]
+    others = {key: value for key, value in asked.items() if key not in ("student", "teacher")} | {"data": "pairs"}
+    assert differing(path, others, baselines=True) == ["data", "student", "teacher"]
+    del asked["limit"]  # as an older version wrote it
+    Results({}, {**asked, "baselines": {}}).write(path)
+    assert differing(path, {**asked, "limit": 8}, baselines=False) == []
+    path.write_text('{"rows": {')
+    with pytest.raises(UsageError, match=r"is no results\.json, or a broken one"):
+        differing(path, asked, baselines=True)
 
 
 def record_folds(folder: Path, folds: int, wrong: int | None = None) -> None:

@@ -4,8 +4,10 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from tests.base.test_table import WIDTHS, check_figures, shown
 from tests.report.made_up import null, value
-from undistill.report.bench import to_markdown, write_plot
+from undistill.base.table import Table
+from undistill.report.bench import _for_the_eye, _parts, show, to_markdown, write_plot
 
 
 def results(teacher: dict[str, Any]) -> dict[str, Any]:
@@ -56,6 +58,19 @@ def test_tables_hold_the_figures_and_lists_the_reasons() -> None:
     for table in text.split("\n\n"):
         if table.startswith("|"):
             assert len({line.count("|") for line in table.splitlines()}) == 1
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_tables_can_be_read_at_any_width(width: int) -> None:
+    found = results(value(3.518, 3.477, 3.702, 6))
+    for part in _parts(found):
+        if isinstance(part, Table):
+            check_figures(_for_the_eye(part), width)
+    said = shown(lambda console: show(found, console), width)
+    assert "3,518 ms (3,477 ms to 3,702 ms)" in said
+    assert said.index("saved") < said.index("mean")
+    assert "- no peak memory of fp32: Linux alone" in said
+    assert "`" not in said
 
 
 @pytest.mark.parametrize("teacher", [value(0.3, 0.2, 0.4, 6), null("no weights")])

@@ -1,6 +1,8 @@
 """Where to compute, and how much it holds."""
 
 import os
+import platform
+from pathlib import Path
 
 import torch
 
@@ -40,3 +42,13 @@ def memory() -> float:
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether a GPU's memory was too small, or the CPU's, for which torch has no class of its own."""
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or "DefaultCPUAllocator" in str(error)
+
+
+def processor() -> str:
+    """The name of the CPU."""
+    listed = Path("/proc/cpuinfo")  # of Linux, where platform knows no more than the architecture
+    if listed.exists():
+        for line in listed.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

@@ -1,6 +1,6 @@
 """The progress bar of every long command."""
 
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Generator, Iterable, Iterator, Sized
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -17,6 +17,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.text import Text
+
+from undistill.base.quiet import QUIET
 
 Item = TypeVar("Item")
 
@@ -68,7 +70,7 @@ def progress(what: str, total: int, done: int = 0, *, shown: bool = True) -> Ite
         TextColumn("{task.fields[rate]}"),
         _Words(),
     )
-    with Progress(*columns, console=Console(stderr=True), disable=not shown) as display:
+    with Progress(*columns, console=Console(stderr=True), disable=QUIET.get() or not shown) as display:
         bar = Bar(display, display.add_task(what, total=total, completed=done, rate="", words=""))
         _running.append(bar)
         try:
@@ -77,7 +79,9 @@ def progress(what: str, total: int, done: int = 0, *, shown: bool = True) -> Ite
             _running.remove(bar)
 
 
-def progressed(what: str, items: Iterable[Item], total: int | None = None, *, shown: bool = True) -> Iterator[Item]:
+def progressed(
+    what: str, items: Iterable[Item], total: int | None = None, *, shown: bool = True
+) -> Generator[Item, None, None]:
     """The items, one after another, with a bar that counts those that are through.
 
     Args:

@@ -18,7 +18,7 @@ from io import FileIO
 from pathlib import Path
 from typing import Any
 
-from undistill.base.errors import UsageError
+from undistill.base.errors import UsageError, naming
 from undistill.base.files import replacing, whole_lines
 
 RECORD = ".undistill.json"
@@ -85,19 +85,20 @@ class Record:
     def _append(self, entries: Mapping[str, Entry], sync: bool = False) -> None:
         if not entries:
             return
-        if self._journal is None:
-            self.out.mkdir(parents=True, exist_ok=True)
-            self._journal = (self.out / JOURNAL).open("ab", buffering=0)
-            self._journal.truncate(whole_lines(self.out / JOURNAL))
-        try:
-            data = memoryview("".join(f"{json.dumps(line)}\n" for line in entries.items()).encode())
-            while data:
-                data = data[self._journal.write(data) :]
-            if sync:
-                os.fsync(self._journal.fileno())
-        except OSError:
-            self._close()  # a line that is torn now goes when it is opened again
-            raise
+        with naming(self.out / JOURNAL):
+            if self._journal is None:
+                self.out.mkdir(parents=True, exist_ok=True)
+                self._journal = (self.out / JOURNAL).open("ab", buffering=0)
+                self._journal.truncate(whole_lines(self.out / JOURNAL))
+            try:
+                data = memoryview("".join(f"{json.dumps(line)}\n" for line in entries.items()).encode())
+                while data:
+                    data = data[self._journal.write(data) :]
+                if sync:
+                    os.fsync(self._journal.fileno())
+            except OSError:
+                self._close()  # a line that is torn now goes when it is opened again
+                raise
         self.files |= entries
 
     def _close(self) -> None:

@@ -1,13 +1,15 @@
 """undistill bench"""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from undistill.base.command import say
 from undistill.base.errors import UsageError
 from undistill.base.lock import locked
-from undistill.cli.options import DeviceOption
+from undistill.cli.options import DeviceOption, FormatOption, print_results
 
 
 def bench(
@@ -28,10 +30,11 @@ def bench(
         typer.Option("--compile/--no-compile", help="Time torch.compile too.  [default: on a GPU]"),
     ] = None,
     device: DeviceOption = None,
+    form: FormatOption = "text",
 ) -> None:
     """Time what an image costs: student, student and head, teacher; and heads by themselves, in every variant.
 
-    All take turns, so that noise hits them alike. Prints tables in Markdown.
+    All take turns, so that noise hits them alike.
     """
     if out.exists() and not out.is_dir():
         raise UsageError(f"{out} is a file; -o takes a folder")
@@ -42,12 +45,12 @@ def bench(
 
     from undistill.bench.run import bench as run
     from undistill.metrics.results import write_json
-    from undistill.report.bench import load_matplotlib, to_markdown, write_plot
+    from undistill.report.bench import load_matplotlib, show, to_markdown, write_plot
 
     load_matplotlib()  # what is missing shows before the minutes of timing
     with locked(out):
         results = run(pair, wanted, heads or ["all"], rounds, device, compiled)
         write_json(results, out / "bench.json")
         write_plot(results, out / "bench.png")
-    typer.echo(to_markdown(results))
-    typer.echo(f"-> {out / 'bench.json'}, {out / 'bench.png'}", err=True)
+    print_results(form, partial(show, results), partial(to_markdown, results), results)
+    say(f"-> {out / 'bench.json'}, {out / 'bench.png'}", err=True)

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from undistill.base.command import say
 from undistill.base.errors import UsageError
 from undistill.base.lock import locked
 
@@ -35,5 +36,5 @@ def demo(
     rows, (head,) = results["rows"], results["settings"]["enhanced"]
     for sentence in (gap_sentence(rows, head), identity_sentence(rows, head), cost_sentence(results["cost"], head)):
         typer.echo(sentence)
-    typer.echo(f"{time.monotonic() - start:.0f} s")
-    typer.echo(out / PAGE)
+    say(f"{time.monotonic() - start:.0f} s")
+    say(out / PAGE)

@@ -5,7 +5,9 @@ from typing import Annotated
 
 import typer
 
+from undistill.base.command import say
 from undistill.base.lock import locked
+from undistill.cli.options import FormatOption, named_folders, print_results
 
 
 def diversity(
@@ -29,6 +31,7 @@ def diversity(
         str, typer.Option(metavar="dlib|arcface", help="In what space faces are near; arcface downloads its weights.")
     ] = "dlib",
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of intervals, tests and the map.")] = 0,
+    form: FormatOption = "text",
 ) -> None:
     """How diverse are the faces of each group? All others are held against the first.
 
@@ -37,15 +40,13 @@ def diversity(
 
     Run it again to go on: what was seen in an image is kept.
     """
-    from undistill.cli.options import named_folders
     from undistill.dataset import parse_split
 
     folders, span = named_folders(groups or []), parse_split(split)
 
-    from rich.console import Console
-
     from undistill.diversity.measure import measure_diversity
 
     with locked(out):
-        measure_diversity(folders, out, data, span, attributes, embedding, seed).show(Console())
-    typer.echo(f"-> {out}")
+        found = measure_diversity(folders, out, data, span, attributes, embedding, seed)
+    print_results(form, found.show, found.to_markdown, found.to_json())
+    say(f"-> {out}", err=form != "text")

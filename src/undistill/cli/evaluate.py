@@ -5,8 +5,9 @@ from typing import Annotated
 
 import typer
 
+from undistill.base.command import say
 from undistill.base.errors import UsageError
-from undistill.cli.options import DeviceOption
+from undistill.cli.options import DeviceOption, FormatOption, OverwriteOption, check_ours, named_folders, print_results
 
 
 def evaluate(
@@ -24,13 +25,14 @@ def evaluate(
     limit: Annotated[int | None, typer.Option(min=2, help="Take so many images a side: a quick look.")] = None,
     baselines: Annotated[bool, typer.Option(help="Tune and measure trivial baselines too: the longest part.")] = True,
     out: Annotated[Path | None, typer.Option("-o", "--out", help="Write results.json here.")] = None,
+    overwrite: OverwriteOption = False,
     device: DeviceOption = None,
+    form: FormatOption = "text",
 ) -> None:
     """Measure how much of the gap between student and teacher enhanced images close.
 
     Trivial baselines (sharpen, grain, colour, all three, blur) are tuned and measured beside them.
     """
-    from undistill.cli.options import check_ours, named_folders
     from undistill.dataset import parse_split
     from undistill.dataset.samples import open_source
 
@@ -42,13 +44,20 @@ def evaluate(
     span = parse_split(split)
     source = open_source(data, [student] if student else None, teacher)
 
-    from rich.console import Console
-
     from undistill.base.device import pick_device
+    from undistill.metrics.evaluate import described
     from undistill.metrics.evaluate import evaluate as run
+    from undistill.metrics.results import differing
 
+    if out is not None and out.is_file() and out.stat().st_size and not overwrite:
+        differ = differing(out, described(source, folders, span, features, min_side, limit), baselines)
+        if differ:
+            raise UsageError(
+                f"{out} holds results of other settings ({', '.join(differ)}): --overwrite replaces them; or give "
+                "another -o"
+            )
     results = run(source, folders, span, features, min_side, limit, pick_device(device), baselines)
-    results.show(Console())
+    print_results(form, results.show, results.to_markdown, results.to_json())
     if out is not None:
         results.write(out)
-        typer.echo(f"-> {out}")
+        say(f"-> {out}", err=form != "text")

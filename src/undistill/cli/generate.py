@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from undistill.base.command import say
 from undistill.base.errors import UsageError
 from undistill.base.lock import locked
 from undistill.cli.options import DeviceOption, OffloadOption
@@ -14,7 +15,12 @@ def generate(
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the images.")],
     prompts: Annotated[list[str] | None, typer.Argument(metavar="PROMPT...", help="What to draw.")] = None,
     file: Annotated[
-        Path | None, typer.Option("--prompts", metavar="FILE", help="A prompts.jsonl instead, with its ids and seeds.")
+        Path | None,
+        typer.Option(
+            "--prompts",
+            metavar="FILE",
+            help="A prompts.jsonl instead, with its ids and seeds; or a text file, a prompt a line.",
+        ),
     ] = None,
     pair: Annotated[str, typer.Option(help="A shipped pair (tiny, flux1), or a pair spec (YAML).")] = "tiny",
     head: Annotated[
@@ -66,4 +72,4 @@ def generate(
             wanted, out, folders, lambda: Pipeline(spec, folder or False, where, offload).stages, batch
         )
     what = f"student images of {spec.name}" if chosen is None else f"images of {spec.name}, enhanced by {chosen}"
-    typer.echo(f"{made} {what}, {skipped} done before -> {out}")
+    say(f"{made} {what}, {skipped} done before -> {out}")

@@ -5,8 +5,9 @@ from typing import Annotated
 
 import typer
 
+from undistill.base.command import say
 from undistill.base.errors import UsageError
-from undistill.cli.options import check_ours, named_folder
+from undistill.cli.options import OverwriteOption, check_ours, named_folder
 
 
 def judge(
@@ -24,6 +25,7 @@ def judge(
     limit: Annotated[int | None, typer.Option(min=1, help="Ask about so many pairs, drawn at random.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the order and the sides.")] = 0,
     port: Annotated[int, typer.Option(min=0, max=65535, help="Of the page, on this machine alone; 0: any.")] = 8765,
+    overwrite: OverwriteOption = False,
 ) -> None:
     """Let people judge: which of two pictures looks more like a photograph?
 
@@ -38,6 +40,8 @@ def judge(
             raise UsageError("--summary takes no folders and exports nothing: leave them out")
         typer.echo(to_text(summarise([read_answers(path) for path in summary])))
         return
+    if overwrite and export is None:
+        raise UsageError("--overwrite goes with --export: answers are never replaced")
     for path in (out, export):
         if path is not None and path.is_dir():
             raise UsageError(f"{path} is a folder: name a file")
@@ -49,8 +53,11 @@ def judge(
 
     if export is not None:
         check_ours(export, QUESTION)
+        before = export.read_bytes() if export.exists() else b""
+        if before and not overwrite and study.id.encode() not in before:
+            raise UsageError(f"{export} asks about other pictures: --overwrite replaces it; or give another name")
         write_export(study, export)
-        typer.echo(f"{len(study.questions)} pairs -> {export}")
+        say(f"{len(study.questions)} pairs -> {export}")
         return
     answers = AnswerFile(out, study)
     if not answers.finished:

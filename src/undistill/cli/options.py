@@ -1,15 +1,19 @@
 """What several verbs take: who does the work and where, and folders as NAME=DIR."""
 
+import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from undistill.base.engines import Engine
 from undistill.base.errors import UsageError
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 class EngineName(StrEnum):
@@ -38,7 +42,32 @@ OffloadOption = Annotated[
     Literal["none", "model", "group"] | None,
     typer.Option(help="What waits on the CPU: nothing, idle models, or blocks of models too.  [default: what must]"),
 ]
+OverwriteOption = Annotated[
+    bool, typer.Option("--overwrite", help="Replace what this command made there with other settings.")
+]
 DeviceOption = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps.  [default: a GPU if there is one]")]
+
+FormatName = Literal["text", "md", "json"]
+FormatOption = Annotated[
+    FormatName,
+    typer.Option(
+        "--format", help="Of what is printed: tables as wide as the terminal, Markdown, or the JSON that is kept."
+    ),
+]
+
+
+def print_results(form: FormatName, show: Callable[["Console"], None], markdown: Callable[[], str], kept: Any) -> None:
+    """Print what was found, as it was asked for.
+
+    Args:
+        kept: what the file of results holds.
+    """
+    if form == "text":
+        from rich.console import Console
+
+        show(Console())
+    else:
+        typer.echo(markdown() if form == "md" else json.dumps(kept, indent=2, ensure_ascii=False))
 
 
 def check_engine(name: EngineName, address: str | None, gpus: float | None) -> None:

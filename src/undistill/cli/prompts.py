@@ -5,8 +5,9 @@ from typing import Annotated
 
 import typer
 
+from undistill.base.command import say
 from undistill.base.errors import UsageError
-from undistill.cli.options import check_ours
+from undistill.cli.options import OverwriteOption, check_ours
 
 
 def prompts(
@@ -28,6 +29,7 @@ def prompts(
     ] = "A professional portrait of {name}",
     seed: Annotated[int, typer.Option(min=0, help="Decides on the names, and on each prompt's own seed.")] = 0,
     skip: Annotated[int, typer.Option(min=0, help="Leave out the first so many: those that were trained on.")] = 0,
+    overwrite: OverwriteOption = False,
 ) -> None:
     """Write prompts of different people: id, prompt, name and seed, a line each.
 
@@ -40,8 +42,10 @@ def prompts(
         raise UsageError(f"{out} would be overwritten by the prompts of its names: give another -o")
     check_ours(out, '"prompt":')
 
-    from undistill.prompts import make_prompts, write_prompts
+    from undistill.prompts import as_lines, make_prompts, write_prompts
 
     made = make_prompts(template, count, seed, file, skip)
+    if not overwrite and out.exists() and out.read_bytes() not in (b"", as_lines(made)):
+        raise UsageError(f"{out} holds other prompts: --overwrite replaces them; or give another -o")
     write_prompts(made, out)
-    typer.echo(f"{len(made)} prompts -> {out}")
+    say(f"{len(made)} prompts -> {out}")

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from undistill.base.command import say
 from undistill.base.errors import UsageError
 from undistill.base.lock import locked
 
@@ -60,8 +61,8 @@ def reproduce(
     from undistill.reproduce import reproduce as run
 
     with locked(out):
-        run(pair, out, quick, train, portraits, _call, lambda text: typer.echo(text, err=True))
-    typer.echo(out / PAGE)
+        run(pair, out, quick, train, portraits, _call, lambda text: say(text, err=True))
+    say(out / PAGE)
 
 
 def _call(command: Sequence[str]) -> None:

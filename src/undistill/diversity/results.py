@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
+from rich.text import Text
 
+from undistill.base.table import Table
 from undistill.diversity.attributes import BELOW, CLASSES
 from undistill.metrics.jackknife import Value
 from undistill.metrics.results import MetricRow, plain, write_json
@@ -66,45 +67,50 @@ class Diversity:
         """Write diversity.json, whole or not at all."""
         write_json(self.to_json(), path)
 
-    def show(self, console: Console) -> None:
+    def tables(self) -> list[Table]:
         """Groups as columns; and what differs from the first."""
-        console.print(WARNING)
         names = list(self.rows)
-        table = Table("", *names)
-        table.add_row("images", *(str(self.rows[name]["faces_missing"].n) for name in names))
-        table.add_row("without a face", *(f"{self.rows[name]['faces_missing'].value:.0f}" for name in names))
+        lines = [
+            ["images", *(str(self.rows[name]["faces_missing"].n) for name in names)],
+            ["without a face", *(f"{self.rows[name]['faces_missing'].value:.0f}" for name in names)],
+        ]
         for attribute, classes in CLASSES.items():
             if all(self.rows[name][f"{attribute}_entropy"].value is None for name in names):
-                table.add_row(f"perceived {attribute}", *("-" for _ in names), end_section=True)
+                lines.append([f"perceived {attribute}", *("-" for _ in names)])
                 continue
-            table.add_section()
             for label in classes:
-                table.add_row(
-                    f"{attribute}: {label}",
-                    *(
-                        f"{cell(self.rows[name][f'{attribute}_{label}'])} {self.counts[name][attribute][label]:>5}"
-                        for name in names
-                    ),
-                )
+                shares = (cell(self.rows[name][f"{attribute}_{label}"]) for name in names)
+                counts = (self.counts[name][attribute][label] for name in names)
+                lines.append([f"{attribute}: {label}", *map("{} {:>5}".format, shares, counts)])
             if attribute == "age":
-                table.add_row(f"age: {BELOW}, in no share", *(f"{self.counts[n]['age'][BELOW]:>26}" for n in names))
-            table.add_row(f"{attribute}: entropy / max", *(cell(self.rows[n][f"{attribute}_entropy"]) for n in names))
-        table.add_section()
-        table.add_row("mean distance", *(cell(self.rows[name]["distance"]) for name in names))
-        console.print(table)
-        if self.differences:
-            console.print(self._compared(names))
-        for note in self._notes(names):
-            console.print(note)
+                below = (self.counts[name]["age"][BELOW] for name in names)
+                lines.append([f"age: {BELOW}, in no share", *map("{:>26}".format, below)])
+            lines.append([f"{attribute}: entropy / max", *(cell(self.rows[n][f"{attribute}_entropy"]) for n in names)])
+        lines.append(["mean distance", *(cell(self.rows[name]["distance"]) for name in names)])
+        return [Table(["", *names], lines), *([self._compared(names)] if self.differences else [])]
+
+    def to_markdown(self) -> str:
+        """All that `show` prints."""
+        tables = (table.markdown() for table in self.tables())
+        return "\n\n".join([WARNING, *tables, *self._notes(list(self.rows))])
+
+    def show(self, console: Console) -> None:
+        """For the eye, as wide as the console."""
+        console.print(Text(WARNING))
+        console.print()
+        for table in self.tables():
+            table.show(console)
+        for note in self._notes(list(self.rows)):
+            console.print(Text(note))
 
     def _compared(self, names: Sequence[str]) -> Table:
-        table = Table(f"less {names[0]}", "", "difference", "p", "p of shares")
+        lines = []
         for name, differences in self.differences.items():
             for metric, value in differences.items():
                 test = self.tests[name].get(metric.removesuffix("_entropy"))
                 ps = ["-", "-"] if test is None else [f"{test[p]:.2g}" for p in ("p_entropy", "p_shares")]
-                table.add_row(name, metric.replace("_", " "), cell(value, sign=True), *ps)
-        return table
+                lines.append([name, metric.replace("_", " "), cell(value, sign=True), *ps])
+        return Table([f"less {names[0]}", "", "difference", "p", "p of shares"], lines, keys=2)
 
     def _notes(self, names: Sequence[str]) -> list[str]:
         reasons: dict[tuple[str, str], list[str]] = {}

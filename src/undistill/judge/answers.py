@@ -14,7 +14,7 @@ from typing import Any
 
 from scipy.stats import binomtest
 
-from undistill.base.errors import UsageError
+from undistill.base.errors import UsageError, naming
 from undistill.base.files import whole_lines
 from undistill.judge.study import Question, Study
 from undistill.metrics.jackknife import Value, proportion
@@ -87,7 +87,7 @@ class AnswerFile:
         numbers = {question.pair: number for number, question in enumerate(study.questions)}
         if first["study"] != study.id or any(answer["pair"] not in numbers for answer in lines):
             raise UsageError(f"{path} holds answers about other folders, pictures, names or seed: choose another -o")
-        with path.open("r+b") as file:
+        with naming(path), path.open("r+b") as file:
             file.truncate(whole_lines(path))
         for answer in lines:
             self._take(numbers[answer["pair"]], answer["choice"])
@@ -166,7 +166,7 @@ def to_text(summary: Summary) -> str:
 
 def _append(path: Path, what: dict[str, Any]) -> None:
     """A line more, or, where the disk is full, none."""
-    with path.open("ab", buffering=0) as file:
+    with naming(path), path.open("ab", buffering=0) as file:
         size = file.tell()
         try:
             if file.write(_line(what)) < len(_line(what)):

@@ -129,11 +129,7 @@ def evaluate(
     trim()
 
     settings = {
-        **_described(source),
-        "enhanced": {name: str(folder) for name, folder in enhanced.items()},
-        "split": list(split),
-        "min_side": min_side,
-        "features": features,
+        **described(source, enhanced, split, features, min_side, limit),
         "crops": f"{CROPS} of {SIDE} px an image, native scale",
         "dimensions": min(len(space.spread) for space in spaces),
         "distance": "kid, Gaussian kernel",
@@ -208,10 +204,29 @@ class _Extractors:
         return identity(student[self.faces.name], seen[self.faces.name])
 
 
-def _described(source: Source) -> dict[str, Any]:
+def described(
+    source: Source,
+    enhanced: Mapping[str, Path],
+    split: tuple[float, float],
+    features: str,
+    min_side: int,
+    limit: int | None,
+) -> dict[str, Any]:
+    """What `evaluate` is asked to measure, as the settings of its results say it."""
     if isinstance(source, ImageFolders):
-        return {side: [str(folder) for folder in getattr(source, side)] for side in ("student", "teacher")}
-    return {"data": str(source.folder), **source.description.origin}
+        sides: dict[str, Any] = {
+            side: [str(folder) for folder in getattr(source, side)] for side in ("student", "teacher")
+        }
+    else:
+        sides = {"data": str(source.folder), **source.description.origin}
+    return {
+        **sides,
+        "enhanced": {name: str(folder) for name, folder in enhanced.items()},
+        "split": list(split),
+        "min_side": min_side,
+        "limit": limit,
+        "features": features,
+    }
 
 
 def divide(sides: Sides, split: tuple[float, float], limit: int | None = None) -> tuple[Sides, Sides | None]:

@@ -9,13 +9,18 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
+from rich.text import Text
 
+from undistill.base.errors import UsageError
 from undistill.base.files import replacing
+from undistill.base.table import Table
 from undistill.metrics import DISTANCES, ITSELF, PICTURES
 from undistill.metrics.jackknife import Value
 
 MetricRow = dict[str, Value]
+
+FIRST = ("gap_closed", "kid_teacher", "identity", "identity_rank1", "lpips_student", "faces_missing")
+"""Metrics that are read first."""
 
 
 @dataclass
@@ -41,19 +46,35 @@ class Results:
         """Write results.json, whole or not at all."""
         write_json(self.to_json(), path)
 
+    def table(self) -> Table:
+        """A line for each row; metrics that no row has a figure of are left out, `reasons` says why."""
+        metrics = [
+            metric
+            for metric in dict.fromkeys((*FIRST, *DISTANCES, *PICTURES))
+            if any(metric in row and row[metric].value is not None for row in self.rows.values())
+        ]
+        heading = [metric.removesuffix("_student") if metric in PICTURES else metric for metric in metrics]
+        rows = [[name, *(_cell(row.get(metric)) for metric in metrics)] for name, row in self.rows.items()]
+        return Table(["row", *heading], rows)
+
+    def reasons(self) -> list[str]:
+        """Why figures are missing, each reason once, with the metrics that it is about."""
+        missing: dict[str, dict[str, None]] = {}
+        for row in self.rows.values():
+            for metric, value in row.items():
+                if value.why and value.why != ITSELF:
+                    missing.setdefault(value.why, {})[metric] = None
+        return [f"{', '.join(metrics)}: {why}" for why, metrics in missing.items()]
+
+    def to_markdown(self) -> str:
+        """The table, and below it why figures are missing."""
+        return "\n".join([self.table().markdown(), "", *(f"- {reason}" for reason in self.reasons())]).rstrip()
+
     def show(self, console: Console) -> None:
-        """Two tables: distances to the sets, likeness to the own student image."""
-        for metrics in (DISTANCES, PICTURES):
-            table = Table(
-                "row", *(metric.removesuffix("_student") if metrics is PICTURES else metric for metric in metrics)
-            )
-            for name, row in self.rows.items():
-                table.add_row(name, *(_cell(row.get(metric)) for metric in metrics))
-            console.print(table)
-        reasons = {value.why: metric for row in self.rows.values() for metric, value in row.items() if value.why}
-        for why, metric in reasons.items():
-            if why != ITSELF:
-                console.print(f"{metric}: {why}")
+        """The same for the eye, as wide as the console."""
+        self.table().show(console)
+        for reason in self.reasons():
+            console.print(Text(reason))
 
 
 def versions() -> dict[str, str]:
@@ -67,6 +88,26 @@ def write_json(results: Mapping[str, Any], path: Path) -> None:
     text = json.dumps(results, indent=2, ensure_ascii=False)
     with replacing(path) as beside:
         beside.write_text(text + "\n", encoding="utf-8")
+
+
+def differing(path: Path, asked: Mapping[str, Any], baselines: bool) -> list[str]:
+    """The settings in which a results.json differs from what is asked.
+
+    Args:
+        asked: those of `undistill.metrics.evaluate.described`; what an older file doesn't tell counts as alike.
+        baselines: whether trivial ones are asked for.
+
+    Raises:
+        UsageError: the file can't be read.
+    """
+    try:
+        kept = dict(json.loads(path.read_text(encoding="utf-8"))["settings"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"{path} is no results.json, or a broken one: give another -o") from error
+    asked = json.loads(json.dumps(asked))
+    sides = [key for key in ("data", "student", "teacher") if (key in kept) != (key in asked)]
+    changed = [key for key in asked if key in kept and kept[key] != asked[key]]
+    return [*sides, *changed, *(["baselines"] if bool(kept.get("baselines")) != baselines else [])]
 
 
 def plain(rows: dict[str, MetricRow]) -> dict[str, dict[str, Any]]:

@@ -1,11 +1,14 @@
-"""bench.json as Markdown, for the eye and for docs/performance.md, and as a plot."""
+"""bench.json as tables, for the eye and, in Markdown, for docs/performance.md; and as a plot."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
+from rich.text import Text
+
 from undistill.base.errors import Failure
 from undistill.base.files import replacing
+from undistill.base.table import Table
 from undistill.report.words import Figure, NumberFormat, decimals, interval_text, milliseconds, percent
 
 PAPER_SAVED = 0.82
@@ -15,27 +18,62 @@ MISSING = {"seconds": "", "peak_mb": "peak memory of ", "convolution": "convolut
 """Metrics whose reasons are told, and words before what they are of."""
 
 
+INTERVAL = "95% interval"
+"""Heading of what belongs to the figure on its left."""
+FIRST = ("median", "saved", "times", "peak, MB")
+"""Columns that are read first."""
+
+
 def to_markdown(results: dict[str, Any]) -> str:
     """Three tables: the ways to an image, heads by themselves, the device's limits; and why figures are missing."""
+    return "\n\n".join(part.markdown() if isinstance(part, Table) else part for part in _parts(results))
+
+
+def show(results: dict[str, Any], console: Console) -> None:
+    """The same for the eye, as wide as the console."""
+    for part in _parts(results):
+        if isinstance(part, Table):
+            _for_the_eye(part).show(console)
+        else:
+            console.print(Text(part.replace("`", "")))
+            console.print()
+
+
+def _parts(results: dict[str, Any]) -> list[Table | str]:
     settings = results["settings"]
     machine = settings["machine"]
     threads = f"{machine['threads']} {'thread' if machine['threads'] == 1 else 'threads'}"
     where = f"{machine['processor']}, {machine['cores']} cores, {threads}, on {machine['device']}"
     versions = f"torch {results['versions']['torch']}"
-    return "\n\n".join(
-        [
-            f"Pair `{settings['pair']}`, an image at a time; {where}; {versions}; {settings['date']}.",
-            _ways(results["cost"]),
-            f"Saved: of the teacher's time. The paper, with FLUX.1: {percent(PAPER_SAVED)}.",
-            _heads(results["heads"]),
-            f"Times: as fast as `{settings['reference']}`. Of convolution, of matmul: share of these limits:",
-            _limits(results["limits"]),
-            *_reasons(results),
-        ]
-    )
+    return [
+        f"Pair `{settings['pair']}`, an image at a time; {where}; {versions}; {settings['date']}.",
+        _ways(results["cost"]),
+        f"Saved: of the teacher's time. The paper, with FLUX.1: {percent(PAPER_SAVED)}.",
+        _heads(results["heads"]),
+        f"Times: as fast as `{settings['reference']}`. Of convolution, of matmul: share of these limits:",
+        _limits(results["limits"]),
+        *_reasons(results),
+    ]
 
 
-def _ways(cost: dict[str, Any]) -> str:
+def _for_the_eye(table: Table) -> Table:
+    """What is read first in front, intervals behind their figures, so that they stay together; no marks of Markdown."""
+    heading: list[str] = []
+    rows: list[list[str]] = [[] for _ in table.rows]
+    for column, title in enumerate(table.heading):
+        cells = [row[column].replace("`", "") for row in table.rows]
+        if title == INTERVAL:
+            for row, cell in zip(rows, cells, strict=True):
+                row[-1] += f" ({cell})" if cell else ""
+            continue
+        heading.append(title)
+        for row, cell in zip(rows, cells, strict=True):
+            row.append(cell)
+    order = sorted(range(len(heading)), key=lambda column: column >= table.keys and heading[column] not in FIRST)
+    return Table([heading[column] for column in order], [[row[column] for column in order] for row in rows], table.keys)
+
+
+def _ways(cost: dict[str, Any]) -> Table:
     lines = [
         (
             size,
@@ -51,11 +89,11 @@ def _ways(cost: dict[str, Any]) -> str:
         for size, rows in cost.items()
         for name, row in _ordered(rows).items()
     ]
-    heading = ("size, px", "way", "median", "95% interval", "mean", "n", "head's share", "saved", "95% interval")
-    return _table(heading, lines)
+    heading = ("size, px", "way", "median", INTERVAL, "mean", "n", "head's share", "saved", INTERVAL)
+    return Table(heading, lines, keys=2)
 
 
-def _heads(heads: dict[str, Any]) -> str:
+def _heads(heads: dict[str, Any]) -> Table:
     lines = [
         (
             size,
@@ -76,17 +114,17 @@ def _heads(heads: dict[str, Any]) -> str:
         for variant, row in variants.items()
         if row["seconds"]["value"] is not None
     ]
-    heading = ("size, px", "head", "variant", "median", "95% interval", "images/s", "GFLOP", "GFLOP/s")
-    return _table((*heading, "of convolution", "of matmul", "times", "peak, MB"), lines)
+    heading = ("size, px", "head", "variant", "median", INTERVAL, "images/s", "GFLOP", "GFLOP/s")
+    return Table((*heading, "of convolution", "of matmul", "times", "peak, MB"), lines, keys=3)
 
 
-def _limits(limits: dict[str, Any]) -> str:
+def _limits(limits: dict[str, Any]) -> Table:
     lines = [
         (size, precision, *(_cell(row, name, decimals(0)) for name in ("convolution", "matmul")))
         for size, rows in limits.items()
         for precision, row in rows.items()
     ]
-    return _table(("beside, px", "precision", "convolution, GFLOP/s", "matmul, GFLOP/s"), lines)
+    return Table(("beside, px", "precision", "convolution, GFLOP/s", "matmul, GFLOP/s"), lines, keys=2)
 
 
 def _reasons(results: dict[str, Any]) -> list[str]:
@@ -196,8 +234,3 @@ def _count(row: dict[str, Figure]) -> str:
 def _three_digits(value: float) -> str:
     """Three digits."""
     return f"{value:,.{max(0, 3 - len(str(int(value))))}f}" if value >= 1 else f"{value:#.3g}"
-
-
-def _table(heading: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    rule = ["---"] * len(heading)
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in (heading, rule, *lines))

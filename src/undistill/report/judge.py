@@ -2,6 +2,7 @@
 
 import json
 from base64 import b64encode
+from contextlib import closing
 from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,10 +29,11 @@ def write_export(study: Study, path: Path) -> None:
     Raises:
         ImageError: a picture can't be read.
     """
-    pictures = [
-        [f"data:image/png;base64,{b64encode(question.picture(side)).decode()}" for side in SCREEN_SIDES]
-        for question in progressed("pictures", study.questions)
-    ]
+    with closing(progressed("pictures", study.questions)) as questions:  # else the bar ends below an error's line
+        pictures = [
+            [f"data:image/png;base64,{b64encode(question.picture(side)).decode()}" for side in SCREEN_SIDES]
+            for question in questions
+        ]
     write_html("judge.html", path, **_parts(study, choices={}, pictures=pictures, key=_veiled(study)))
 
 

@@ -159,3 +159,21 @@ def test_enhances_folders_and_shards_as_this_process_does(
         assert len(found[0]) >= 3
     again = enhance_files(list_jobs([folder], tmp_path / "ray"), tmp_path / "ray", near, head, 1.0, in_process)
     assert (again.enhanced, again.skipped) == (0, 3)
+
+
+def test_ray_leaves_sigterm_to_the_command() -> None:
+    class Rude:
+        """As Ray does where it is not initialised yet."""
+
+        def is_initialized(self) -> bool:
+            return False
+
+        def init(self, *_: object, **__: object) -> None:
+            signal.signal(signal.SIGTERM, lambda number, _: sys.exit(number))
+
+        def shutdown(self) -> None:
+            pass
+
+    before = signal.getsignal(signal.SIGTERM)
+    with engine._cluster(Rude(), 1, "local"):
+        assert signal.getsignal(signal.SIGTERM) == before

@@ -27,6 +27,7 @@ class Engine(Protocol):
 
     Raises:
         UsageError, Failure: those of `work` and `maker`; or workers can't be had, or were killed.
+        OSError: those of `work` and `maker`, a full disk for one.
     """
 
     def __call__(

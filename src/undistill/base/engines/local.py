@@ -109,7 +109,7 @@ def _run_worker(line: Connection, maker: Maker[Any], work: Work[Any, Any, Any]) 
                 tool = tool or maker()
                 for said in work(task, tool):
                     line.send(said)
-            except (UsageError, Failure) as error:
+            except (UsageError, Failure, OSError) as error:
                 line.send(error)
                 return
             line.send(None)

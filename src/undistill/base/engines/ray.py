@@ -7,6 +7,7 @@ reads and writes never do.
 import logging
 import os
 import re
+import signal
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -46,12 +47,12 @@ class WorkerActor:
         yield from ()
 
     def do(self, task: Any) -> Iterator[Any]:
-        """The updates of a task. A UsageError or a Failure is yielded, too: if it were raised, Ray would wrap it."""
+        """The updates of a task. What goes wrong is yielded, too: if it were raised, Ray would wrap it."""
         torch.set_num_threads(1)  # as `local.in_processes` does, whatever Ray and OMP_NUM_THREADS say
         try:
             self.tool = self.tool or self.maker()
             yield from self.work(task, self.tool)
-        except (UsageError, Failure) as error:
+        except (UsageError, Failure, OSError) as error:
             yield error
 
 
@@ -161,10 +162,13 @@ def _cluster(ray: Any, workers: int | None, address: str) -> Iterator[None]:
         # 127.0.0.1: it neither needs a network, nor is open to one.
         options = {"_node_ip_address": "127.0.0.1", "include_dashboard": False, "object_store_memory": _STORE_BYTES}
         options["num_cpus"] = workers
+    interrupt = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **options)
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise UsageError(f"no Ray cluster at {address}: {first_line(error)}") from error
+    with suppress(TypeError, ValueError):  # not Python's, or not our thread's
+        signal.signal(signal.SIGTERM, interrupt)  # Ray's ends the process without a line
     try:
         yield
     finally:
