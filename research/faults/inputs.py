@@ -40,7 +40,7 @@ def try_case(case: Case, whole: Path, copy: Path, seed: int) -> str | None:
     random = np.random.default_rng(seed)
     others = sorted(path for path in (whole / case.file).parent.iterdir() if path.is_file())
     other = others[int(random.integers(len(others)))].read_bytes()
-    (copy / case.file).write_bytes(mutated((whole / case.file).read_bytes(), other, random))
+    (copy / case.file).write_bytes(mutated((whole / case.file).read_bytes(), other, random, Path(case.file).suffix))
     try:
         with _limited(PATIENCE_S):
             code, errors = _run(case.command, copy)

@@ -1,8 +1,13 @@
 """Break a file in the ways in which files break: bytes cut, flipped, doubled, lost, mixed up with another's."""
 
+import csv
+import json
 from collections.abc import Callable, Sequence
+from io import StringIO
+from typing import Any
 
 import numpy as np
+import yaml
 from numpy.random import Generator
 
 EARLY = 2048  # headers and metadata lie here, and more can go wrong with them than with pixels
@@ -13,16 +18,82 @@ _WORDS = (
 )  # fmt: skip
 
 
-def mutated(data: bytes, other: bytes, random: Generator) -> bytes:
+_VALUES: tuple[Any, ...] = (
+    -1, 0, 1, 0.5, 1e308, float("nan"), float("inf"), 10**12, 10**30, None, True, "", "x", "../../x", "a\0b", "1", [],
+    {}, [[]], [1], {"x": 1}, "all", "0:1",
+)  # fmt: skip
+
+
+def mutated(data: bytes, other: bytes, random: Generator, ending: str = "") -> bytes:
     """The file with one to three faults.
 
     Args:
         other: another file of its kind, of which a piece may get in.
+        ending: of its name: half of the files that hold values get wrong ones, and stay files of their kind.
     """
+    if ending in _TREES and random.random() < 0.5:
+        return _TREES[ending](data, random)
     for _ in range(int(random.integers(1, 4))):
         change = _CHANGES[int(random.integers(len(_CHANGES)))]
         data = change(bytearray(data), other, random)
     return data
+
+
+def _revalued(tree: Any, random: Generator) -> Any:
+    """The tree with one or two values replaced, keys lost or moved."""
+    for _ in range(int(random.integers(1, 3))):
+        places: list[tuple[Any, Any]] = []
+
+        def walk(node: Any, places: list[tuple[Any, Any]] = places) -> None:
+            for key in list(node) if isinstance(node, dict) else range(len(node)) if isinstance(node, list) else ():
+                places.append((node, key))
+                walk(node[key])
+
+        walk(tree)
+        if not places or random.random() < 0.02:
+            return _VALUES[int(random.integers(len(_VALUES)))]
+        node, key = places[int(random.integers(len(places)))]
+        chance = random.random()
+        if chance < 0.15:
+            del node[key]
+        elif chance < 0.25 and isinstance(node, dict):
+            node[f"{key}x"] = node.pop(key)
+        elif chance < 0.35:
+            other, theirs = places[int(random.integers(len(places)))]
+            node[key] = json.loads(json.dumps(other[theirs], default=str)) if theirs in other else None
+        else:
+            node[key] = _VALUES[int(random.integers(len(_VALUES)))]
+    return tree
+
+
+def _json(data: bytes, random: Generator) -> bytes:
+    return json.dumps(_revalued(json.loads(data), random)).encode()
+
+
+def _yaml(data: bytes, random: Generator) -> bytes:
+    return yaml.safe_dump(_revalued(yaml.safe_load(data), random)).encode()
+
+
+def _lines(data: bytes, random: Generator) -> bytes:
+    tree = _revalued([json.loads(line) for line in data.splitlines()], random)
+    return b"".join(json.dumps(line).encode() + b"\n" for line in (tree if isinstance(tree, list) else [tree]))
+
+
+def _csv(data: bytes, random: Generator) -> bytes:
+    written, tree = StringIO(), _revalued(list(csv.reader(StringIO(data.decode()))), random)
+    csv.writer(written).writerows(row if isinstance(row, list) else [row] for row in tree or [])
+    return written.getvalue().encode()
+
+
+def _safetensors(data: bytes, random: Generator) -> bytes:
+    end = 8 + int.from_bytes(data[:8], "little")
+    header = json.dumps(_revalued(json.loads(data[8:end]), random)).encode()
+    return len(header).to_bytes(8, "little") + header + data[end:]
+
+
+_TREES: dict[str, Callable[[bytes, Generator], bytes]] = {
+    ".json": _json, ".yaml": _yaml, ".jsonl": _lines, ".csv": _csv, ".safetensors": _safetensors,
+}  # fmt: skip
 
 
 def _place(data: Sequence[int], random: Generator) -> int:
