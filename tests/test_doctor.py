@@ -1,5 +1,6 @@
 import importlib.util
 import json
+import sys
 import tomllib
 from importlib.machinery import ModuleSpec
 from importlib.metadata import version
@@ -33,6 +34,13 @@ def test_what_is_here_as_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert found["weights"]["VGG-16"]["says"] == str(tmp_path / "lpips_vgg.safetensors")
     clip = found["weights"]["openai/clip-vit-base-patch16"]
     assert clip["there"] or clip["remedy"] == "hf download openai/clip-vit-base-patch16"
+
+
+def test_a_broken_torch_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    cpu = to_json(examine())["devices"]["cpu"]
+    assert not cpu["there"]
+    assert cpu["says"].startswith("torch can't be imported: ")
 
 
 def test_what_is_missing_or_too_old_says_what_it_costs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -132,12 +132,14 @@ def _devices() -> Iterator[Finding]:
             figures={"bytes": card.total_memory},
         )
     if not cards:
-        blind = Path("/proc/driver/nvidia/version").exists() and torch.version.cuda is None
-        yield Finding(
-            *("devices", "gpu", "there is one, but this torch is built for CPUs" if blind else "none", False),
-            costs="FLUX needs one; heads run and train on a CPU too",
-            remedy="pip install --force-reinstall torch, without constraints.txt" if blind else "",
-        )
+        says = remedy = ""
+        if Path("/proc/driver/nvidia/version").exists():
+            says = "there is one, but torch can't use it: nvidia-smi says whether it is there and its driver new enough"
+            if torch.version.cuda is None:
+                says = "there is one, but this torch is built for CPUs"
+                remedy = "pip install --force-reinstall torch, without constraints.txt"
+        costs = "FLUX needs one; heads run and train on a CPU too"
+        yield Finding("devices", "gpu", says or "none", False, costs, remedy)
 
 
 def _instructions() -> list[str]:
@@ -247,7 +249,7 @@ def _weights() -> Iterator[Finding]:
 
     from huggingface_hub import try_to_load_from_cache
 
-    from undistill.metrics.no_reference import CLIP
+    from undistill.metrics import CLIP
     from undistill.pairs.spec import read_spec
 
     flux = read_spec("flux1")

@@ -12,8 +12,8 @@ import typer
 
 from undistill.base.command import run, say
 from undistill.base.errors import naming
+from undistill.base.output import QUIET
 from undistill.base.progress import progressed
-from undistill.base.quiet import QUIET
 
 
 def ends(by: signal.Signals | OSError | None, monkeypatch: pytest.MonkeyPatch) -> int | str | None:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 import typer
 
 from undistill.base.errors import Failure, UsageError, first_line
-from undistill.base.quiet import QUIET
+from undistill.base.output import QUIET
 
 
 def run(app: typer.Typer) -> None:

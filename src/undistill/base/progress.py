@@ -18,7 +18,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from undistill.base.quiet import QUIET
+from undistill.base.output import QUIET
 
 Item = TypeVar("Item")
 

@@ -6,7 +6,7 @@ import typer
 from typer.core import TyperGroup
 
 from undistill.base.command import run
-from undistill.base.quiet import QUIET
+from undistill.base.output import QUIET
 from undistill.cli.bench import bench
 from undistill.cli.demo import demo
 from undistill.cli.diversity import diversity

@@ -19,3 +19,5 @@ OWN_ROWS = ("student", "teacher", *BASELINES)
 """Names that no enhanced set may have."""
 ITSELF = "is the row itself"
 """Why a row is not compared with itself."""
+CLIP = "openai/clip-vit-base-patch16"
+"""Whose weights `clip_iqa` takes from the Hugging Face cache."""

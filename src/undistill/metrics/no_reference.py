@@ -16,9 +16,8 @@ from torch import Tensor, nn
 
 from undistill.base.errors import Failure
 from undistill.images import Pixels
+from undistill.metrics import CLIP
 from undistill.metrics.extraction import Extractor, Features, one_by_one
-
-CLIP = "openai/clip-vit-base-patch16"
 
 
 def load_clip_iqa(device: torch.device) -> Extractor:
