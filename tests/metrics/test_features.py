@@ -104,7 +104,9 @@ def test_what_is_not_there_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.parametrize("kind", ["clip", "dinov2"])
-def test_transformers_see_what_their_own_processors_show_them(kind: str, tmp_path: Path) -> None:
+def test_transformers_see_what_their_own_processors_show_them(
+    kind: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     """With untrained small models: the trained ones must be downloaded."""
     from transformers import (
         BitImageProcessor,
@@ -131,6 +133,8 @@ def test_transformers_see_what_their_own_processors_show_them(kind: str, tmp_pat
     with torch.no_grad():
         output = model.eval()(**shown)
         expected = output.image_embeds if kind == "clip" else output.last_hidden_state[:, 0]
+        capfd.readouterr()
         seen = Transformer(str(folder)).eval()(crops)
+    assert not capfd.readouterr().err  # a bar, and what torchvision would do better
     assert seen.shape == (CROPS, 24 if kind == "clip" else 16)
     assert torch.allclose(seen, expected, atol=1e-4)

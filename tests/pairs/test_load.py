@@ -1,4 +1,3 @@
-import logging
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +17,7 @@ from huggingface_hub.errors import (
 
 from undistill.base.errors import Failure, UsageError
 from undistill.pairs import load as module
-from undistill.pairs.load import Weights, WeightsRef, find_weights, load_pipeline, quiet
+from undistill.pairs.load import Weights, WeightsRef, find_weights, load_pipeline
 
 ID = "black-forest-labs/FLUX.1-dev"
 
@@ -98,26 +97,3 @@ def test_pickled_weights_are_refused(miniature: Path, tmp_path: Path) -> None:
     (pickled / "transformer" / "diffusion_pytorch_model.safetensors").unlink()
     torch.save({}, pickled / "transformer" / "diffusion_pytorch_model.bin")
     assert "can't be loaded" in failure(WeightsRef(str(pickled)), WeightsRef(str(miniature.parent / "dev")))
-
-
-def test_quiet_leaves_things_as_they_were(caplog: pytest.LogCaptureFixture) -> None:
-    from diffusers.utils import logging as diffusers
-    from huggingface_hub import utils as hub
-    from transformers.utils import logging as transformers
-
-    for library in (diffusers, transformers):
-        library.set_verbosity(logging.INFO)
-        library.enable_progress_bar()
-    with quiet():
-        assert not transformers.is_progress_bar_enabled()
-        assert diffusers.get_verbosity() == logging.ERROR
-        assert not hub.are_progress_bars_disabled()  # of downloads
-    for library in (diffusers, transformers):
-        assert library.get_verbosity() == logging.INFO
-        assert library.is_progress_bar_enabled()
-        library.set_verbosity_warning()
-    hub.disable_progress_bars()
-    with quiet():
-        assert hub.are_progress_bars_disabled()
-    assert hub.are_progress_bars_disabled()
-    hub.enable_progress_bars()

@@ -1,9 +1,17 @@
+import multiprocessing
+import sys
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
+from tests.training.test_run import recipe
 from undistill.base.errors import UsageError
-from undistill.training.loop import Log
+from undistill.training.loop import Log, load_batches, start
 
 COLUMNS = ("step", "epoch", "loss")
 
@@ -34,3 +42,34 @@ def test_an_edited_table_is_one_line_and_stays(edited: bytes, tmp_path: Path) ->
         Log(tmp_path, COLUMNS, 4)
     assert "\n" not in str(error.value)
     assert (tmp_path / "metrics.csv").read_bytes() == edited
+
+
+def test_how_many_loaders_is_the_recipes_affair() -> None:
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        start(recipe("paired"), "cpu")
+        DataLoader(range(2), num_workers=1000)  # type: ignore[arg-type]
+    assert not [warning for warning in said if "worker processes" in str(warning.message)]
+
+
+@pytest.fixture
+def _spawning() -> Iterator[None]:
+    """As in the processes of a sweep."""
+    before = multiprocessing.get_start_method()
+    multiprocessing.set_start_method("spawn", force=True)
+    yield
+    multiprocessing.set_start_method(before, force=True)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="forks")
+@pytest.mark.usefixtures("_spawning")
+def test_loaders_are_forked_wherever_they_are_asked_for() -> None:
+    class Unpicklable(Dataset[tuple[Tensor, ...]]):
+        def __len__(self) -> int:
+            return 2
+
+        def __getitem__(self, k: int) -> tuple[Tensor, ...]:
+            return (torch.tensor([float(k)]),)
+
+    ((values,),) = load_batches(start(recipe("paired"), "cpu"), Unpicklable(), 2, workers=1)
+    assert values.tolist() == [[0], [1]]

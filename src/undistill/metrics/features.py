@@ -16,6 +16,7 @@ from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from undistill.base.errors import Failure, UsageError, first_line
+from undistill.base.quiet import quiet
 from undistill.images import Pixels, to_tensor
 from undistill.losses import LPIPS, Backbone
 from undistill.metrics.appearance import appearance
@@ -121,11 +122,12 @@ class Transformer(nn.Module):
 
     def __init__(self, name: str) -> None:
         super().__init__()
-        from transformers import AutoImageProcessor, AutoModel, CLIPVisionModelWithProjection
-
         self.clip = "clip" in name
-        self.network = (CLIPVisionModelWithProjection if self.clip else AutoModel).from_pretrained(name)
-        processor = AutoImageProcessor.from_pretrained(name)
+        with quiet("transformers"):
+            from transformers import AutoImageProcessor, AutoModel, CLIPVisionModelWithProjection
+
+            self.network = (CLIPVisionModelWithProjection if self.clip else AutoModel).from_pretrained(name)
+            processor = AutoImageProcessor.from_pretrained(name)
         self.mean: Tensor
         self.std: Tensor
         self.register_buffer("mean", torch.tensor(processor.image_mean).view(1, 3, 1, 1))

@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from undistill.base.errors import Failure
+from undistill.base.quiet import quiet
 from undistill.images import Pixels
 from undistill.metrics import CLIP
 from undistill.metrics.extraction import Extractor, Features, one_by_one
@@ -30,15 +31,16 @@ def load_clip_iqa(device: torch.device) -> Extractor:
     if not Path(CLIP).is_dir() and not isinstance(try_to_load_from_cache(CLIP, "config.json"), str):
         raise Failure(missing)  # before transformers, which takes seconds to import
 
-    from torchmetrics.functional.multimodal import clip_image_quality_assessment
-    from transformers import CLIPImageProcessor, CLIPModel, CLIPTokenizer
+    with quiet("transformers"):
+        from torchmetrics.functional.multimodal import clip_image_quality_assessment
+        from transformers import CLIPImageProcessor, CLIPModel, CLIPTokenizer
 
-    try:
-        model = CLIPModel.from_pretrained(CLIP, local_files_only=True).eval().to(device)
-        tokenizer = CLIPTokenizer.from_pretrained(CLIP, local_files_only=True)
-        processor = CLIPImageProcessor.from_pretrained(CLIP, local_files_only=True)
-    except OSError as error:
-        raise Failure(missing) from error
+        try:
+            model = CLIPModel.from_pretrained(CLIP, local_files_only=True).eval().to(device)
+            tokenizer = CLIPTokenizer.from_pretrained(CLIP, local_files_only=True)
+            processor = CLIPImageProcessor.from_pretrained(CLIP, local_files_only=True)
+        except OSError as error:
+            raise Failure(missing) from error
 
     def prepare(text: list[str] | None = None, images: list[Tensor] | None = None, **options: Any) -> Any:
         if text is not None:

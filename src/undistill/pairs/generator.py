@@ -13,6 +13,7 @@ from PIL import Image
 
 from undistill.base.device import pick_device
 from undistill.base.errors import Failure, UsageError
+from undistill.base.quiet import quiet
 from undistill.images import Pixels
 from undistill.pairs.load import (
     DENOISERS,
@@ -22,7 +23,6 @@ from undistill.pairs.load import (
     load_pipeline,
     lora_encoders,
     model_ref,
-    quiet,
     rest_ref,
 )
 from undistill.pairs.place import NetworkPlacement, Offload, weight_bytes

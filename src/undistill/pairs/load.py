@@ -1,18 +1,14 @@
 """Loads diffusers pipelines whose parts come from different places, and says in one line why where it can't."""
 
 import json
-import logging
 import re
-import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import torch
 from huggingface_hub import hf_hub_download
-from huggingface_hub import utils as hub
 from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
@@ -26,6 +22,7 @@ from safetensors import SafetensorError, safe_open
 
 from undistill.base.errors import Failure, UsageError, first_line
 from undistill.base.files import WEIGHTS
+from undistill.base.quiet import quiet
 from undistill.pairs.spec import SideSpec
 
 DENOISERS = ("transformer", "unet")
@@ -225,40 +222,6 @@ def _named(name: str, suffix: str, default: str | None = None) -> Path:
     if default is None:
         raise UsageError(f"no weights {name!r}: neither a file, nor one on the hub (owner/name/file.{suffix})")
     return hub_file(find_weights(name), default)
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """No warnings and no bars but those of the hub's downloads; afterwards all is set as it was before.
-
-    These switches are the whole process's, and neither diffusers nor transformers has others: a message that another
-    thread logs meanwhile, of WARNING or less, is lost. So it is held for a call of theirs, no longer.
-    """
-    from diffusers.utils import logging as diffusers
-    from transformers.utils import logging as transformers
-
-    downloads = not hub.are_progress_bars_disabled()
-    levels = [(library, library.get_verbosity()) for library in (diffusers, transformers)]
-    bars = [library for library in (diffusers, transformers) if library.is_progress_bar_enabled()]
-    disabled = logging.root.manager.disable
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        logging.disable(logging.WARNING)  # torchao and bitsandbytes, of what they miss on a CPU
-        try:
-            for library in (diffusers, transformers):
-                library.set_verbosity_error()
-                library.disable_progress_bar()
-            if downloads:  # transformers has switched them off with its own
-                hub.enable_progress_bars()
-            yield
-        finally:
-            logging.disable(disabled)
-            for library, level in levels:
-                library.set_verbosity(level)
-            for library in bars:
-                library.enable_progress_bar()
-            if not downloads:
-                hub.disable_progress_bars()
 
 
 def hub_file(place: WeightsRef, file: str) -> Path:

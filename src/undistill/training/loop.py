@@ -3,7 +3,9 @@
 import csv
 import logging
 import signal
+import sys
 import threading
+import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from itertools import islice
@@ -36,6 +38,8 @@ INTERRUPTS_EVERY = 8
 def start(recipe: Schedule, device: str) -> Fabric:
     """Fabric on a device ("auto", "cpu", "cuda", "cuda:1"), and the recipe's seed for what is built next."""
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+    # More loader processes than cores, which the recipe asks for: it may have been written for another machine.
+    warnings.filterwarnings("ignore", "This DataLoader will create", UserWarning, r"torch\.utils\.data\.dataloader")
     fabric = ranks.connect(device, recipe.precision)
     torch.manual_seed(recipe.seed)
     return fabric
@@ -290,6 +294,8 @@ def load_batches(
         pin_memory=fabric.device.type == "cuda",
         persistent_workers=workers > 0,
         worker_init_fn=_leave_interrupts_to_the_loop,
+        # In the processes of a sweep, which are spawned, torch would spawn loaders, each importing all anew.
+        multiprocessing_context="fork" if workers and sys.platform == "linux" else None,
     )
     return Batches(cast(Iterable[Batch], fabric.setup_dataloaders(loader, use_distributed_sampler=False)))
 
