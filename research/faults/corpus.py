@@ -20,7 +20,7 @@ from undistill.base.engines.local import in_process
 from undistill.dataset.samples import ImageFolders
 from undistill.heads import GridHead
 from undistill.images import Pixels
-from undistill.images.metadata import srgb_profile
+from undistill.images.metadata import srgb_bytes
 from undistill.pairs.create import create
 from undistill.pairs.spec import PairSpec, read_spec
 from undistill.prompts import as_lines, numbered
@@ -146,7 +146,7 @@ def _images(folder: Path) -> list[str]:
     exif[ExifTags.Base.Orientation] = 6
     exif[ExifTags.Base.Artist] = "Ada Okafor"
     exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.ExifImageWidth] = 40
-    icc, text = srgb_profile().tobytes(), PngInfo()
+    icc, text = srgb_bytes(), PngInfo()
     text.add_text("parameters", "A professional portrait of Ada Okafor\nSteps: 4")
     text.add_text("workflow", json.dumps({"nodes": list(range(300))}), zip=True)
     text.add_itxt("XML:com.adobe.xmp", XMP.decode())
@@ -166,7 +166,7 @@ def _images(folder: Path) -> list[str]:
         "full.tif": lambda file: picture().save(file, "TIFF", exif=exif, icc_profile=icc),
         "packed.tif": lambda file: picture().save(file, "TIFF", compression="tiff_lzw"),
         "a.bmp": lambda file: picture().save(file, "BMP"),
-        "a.gif": lambda file: picture().save(file, "GIF"),
+        "b.gif": lambda file: picture().save(file, "GIF"),
     }
     if features.check("avif"):
         made["full.avif"] = lambda file: picture().save(file, "AVIF", xmp=XMP, **said)

@@ -42,16 +42,16 @@ def try_case(case: Case, whole: Path, copy: Path, seed: int) -> str | None:
     other = others[int(random.integers(len(others)))].read_bytes()
     (copy / case.file).write_bytes(mutated((whole / case.file).read_bytes(), other, random, Path(case.file).suffix))
     try:
-        with _limited(PATIENCE_S):
-            code, errors = _run(case.command, copy)
+        with limited(PATIENCE_S):
+            code, errors = run_command(case.command, copy)
     except Hang:
         return f"took more than {PATIENCE_S} s"
     except BaseException as error:
         return f"traceback: {type(error).__name__}: {error}"
-    return _wrong_words(code, errors) or (_half_written(copy / case.out) if case.out else None)
+    return wrong_words(code, errors) or (_half_written(copy / case.out) if case.out else None)
 
 
-def _run(command: tuple[str, ...], folder: Path) -> tuple[object, str]:
+def run_command(command: tuple[str, ...], folder: Path) -> tuple[object, str]:
     """Exit code, and what was said on standard error."""
     errors, here = StringIO(), Path.cwd()
     os.chdir(folder)
@@ -73,7 +73,8 @@ def _run(command: tuple[str, ...], folder: Path) -> tuple[object, str]:
     return 0, errors.getvalue()
 
 
-def _wrong_words(code: object, errors: str) -> str | None:
+def wrong_words(code: object, errors: str) -> str | None:
+    """What is wrong with an exit code and what was said on standard error, or None."""
     if "Traceback" in errors:
         return f"a traceback is printed: {errors[-_LONGEST:]}"
     if code not in (None, 0, 1, 2):
@@ -101,7 +102,9 @@ def _half_written(out: Path) -> str | None:
 
 
 @contextmanager
-def _limited(seconds: int) -> Iterator[None]:
+def limited(seconds: int) -> Iterator[None]:
+    """Raises `Hang` after so many seconds."""
+
     def ring(*_: object) -> None:
         raise Hang
 

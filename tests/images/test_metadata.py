@@ -7,12 +7,12 @@ from zlib import compress, crc32
 
 import numpy as np
 import pytest
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, ImageCms
 from PIL.PngImagePlugin import PngInfo
 
 from tests.images.test_read import again, file, picture
-from undistill.images import Encoding, ImageError, decode, encode, format_of, left_out, size_of
-from undistill.images.metadata import srgb_profile
+from undistill.images import Encoding, ImageError, decode, encode, format_of, left_out, metadata, size_of
+from undistill.images.metadata import srgb_bytes, srgb_profile
 
 XMP = (
     b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
@@ -95,7 +95,7 @@ def test_words_on_colour_are_kept(kind: bytes, data: bytes, said: str) -> None:
 
 
 def test_words_on_colour_that_a_profile_overrules_go_with_it() -> None:
-    png = file(picture(), "PNG", icc_profile=srgb_profile().tobytes()).getvalue()
+    png = file(picture(), "PNG", icc_profile=srgb_bytes()).getvalue()
     written, _ = enhanced(png[:33] + chunk(b"gAMA", (100000).to_bytes(4, "big")) + png[33:])
     assert b"gAMA" not in written
     assert b"iCCP" in written
@@ -195,3 +195,13 @@ def test_xmp_that_no_jpeg_can_hold_does_not_stop_it() -> None:
     assert Image.open(BytesIO(encode(decoded, decoded.pixels, Encoding("JPEG")))).format == "JPEG"
     assert left_out(decoded.metadata, "PNG", "JPEG") == ["XMP"]
     assert np.array_equal(np.asarray(again(decoded)), decoded.pixels)
+
+
+def test_a_profile_is_the_same_at_any_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = file(picture(), "PNG", icc_profile=srgb_bytes())
+    first = encode(decode(data), decode(data).pixels)
+    profile = bytearray(srgb_profile().tobytes())
+    profile[24:36] = bytes(12)  # as it is made at another time
+    monkeypatch.setattr(metadata, "srgb_profile", lambda: ImageCms.ImageCmsProfile(BytesIO(profile)))
+    srgb_bytes.cache_clear()
+    assert encode(decode(data), decode(data).pixels) == first

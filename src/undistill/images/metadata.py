@@ -8,6 +8,8 @@ before, as a thumbnail, an HDR gain map, or a signed manifest (C2PA).
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cache
+from struct import pack
 from typing import Any
 from zlib import crc32
 
@@ -80,6 +82,14 @@ def srgb_profile() -> ImageCms.ImageCmsProfile:
     return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
 
 
+@cache
+def srgb_bytes() -> bytes:
+    """The profile as a file holds it: the same at any time, or the same command would not end with the same bytes."""
+    made = bytearray(srgb_profile().tobytes())
+    made[24:36] = pack(">6H", 2026, 1, 1, 0, 0, 0)  # where its date stands
+    return bytes(made)
+
+
 def set_apart(data: bytes) -> tuple[bytes, bytes]:
     """A PNG without its text, and the chunks that the next file takes over as they are; another file, and nothing.
 
@@ -142,7 +152,7 @@ def read_metadata(
     if image.format != "PNG":  # where it is a text of this name
         found.comment = info.get("comment", b"")
     if image.info.get("icc_profile"):
-        found.icc = srgb_profile().tobytes()
+        found.icc = srgb_bytes()
     elif image.format == "PNG" or image.format is None:
         _say_colour(info, chunks, notes)
     try:
