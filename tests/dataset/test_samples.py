@@ -54,8 +54,8 @@ def test_says_which_rule_left_out_how_many(image_folder: Folders) -> None:
     with pytest.raises(DataError) as error:
         list_files([folder], (0, 0.4), 0.5, min_side=400)
     assert str(error.value) == (
-        f"{folder}: no image is left of 30: {30 - inside} outside the split 0:0.4, {inside - first} outside its first "
-        f"0.5 (fraction), {first} without sides of at least 400 px (min_side)"
+        f"{folder}: no image of 0.5 of the split 0:0.4 with sides of at least 400 px: of 30, {30 - inside} are outside "
+        f"the split, {inside - first} are outside the fraction of it, {first} are smaller (min_side)"
     )
 
 
@@ -91,7 +91,9 @@ def test_lists_rows_by_split_and_fraction(pairs_folder: Folders, monkeypatch: py
         "teacher/000029",
     ]
     assert len(list_shard_images(pairs, "teacher", ALL, min_side=72)) == 30
-    with pytest.raises(DataError, match=r"pairs: no image is left of 30: 30 without sides of at least 73 px"):
+    with pytest.raises(
+        DataError, match=r"pairs: no image of 1 of the split 0:1 with sides of at least 73 px: of 30, 30 are small"
+    ):
         list_shard_images(pairs, "teacher", ALL, min_side=73)
 
 

@@ -88,6 +88,20 @@ def test_without_pairs_a_twin_stays(image_folder: Folders, tmp_path: Path) -> No
     assert (images["student"]["images"], images["teacher"]["images"]) == (11, 12)
 
 
+def test_a_run_that_counted_broken_images_goes_on_without_them(
+    image_folder: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    student, teacher, run = image_folder("student", 12), image_folder("teacher", 12, seed=1), tmp_path / "run"
+    source, made = ImageFolders([student], [teacher]), recipe("paired", data={"crop": 64, "train": "all", "val": "all"})
+    with monkeypatch.context() as older:
+        older.setattr("undistill.training.run.find_broken", lambda *_: {})
+        train(made, source, run, max_steps=1, device="cpu")
+    (student / "001.png").write_bytes((student / "001.png").read_bytes()[:200])
+    assert train(made, source, run, max_steps=2, device="cpu", skip_broken=True).step == 2
+    (student / "001.png").unlink()
+    assert train(made, source, run, max_steps=3, device="cpu").step == 3
+
+
 def test_nothing_left_is_one_line(image_folder: Folders, tmp_path: Path) -> None:
     student, teacher = image_folder("student", 3), image_folder("teacher", 3)
     for path in student.iterdir():

@@ -183,13 +183,17 @@ def _chosen(samples: Sequence[S], where: str, split: tuple[float, float], fracti
     chosen = [sample for sample in first if _is_large_enough(sample, min_side)]
     if not chosen:
         low, high = split
-        rules = (
-            (len(samples) - len(inside), f"outside the split {low:g}:{high:g}"),
-            (len(inside) - len(first), f"outside its first {fraction:g} (fraction)"),
-            (len(first), f"without sides of at least {min_side} px (min_side)"),
+        left_out = (
+            (len(samples) - len(inside), "outside the split"),
+            (len(inside) - len(first), "outside the fraction of it"),
+            (len(first), "smaller (min_side)"),
         )
-        reasons = ", ".join(f"{count} {rule}" for count, rule in rules if count)
-        raise DataError(f"{where}: no image is left of {len(samples)}: {reasons}")
+        raise DataError(
+            f"{where}: no image of {fraction:g} of the split {low:g}:{high:g}"
+            + (f" with sides of at least {min_side} px" if min_side else "")
+            + f": of {len(samples)}, "
+            + ", ".join(f"{count} are {why}" for count, why in left_out if count)
+        )
     return chosen
 
 

@@ -35,12 +35,17 @@ def check_folder(run: Path, recipe: Schedule) -> None:
         )
 
 
-def check_inventory(run: Path, images: Inventory) -> None:
-    """Raises:
-    UsageError: the folder holds a run with other images.
+def check_inventory(run: Path, *images: Inventory) -> None:
+    """Refuse to go on with other images.
+
+    Args:
+        images: what the run may have begun with.
+
+    Raises:
+        UsageError: it has begun with none of these.
     """
     inventory = run / "data.json"
-    if inventory.exists() and read_yaml(inventory) != images:
+    if inventory.exists() and read_yaml(inventory) not in images:
         raise UsageError(f"{run} was begun with other images or networks: choose a new folder for -o")
 
 
