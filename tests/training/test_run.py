@@ -2,16 +2,12 @@ import csv
 import json
 import os
 import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import yaml
 
 from undistill.base.errors import Failure, UsageError
 from undistill.dataset.samples import DataError, ImageFolders
@@ -146,37 +142,6 @@ def test_pairs_stopped_and_gone_on_with_loader_processes(mode: str, pairs_folder
     other = Pairs(pairs_folder("other", 16, seed=1))  # the same ids
     with pytest.raises(UsageError, match="other images"):
         train(recipe(mode, **changes), other, tmp_path / "pieces", device="cpu")
-
-
-SCRIPT = "import sys; from undistill.cli import main; sys.argv[0] = 'undistill'; main()"
-
-
-def command(*arguments: object) -> list[str]:
-    return [sys.executable, "-c", SCRIPT, *map(str, arguments)]
-
-
-def test_killed_with_9_and_started_again_ends_the_same(student: Path, teacher: Path, tmp_path: Path) -> None:
-    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(settings("unpaired", steps=40, keep="last", save_every=1)))
-
-    out, source = tmp_path / "killed", ImageFolders([student], [teacher])
-    arguments = ("--student", student, "--teacher", teacher, "-o", out, "--device", "cpu")
-    killed = subprocess.Popen(
-        command("train", tmp_path / "recipe.yaml", *arguments), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    for _ in range(1200):
-        if (out / "last.safetensors").exists():
-            break
-        time.sleep(0.05)
-    else:
-        pytest.fail("no checkpoint in a minute")
-    os.kill(killed.pid, signal.SIGKILL)
-    assert killed.wait() == -signal.SIGKILL
-    assert not (out / "head").exists()
-    for run in ("straight", "killed"):  # in this process: another takes seconds to start
-        train(read_recipe(tmp_path / "recipe.yaml"), source, tmp_path / run, device="cpu")
-    for name in ("last.safetensors", "head/model.safetensors"):
-        assert (tmp_path / "straight" / name).read_bytes() == (tmp_path / "killed" / name).read_bytes()
-    assert (tmp_path / "straight" / "metrics.csv").read_text() == (tmp_path / "killed" / "metrics.csv").read_text()
 
 
 def test_an_interrupt_saves_and_says_how_to_go_on(

@@ -3,6 +3,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +14,7 @@ import optuna
 import pytest
 import yaml
 
-from tests.training.test_run import command, settings
+from tests.training.test_run import settings
 from undistill.base.errors import Failure, UsageError
 from undistill.dataset.shard import Pairs
 from undistill.training import sweep
@@ -32,6 +33,12 @@ from undistill.training.workers import work_together
 
 Folders = Callable[..., Path]
 GRIDS = Path(__file__).parents[2] / "recipes"
+
+SCRIPT = "import sys; from undistill.cli import main; sys.argv[0] = 'undistill'; main()"
+
+
+def command(*arguments: object) -> list[str]:
+    return [sys.executable, "-c", SCRIPT, *map(str, arguments)]
 
 
 @pytest.fixture
