@@ -74,7 +74,8 @@ def test_refuses_a_config_that_does_not_fit(saved: Path, change: dict[str, objec
     ("change", "words"),
     [
         ({"width": 5}, r"layers\.1\.weight is 4 x 3 x 7 x 7, where config\.json asks for 5 x 3 x 7 x 7$"),
-        ({"width": 10**6}, r"layers\.1\.weight is 4 x 3 x 7 x 7, where config\.json asks for 1000000 x 3 x 7 x 7$"),
+        ({"width": 10**6}, r"config\.json asks for width: 1000000, more than model\.safetensors can hold$"),
+        ({"blocks": 10**7}, r"config\.json asks for blocks: 10000000, more than model\.safetensors can hold$"),
         ({"blocks": 2}, r"lacks the tensor layers\.11\.layers\.1\.weight, which is 16 x 16 x 3 x 3 by config\.json$"),
     ],
 )

@@ -227,6 +227,7 @@ class Head(
             made_of = cls.architectures[config.pop("architecture")]
             gflop, psnr, trained_at = (config.pop(name, None) for name in (*_MEASURED, "trained_at"))
             weights = load_file(folder / "model.safetensors")
+            _refuse_endless(weights, config)
             with torch.device("meta"):
                 _refuse_others(weights, made_of(**config))  # before memory is taken for what may not fit
             head = made_of(**config)
@@ -295,6 +296,16 @@ def head_hash(folder: Path) -> str:
         if any(name in fields for name in _MEASURED):
             config = _written({name: value for name, value in fields.items() if name not in _MEASURED}).encode()
     return sha256(config + weights).hexdigest()
+
+
+def _refuse_endless(weights: Mapping[str, Tensor], config: Mapping[str, Any]) -> None:
+    """Raises:
+    ValueError: a number of blocks, channels, ... that these weights can't have, and that may take hours to build.
+    """
+    most = max([len(weights), *(length for tensor in weights.values() for length in tensor.shape)])
+    for key, value in config.items():
+        if isinstance(value, int) and value > most:
+            raise ValueError(f"config.json asks for {key}: {value}, more than model.safetensors can hold")
 
 
 def _refuse_others(weights: Mapping[str, Tensor], head: Head) -> None:
