@@ -35,12 +35,12 @@ def run(
     check_cells(studies, pairs, device)
     open_sweep(studies, pairs, out, max_steps)
     if workers == 1:
-        whole = train_cells(studies, pairs, out, max_steps, device, typer.echo)
+        stopped = train_cells(studies, pairs, out, max_steps, device, typer.echo)
     else:
-        whole = work_together(studies, data, out, max_steps, device, workers)
-    if not whole:
+        stopped = work_together(studies, data, out, max_steps, device, workers)
+    if stopped is not None:
         typer.echo("interrupted; the same command goes on", err=True)
-        raise SystemExit(130)  # typer.Exit(130) is how typer tells of a KeyboardInterrupt
+        raise SystemExit(128 + stopped)  # typer.Exit(130) is how typer tells of a KeyboardInterrupt
     states = [cell["state"] for study in results(out)["studies"].values() for cell in study["cells"]]
     elsewhere = states.count("running")
     done = len(states) - elsewhere - states.count("waiting")

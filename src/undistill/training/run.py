@@ -22,7 +22,7 @@ from undistill.heads import Head
 from undistill.metrics.similarity import ssim
 from undistill.training.contrastive import Contrastive
 from undistill.training.folder import Inventory, card, check_folder, check_inventory, open_folder
-from undistill.training.loop import fit, load_batches, load_networks_from, restore, start
+from undistill.training.loop import INTERRUPTED, fit, load_batches, load_networks_from, restore, start
 from undistill.training.method import Batch, Method
 from undistill.training.method import validation_figures as figures_of
 from undistill.training.mmd import Mmd
@@ -108,9 +108,9 @@ def train(
             patience=recipe.patience if isinstance(recipe, PairedRecipe) else None,
         )
         with all_ranks_or_none(fabric):
-            if ended != "interrupted" and fabric.is_global_zero:
+            if ended not in INTERRUPTED and fabric.is_global_zero:
                 _export(method, recipe, run, step, recipe.data.size or _short_side(sides[0]))
-    return RunResult(step, ended, None if ended == "interrupted" else run / "head")
+    return RunResult(step, ended, None if ended in INTERRUPTED else run / "head")
 
 
 def _broken(fabric: Fabric, listed: TrainedOn, skip: bool) -> list[str]:

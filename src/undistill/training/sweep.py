@@ -10,6 +10,7 @@ from a process that dies: the next one then goes on with its trial and its run, 
 
 import json
 import re
+import signal
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -30,7 +31,7 @@ from undistill.base.settings import Strict, explain_all, read_yaml
 from undistill.dataset.samples import Sample
 from undistill.dataset.shard import Pairs
 from undistill.metrics.results import write_json
-from undistill.training.loop import Diverged
+from undistill.training.loop import INTERRUPTED, Diverged
 from undistill.training.recipe import Recipe, RecipeError, change_recipe, make_recipe, read_recipe
 from undistill.training.run import cropping_of, train, validate_run
 from undistill.training.sides import all_samples, sides_of
@@ -180,13 +181,13 @@ def _read_begun(file: Path) -> dict[str, Any]:
 
 def train_cells(
     studies: list[SweepStudy], data: Pairs, out: Path, max_steps: int | None, device: str, say: Callable[[str], None]
-) -> bool:
+) -> signal.Signals | None:
     """Train one free cell after another, until there is none: what a process of a sweep does.
 
     Args:
         say: is told of each cell that is done.
 
-    Returns: False if it was interrupted; what it was at is saved.
+    Returns: the signal that ended it, if one did; what it was at is saved.
     """
     for study in studies:
         # Of Optuna a sweep takes which cells there are, which of them are begun or done, and a database that processes
@@ -209,11 +210,11 @@ def train_cells(
                     say(f"{study.name} {cell_name(cell)}: {error}")
                     continue
                 if result.head is None:
-                    return False
+                    return INTERRUPTED[result.ended]
                 scores = validate_run(recipe, data, run, device=device)
                 _tell(trials, trial, {"step": result.step, **scores})
                 say(f"{study.name} {cell_name(cell)}: loss {scores['val_loss']:.4g}, SSIM {scores['val_ssim']:.4f}")
-    return True
+    return None
 
 
 @contextmanager
