@@ -119,3 +119,9 @@ def test_training_and_sweeps_end_with_the_signals_code(
     assert ended == code
     assert "interrupted; the same command goes on" in said
     assert len(list(tmp_path.rglob("last.safetensors"))) == 2
+    monkeypatch.undo()
+    for arguments in (
+        ("train", tmp_path / "recipe.yaml", *where, tmp_path / "run"),
+        ("sweep", "run", tmp_path / "sweep.yaml", *where, tmp_path / "sweep"),
+    ):
+        assert undistill("--quiet", *arguments) == (None, "", "")

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from undistill.base.command import say
 from undistill.base.errors import UsageError
 
 sweep = typer.Typer(help="Train over a grid of a recipe's values, and compare.", no_args_is_help=True)
@@ -35,7 +36,7 @@ def run(
     check_cells(studies, pairs, device)
     open_sweep(studies, pairs, out, max_steps)
     if workers == 1:
-        stopped = train_cells(studies, pairs, out, max_steps, device, typer.echo)
+        stopped = train_cells(studies, pairs, out, max_steps, device, say)
     else:
         stopped = work_together(studies, data, out, max_steps, device, workers)
     if stopped is not None:
@@ -44,7 +45,7 @@ def run(
     states = [cell["state"] for study in results(out)["studies"].values() for cell in study["cells"]]
     elsewhere = states.count("running")
     done = len(states) - elsewhere - states.count("waiting")
-    typer.echo(
+    say(
         f"{done} of {len(states)} cells done"
         + (f", {elsewhere} with another process" if elsewhere else "")
         + f" -> {out}; `undistill sweep report {out}`"

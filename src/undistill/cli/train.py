@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from undistill.base.command import say
 from undistill.base.errors import UsageError
 
 
@@ -73,4 +74,4 @@ def train(
                 128 + INTERRUPTED[result.ended]
             )  # typer.Exit(130) is how typer tells of a KeyboardInterrupt
         if first():
-            typer.echo(f"{result.ended} at step {result.step} -> {result.head}")
+            say(f"{result.ended} at step {result.step} -> {result.head}")
