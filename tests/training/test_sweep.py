@@ -6,6 +6,7 @@ import subprocess
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import optuna
 import pytest
 import yaml
 
+from tests.base.test_table import WIDTHS, check_figures, shown
 from tests.training.test_run import command, settings
 from undistill.base.errors import Failure, UsageError
 from undistill.dataset.shard import Pairs
@@ -21,11 +23,12 @@ from undistill.training.sweep import (
     SweepStudy,
     _free_cell,
     _storage,
-    as_tables,
     check_cells,
     open_sweep,
     read_sweep,
     results,
+    tables,
+    to_markdown,
     train_cells,
 )
 from undistill.training.workers import work_together
@@ -84,7 +87,7 @@ def test_the_papers_grids() -> None:
 def test_two_at_work_do_every_cell_once_and_the_report_has_them(data: Path, tmp_path: Path) -> None:
     task = begin(write(tmp_path), data, tmp_path / "out")
     assert {cell["state"] for cell in cells(tmp_path / "out")} == {"waiting"}
-    assert "| 10 | 0.001 | - | - | - | - |" in as_tables(results(tmp_path / "out"))
+    assert "| 10 | 0.001 | - | - | - | - |" in to_markdown(results(tmp_path / "out"))
     said: list[str] = []
     with ThreadPoolExecutor(2) as pool:
         assert list(pool.map(lambda _: train_cells(*task, "cpu", said.append), range(2))) == [None, None]
@@ -92,7 +95,7 @@ def test_two_at_work_do_every_cell_once_and_the_report_has_them(data: Path, tmp_
     done = cells(tmp_path / "out")
     assert {(cell["state"], cell["step"]) for cell in done} == {("done", 1)}
     assert len({cell["loss"] for cell in done}) > 1
-    table = as_tables(results(tmp_path / "out"))
+    table = to_markdown(results(tmp_path / "out"))
     assert table.startswith("Table 2\n\n| cycle | lr | steps | loss | SSIM | SSIM, cycle |\n")
     assert (
         len(re.findall(r"^\| 1?\d \| 0.00\d \| 1 \| \d\.\d{4} \| -?0\.\d{4} \| -?0\.\d{4} \|$", table, re.MULTILINE))
@@ -258,6 +261,17 @@ def test_broken_files_of_a_sweep_are_one_line(data: Path, tmp_path: Path) -> Non
     database.unlink()
     begin(file, data, out)
     assert {cell["state"] for cell in cells(out)} == {"waiting"}
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_the_report_fits_the_terminal(width: int) -> None:
+    done = {"step": 140_000, "loss": 0.12341, "ssim": 0.9876, "ssim_cycle": -0.6543}
+    grid = {"data.train": "0:0.5", "head.architecture": "ResnetGenerator", "lr": 2e-4}
+    found = {"studies": {"gan": {"title": "Table [2]", "cells": [{"cell": grid, **done}]}}}
+    said = shown(partial(sweep.show, found), width)
+    assert "Table [2]" in said
+    ((_, table),) = tables(found)
+    check_figures(table, width)
 
 
 def test_the_report_is_written(data: Path, tmp_path: Path) -> None:

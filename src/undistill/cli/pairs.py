@@ -85,11 +85,13 @@ def plan(
     ] = None,
 ) -> None:
     """Say what a pairs data set will take: downloads, memory, time, storage. Nothing is downloaded."""
+    from rich.console import Console
+
     from undistill.pairs.plan import plan as plan_pairs
-    from undistill.pairs.plan import plan_lines
+    from undistill.pairs.plan import show
     from undistill.pairs.spec import read_spec
 
-    typer.echo("\n".join(plan_lines(plan_pairs(read_spec(pair), count, batch, drawn))))
+    show(plan_pairs(read_spec(pair), count, batch, drawn), Console())
 
 
 @pairs.command()

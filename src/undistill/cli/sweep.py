@@ -1,5 +1,6 @@
 """undistill sweep"""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -7,6 +8,7 @@ import typer
 
 from undistill.base.command import say
 from undistill.base.errors import UsageError
+from undistill.cli.options import FormatOption, print_results
 
 sweep = typer.Typer(help="Train over a grid of a recipe's values, and compare.", no_args_is_help=True)
 
@@ -55,15 +57,16 @@ def run(
 @sweep.command()
 def report(
     out: Annotated[Path, typer.Argument(metavar="FOLDER", help="A sweep's folder.")],
+    form: FormatOption = "text",
 ) -> None:
     """Print a table for each study, cells that are not done as "-", and write FOLDER/report.json."""
     _needs_optuna()
 
-    from undistill.training.sweep import as_tables, results, write_report
+    from undistill.training.sweep import results, show, to_markdown, write_report
 
     found = results(out)
     write_report(found, out)
-    typer.echo(as_tables(found))
+    print_results(form, partial(show, found), partial(to_markdown, found), found)
 
 
 def _needs_optuna() -> None:

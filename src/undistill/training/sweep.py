@@ -23,11 +23,14 @@ import optuna
 from filelock import FileLock, Timeout
 from optuna.trial import Trial, TrialState
 from pydantic import Field, ValidationError
+from rich.console import Console
+from rich.text import Text
 from sqlalchemy.exc import DatabaseError, OperationalError
 
 from undistill.base.device import pick_device
 from undistill.base.errors import Failure, UsageError, first_line
 from undistill.base.settings import Strict, explain_all, read_yaml
+from undistill.base.table import Table
 from undistill.dataset.samples import Sample
 from undistill.dataset.shard import Pairs
 from undistill.metrics.results import write_json
@@ -320,21 +323,34 @@ def _row(trial: optuna.trial.FrozenTrial | None) -> dict[str, Any]:
     }
 
 
-def as_tables(found: Mapping[str, Any]) -> str:
-    """What `results` gives, a Markdown table for each study; "-" where a cell is not done."""
-    lines: list[str] = []
+def tables(found: Mapping[str, Any]) -> list[tuple[str, Table]]:
+    """What `results` gives, of each study its title and a table; "-" where a cell is not done."""
+    made = []
     for study in found["studies"].values():
         keys = list(study["cells"][0]["cell"])
-        lines += [study["title"], "", f"| {' | '.join(keys)} | steps | loss | SSIM | SSIM, cycle |"]
-        lines.append("| --- " * (len(keys) + 4) + "|")
-        for row in study["cells"]:
-            figures = [
-                "-" if row[name] is None else f"{row[name]:.{digits}f}" for name, digits in
-                (("step", 0), ("loss", 4), ("ssim", 4), ("ssim_cycle", 4))
-            ]  # fmt: skip
-            lines.append(f"| {' | '.join(map(str, row['cell'].values()))} | {' | '.join(figures)} |")
-        lines.append("")
-    return "\n".join(lines).rstrip()
+        rows = [
+            [*map(str, row["cell"].values())]
+            + [
+                "-" if row[name] is None else f"{row[name]:.{digits}f}"
+                for name, digits in (("step", 0), ("loss", 4), ("ssim", 4), ("ssim_cycle", 4))
+            ]
+            for row in study["cells"]
+        ]
+        made.append((study["title"], Table([*keys, "steps", "loss", "SSIM", "SSIM, cycle"], rows, len(keys))))
+    return made
+
+
+def to_markdown(found: Mapping[str, Any]) -> str:
+    """A table for each study, below its title."""
+    return "\n\n".join(f"{title}\n\n{table.markdown()}" for title, table in tables(found))
+
+
+def show(found: Mapping[str, Any], console: Console) -> None:
+    """The same for the eye, as wide as the console."""
+    for title, table in tables(found):
+        console.print(Text(title))
+        console.print()
+        table.show(console)
 
 
 def write_report(found: Mapping[str, Any], out: Path) -> None:
