@@ -22,7 +22,7 @@ from tensorboardX import SummaryWriter
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from undistill.base.device import is_out_of_memory
-from undistill.base.errors import Failure, UsageError, first_line
+from undistill.base.errors import Failure, UsageError, first_line, naming
 from undistill.base.files import replacing
 from undistill.base.progress import progress
 from undistill.dataset.read import Consecutive
@@ -265,7 +265,7 @@ class Log:
         """Add a row to metrics.csv, and its values to the events."""
         if self.board is None:
             return
-        with self.path.open("a", encoding="utf-8", newline="") as file:
+        with naming(self.path), self.path.open("a", encoding="utf-8", newline="") as file:
             csv.DictWriter(file, self.columns).writerow(
                 {"step": step, **{name: f"{value:.6g}" for name, value in values.items()}}
             )

@@ -15,10 +15,12 @@ from torch.utils.data import Dataset
 
 from undistill.base.device import is_out_of_memory
 from undistill.base.errors import Failure
+from undistill.base.files import replacing
 from undistill.base.lock import locked
 from undistill.dataset.read import Cropping, TrainingCrops, ValidationCrops
 from undistill.dataset.samples import ImageFolders, Sample, Sides, Source
 from undistill.heads import Head
+from undistill.metrics.results import write_json
 from undistill.metrics.similarity import ssim
 from undistill.training.contrastive import Contrastive
 from undistill.training.folder import Inventory, card, check_folder, check_inventory, open_folder
@@ -223,8 +225,9 @@ def _export(method: Method, recipe: Recipe, run: Path, step: int, trained_at: in
     beside = run / ".head.part"
     rmtree(beside, ignore_errors=True)
     beside.mkdir()
-    (beside / "README.md").write_text(card(recipe, json.loads((run / "data.json").read_text()), metrics))
-    (beside / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
+    write_json(metrics, beside / "metrics.json")
+    with replacing(beside / "README.md") as part:
+        part.write_text(card(recipe, json.loads((run / "data.json").read_text()), metrics))
     head = head_of(method)
     head.trained_at = trained_at
     head.save_pretrained(beside)
