@@ -66,7 +66,7 @@ def _mutate(folder: Path, cases: list[Case], first: int, seconds: float) -> tupl
                         if entry["wrong"]:
                             found.append(last | entry)
                         number, last = entry["seed"] + 1, {}
-                        bar.say(f"{number - first} files, {len(found)} faults")
+                        bar.show_words(f"{number - first} files, {len(found)} faults")
                     if monotonic() > begun + seconds:
                         process.kill()
                         break

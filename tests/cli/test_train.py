@@ -12,7 +12,7 @@ from tests.cli.conftest import Run
 from tests.training.test_run import settings
 from undistill.base.record import Record
 from undistill.dataset import fold_of
-from undistill.training import loop
+from undistill.training import loop, method
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_with_one_line(
@@ -102,7 +102,7 @@ def test_training_and_sweeps_end_with_the_signals_code(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    step = loop.train_step
+    step = method.train_step
 
     def interrupted(*arguments: Any) -> Any:
         os.kill(os.getpid(), number)

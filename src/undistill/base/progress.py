@@ -84,6 +84,9 @@ def progressed(
 ) -> Generator[Item, None, None]:
     """The items, one after another, with a bar that counts those that are through.
 
+    A loop that an error leaves ends its bar; a comprehension's would live as long as the error, and be drawn below its
+    line: there `contextlib.closing` ends it.
+
     Args:
         total: how many there are; None: as many as the length of `items`.
     """

@@ -284,8 +284,8 @@ def _log(path: AnyPath) -> Iterator[Callable[[Timing], None]]:
             if path.exists():
                 copy.write_bytes(path.read_bytes())
             try:
-                with _log(copy) as log:
-                    yield log
+                with _log(copy) as log_copy:
+                    yield log_copy
             finally:
                 with replacing(path) as beside:
                     copy.replace(beside)
