@@ -21,7 +21,7 @@ from undistill.base.command import run
 from undistill.base.errors import UsageError
 from undistill.base.quiet import quiet
 from undistill.training.folder import check_folder, check_inventory, open_folder
-from undistill.training.loop import fit, start
+from undistill.training.loop import INTERRUPTED, fit, start
 
 
 def main(
@@ -47,9 +47,9 @@ def main(
     with quiet():
         prepared = prepare_stage(recipe, fabric, faces, before, out)
     step, ended = fit(fabric, prepared.method, recipe, prepared.training, prepared.validation, folder, max_steps)
-    if ended == "interrupted":
+    if ended in INTERRUPTED:
         typer.echo(f"stopped at step {step}; the same command goes on from there", err=True)
-        raise SystemExit(130)  # typer.Exit(130) is how typer tells of a KeyboardInterrupt
+        raise SystemExit(128 + INTERRUPTED[ended])  # typer.Exit(130) is how typer tells of a KeyboardInterrupt
     with quiet():
         made = prepared.export()
     typer.echo(f"{ended} at step {step} -> {made}")

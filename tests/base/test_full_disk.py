@@ -5,6 +5,7 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -19,8 +20,11 @@ from undistill.dataset.write import write_shard
 from undistill.heads import GridHead
 from undistill.images import write_grid
 from undistill.metrics.results import write_json
+from undistill.pairs.create import Timing, _log
 from undistill.report import write_html
 from undistill.training import checkpoint
+from undistill.training import run as training
+from undistill.training.loop import Log
 
 resource = pytest.importorskip("resource", reason="Windows has no limit of file sizes")
 
@@ -70,6 +74,36 @@ def test_a_full_disk_leaves_what_was_there(name: str, tmp_path: Path) -> None:
     assert [each.name for each in tmp_path.iterdir()] == [name]
     WRITERS[name](path)
     assert path.read_bytes() != b"before"
+
+
+def add_figures(folder: Path) -> None:
+    log = Log(folder, ("step", "loss"), 0)
+    with full(0):
+        log.write(1, {"loss": 0.5})
+
+
+def add_times(folder: Path) -> None:
+    with _log(folder / "timings.csv") as log, full(0):
+        log(Timing("shard-000000.parquet", "0", 1, 0.1, 0.2))
+
+
+def export_head(folder: Path) -> None:
+    (folder / "data.json").write_text("{}")
+    with full(0):
+        training._export(MagicMock(), MagicMock(keep="best"), folder, 2, 64)
+
+
+@pytest.mark.parametrize(
+    ("grow", "name"),
+    [(add_figures, "metrics.csv"), (add_times, "timings.csv"), (export_head, ".head.part/metrics.json")],
+)
+def test_files_that_grow_are_named(
+    grow: Callable[[Path], None], name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "restore", lambda *_: {"step": 1, "best": 0.5})
+    with pytest.raises(OSError, match="File too large") as caught:
+        grow(tmp_path)
+    assert caught.value.filename == str(tmp_path / name)
 
 
 def test_what_is_not_about_writing_keeps_its_words(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from undistill.base.progress import progress
+from undistill.base.progress import progress, progressed
 
 
 def test_a_narrow_terminal_cuts_the_words_not_the_time_left(
@@ -17,3 +17,14 @@ def test_a_narrow_terminal_cuts_the_words_not_the_time_left(
     assert "left" in line
     assert "gan 0" in line
     assert line.rstrip().endswith("…")
+
+
+def test_a_loop_that_an_error_leaves_ends_its_bar(capsys: pytest.CaptureFixture[str]) -> None:
+    def work() -> None:
+        for _ in progressed("working", [1, 2]):
+            raise ValueError("an item is bad")
+
+    with pytest.raises(ValueError, match="bad") as kept:
+        work()
+    assert "working" in capsys.readouterr().err
+    assert kept.value.__traceback__ is not None

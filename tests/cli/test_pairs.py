@@ -47,6 +47,7 @@ def test_creates_verifies_and_repairs(
     assert [row.prompt for row in Pairs(out)] == [f"a portrait of {name}" for name in "abcd"]
     assert len({row.teacher for row in Pairs(out)} | {row.student for row in Pairs(out)}) == 8
     assert undistill(*arguments, *settings)[1] == f"0 pairs of miniature, 4 done before -> {out}\n"
+    assert undistill("--quiet", *arguments, *settings) == (None, "", "")
     assert undistill("pairs", "verify", out)[1] == f"4 pairs in 2 shards, all whole: {out}\n"
     # What a worker has drawn, this process draws the same; what several have: tests/pairs/test_create.py.
     before = shard_path(out, 1).read_bytes()

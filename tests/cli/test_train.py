@@ -1,13 +1,18 @@
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from shutil import rmtree
+from typing import Any
 
+import pytest
 import yaml
 
 from tests.cli.conftest import Run
 from tests.training.test_run import settings
 from undistill.base.record import Record
 from undistill.dataset import fold_of
+from undistill.training import loop, method
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_with_one_line(
@@ -86,3 +91,37 @@ def test_folds_and_images_enhanced_by_the_head_that_has_not_seen_them(
         assert code == 2
         assert words in errors
     assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_training_and_sweeps_end_with_the_signals_code(
+    number: signal.Signals,
+    code: int,
+    undistill: Run,
+    pairs_folder: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    step = method.train_step
+
+    def interrupted(*arguments: Any) -> Any:
+        os.kill(os.getpid(), number)
+        return step(*arguments)
+
+    monkeypatch.setattr(loop, "train_step", interrupted)
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(settings("paired")))
+    (tmp_path / "sweep.yaml").write_text(yaml.safe_dump({"a": {"recipe": "recipe.yaml", "grid": {"batch": [2]}}}))
+    where = ("--data", pairs_folder("pairs", 16), "--device", "cpu", "-o")
+    ended, _, said = undistill("train", tmp_path / "recipe.yaml", *where, tmp_path / "run")
+    assert ended == code
+    assert "stopped at step 1; the same command goes on from there" in said
+    ended, _, said = undistill("sweep", "run", tmp_path / "sweep.yaml", *where, tmp_path / "sweep")
+    assert ended == code
+    assert "interrupted; the same command goes on" in said
+    assert len(list(tmp_path.rglob("last.safetensors"))) == 2
+    monkeypatch.undo()
+    for arguments in (
+        ("train", tmp_path / "recipe.yaml", *where, tmp_path / "run"),
+        ("sweep", "run", tmp_path / "sweep.yaml", *where, tmp_path / "sweep"),
+    ):
+        assert undistill("--quiet", *arguments) == (None, "", "")

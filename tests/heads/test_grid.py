@@ -152,3 +152,10 @@ def test_features_come_from_fine_to_coarse(size: tuple[int, int]) -> None:
     maps = GridHead(16).encode(torch.rand(1, 3, *size))
     sides = [min(x.shape[-2:]) for x in maps]
     assert sides == [48, 24, 12]
+
+
+@pytest.mark.parametrize("width", [2, 6])
+def test_refuses_a_width_that_cannot_be_halved_twice(width: int) -> None:
+    with pytest.raises(ValueError, match=f"width {width} is no multiple of 4"):
+        GridHead(width)
+    GridHead(4)(torch.rand(1, 3, 32, 32))

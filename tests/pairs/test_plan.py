@@ -1,4 +1,5 @@
 import csv
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from statistics import mean
@@ -7,12 +8,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.base.test_table import WIDTHS, shown
 from tests.pairs.painter import Painter
 from undistill.base.engines.local import in_process
 from undistill.base.errors import UsageError
 from undistill.images import Picture, encode
 from undistill.pairs.create import create
-from undistill.pairs.plan import GPUS, PNG_BYTES_PX, SUSTAINED, PairsPlan, pair_seconds, peak_memory, plan, plan_lines
+from undistill.pairs.plan import GPUS, PNG_BYTES_PX, SUSTAINED, PairsPlan, pair_seconds, peak_memory, plan, show
 from undistill.pairs.spec import read_spec
 from undistill.prompts import make_prompts
 
@@ -64,13 +66,24 @@ def test_the_peak_is_the_largest_that_is_there_at_once(flux1: PairsPlan) -> None
 
 
 def test_says_where_figures_come_from(flux1: PairsPlan) -> None:
-    text = "\n".join(plan_lines(flux1))
+    text = shown(partial(show, flux1), 200)
     for words in (
         "4 of the student, 35 of the teacher's 50", "11.90 B", "57.5 GB", "group", "Computed from the configurations",
         "Estimated times, not measured: at 40% of the GPU's peak", "hours for 140,000", "85.9 GB (1.17 bytes a pixel",
     ):  # fmt: skip
         assert words in text
     assert "Measured" not in text
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("place", ["black-forest-labs/FLUX.1-schnell", "city96/FLUX.1-dev-gguf/flux1-dev-Q8_0.gguf"])
+def test_fits_the_terminal(place: str, width: int, flux1: PairsPlan) -> None:
+    made = replace(flux1, networks=[replace(part, place=place) for part in flux1.networks])
+    said = shown(partial(show, made), width)
+    for part in made.networks:
+        assert f"{part.held / 1e6:.0f} MB" in said or f"{part.held / 1e9:.1f} GB" in said
+    for words in ("parameters", "held as", "in memory", "download", place, "RTX 4080, 16 GB", "hours for 140,000"):
+        assert words in said
 
 
 def test_takes_times_and_sizes_from_pairs_drawn_here(miniature: Path, tmp_path: Path) -> None:
@@ -85,7 +98,7 @@ def test_takes_times_and_sizes_from_pairs_drawn_here(miniature: Path, tmp_path: 
     assert planned.measured.pairs == 5
     assert planned.measured.pair_s == pytest.approx(seconds)
     assert planned.storage == pytest.approx(100 / 6 * sum(path.stat().st_size for path in out.glob("*.parquet")))
-    text = "\n".join(plan_lines(planned))
+    text = shown(partial(show, planned), 200)
     assert "Measured here, on 5 pairs" in text
     assert "as those drawn here" in text
     with pytest.raises(UsageError, match="holds pairs of another spec"):

@@ -1,4 +1,5 @@
 import multiprocessing
+import subprocess
 import sys
 import warnings
 from collections.abc import Iterator
@@ -73,3 +74,20 @@ def test_loaders_are_forked_wherever_they_are_asked_for() -> None:
 
     ((values,),) = load_batches(start(recipe("paired"), "cpu"), Unpicklable(), 2, workers=1)
     assert values.tolist() == [[0], [1]]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="macOS doesn't say who sent a signal")
+def test_loaders_leave_a_groups_sigterm_to_the_loop() -> None:
+    before = multiprocessing.active_children()
+    rows = torch.utils.data.TensorDataset(torch.arange(20.0)[:, None])
+    data = load_batches(start(recipe("paired"), "cpu"), rows, 1, workers=1)
+    batches = iter(data)
+    next(batches)
+    (loader,) = (child for child in multiprocessing.active_children() if child not in before)
+    for name in ("TERM", "INT"):  # from neither it nor us, as systemd's
+        subprocess.run(["kill", f"-{name}", str(loader.pid)], check=True)
+    assert len(list(batches)) == 19
+    assert loader.is_alive()
+    loader.terminate()
+    loader.join(10)
+    assert loader.exitcode == 0

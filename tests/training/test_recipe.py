@@ -165,3 +165,9 @@ def test_a_head_that_no_memory_holds_is_refused_before_it_is_built(width: int) -
     with pytest.raises(RecipeError, match=r"head: its weights alone take [\d,]+ GB, and this machine has \d+ GB"):
         plan_head(head)
     assert plan_head(make_recipe(PLAIN).head).multiple
+
+
+def test_what_a_head_refuses_is_one_line() -> None:
+    recipe = make_recipe({**PLAIN, "head": {"architecture": "GridHead", "width": 6}})
+    with pytest.raises(RecipeError, match=r"^head: width 6 is no multiple of 4$"):
+        plan_head(recipe.head)

@@ -144,19 +144,20 @@ def test_pairs_stopped_and_gone_on_with_loader_processes(mode: str, pairs_folder
         train(recipe(mode, **changes), other, tmp_path / "pieces", device="cpu")
 
 
+@pytest.mark.parametrize(("number", "why"), [(signal.SIGINT, "interrupted"), (signal.SIGTERM, "terminated")])
 def test_an_interrupt_saves_and_says_how_to_go_on(
-    student: Path, teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    number: signal.Signals, why: str, student: Path, teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     save = loop.save
 
     def interrupted_at_4(method: Any, state: dict[str, Any], path: Path) -> None:
         if state["step"] == 4:  # at its validation, long before the next checkpoint is due
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), number)
         save(method, state, path)
 
     monkeypatch.setattr(loop, "save", interrupted_at_4)
     result = train(recipe("paired", save_every=100), ImageFolders([student], [teacher]), tmp_path / "run", device="cpu")
-    assert (result.step, result.ended, result.head) == (4, "interrupted", None)
+    assert (result.step, result.ended, result.head) == (4, why, None)
     monkeypatch.undo()
     assert (
         train(recipe("paired", save_every=100), ImageFolders([student], [teacher]), tmp_path / "run", device="cpu").step

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import optuna
 import pytest
 import yaml
 
+from tests.base.test_table import WIDTHS, check_figures, shown
 from tests.training.test_run import settings
 from undistill.base.errors import Failure, UsageError
 from undistill.dataset.shard import Pairs
@@ -22,11 +24,12 @@ from undistill.training.sweep import (
     SweepStudy,
     _free_cell,
     _storage,
-    as_tables,
     check_cells,
     open_sweep,
     read_sweep,
     results,
+    tables,
+    to_markdown,
     train_cells,
 )
 from undistill.training.workers import work_together
@@ -91,21 +94,21 @@ def test_the_papers_grids() -> None:
 def test_two_at_work_do_every_cell_once_and_the_report_has_them(data: Path, tmp_path: Path) -> None:
     task = begin(write(tmp_path), data, tmp_path / "out")
     assert {cell["state"] for cell in cells(tmp_path / "out")} == {"waiting"}
-    assert "| 10 | 0.001 | - | - | - | - |" in as_tables(results(tmp_path / "out"))
+    assert "| 10 | 0.001 | - | - | - | - |" in to_markdown(results(tmp_path / "out"))
     said: list[str] = []
     with ThreadPoolExecutor(2) as pool:
-        assert all(pool.map(lambda _: train_cells(*task, "cpu", said.append), range(2)))
+        assert list(pool.map(lambda _: train_cells(*task, "cpu", said.append), range(2))) == [None, None]
     assert len(said) == len({line.split(":")[0] for line in said}) == 5
     done = cells(tmp_path / "out")
     assert {(cell["state"], cell["step"]) for cell in done} == {("done", 1)}
     assert len({cell["loss"] for cell in done}) > 1
-    table = as_tables(results(tmp_path / "out"))
+    table = to_markdown(results(tmp_path / "out"))
     assert table.startswith("Table 2\n\n| cycle | lr | steps | loss | SSIM | SSIM, cycle |\n")
     assert (
         len(re.findall(r"^\| 1?\d \| 0.00\d \| 1 \| \d\.\d{4} \| -?0\.\d{4} \| -?0\.\d{4} \|$", table, re.MULTILINE))
         == 4
     )
-    assert train_cells(*task, "cpu", said.append)
+    assert train_cells(*task, "cpu", said.append) is None
     assert len(said) == 5
     recipe = yaml.safe_load((tmp_path / "out" / "gan" / "cycle=2,lr=0.002" / "recipe.yaml").read_text())
     assert (recipe["cycle"], recipe["lr"]) == (2, 2e-3)
@@ -129,7 +132,7 @@ def test_a_cell_that_was_left_is_taken_up_and_one_that_diverges_is_not(
         said.append(line)
         scores["val_loss"] = 1.0
 
-    assert train_cells(*task, "cpu", say)
+    assert train_cells(*task, "cpu", say) is None
     assert said[0].startswith(f"gan {sweep.cell_name(left)}: ")
     states = {sweep.cell_name(cell["cell"]): cell["state"] for cell in cells(tmp_path / "out")}
     assert states.pop(sweep.cell_name(left)) == "diverged"
@@ -175,11 +178,11 @@ def test_workers_save_when_interrupted(data: Path, tmp_path: Path) -> None:
 
     def interrupt() -> None:
         until(lambda: sum("\n2," in path.read_text() for path in runs.glob("*/metrics.csv")) == 2)
-        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGTERM)
 
     with ThreadPoolExecutor(1) as pool:
         interrupted = pool.submit(interrupt)
-        assert not work_together(task[0], data, *task[2:], "cpu", workers=2)
+        assert work_together(task[0], data, *task[2:], "cpu", workers=2) == signal.SIGTERM
         interrupted.result()
     assert len(list(runs.glob("*/last.safetensors"))) == 2
     assert [cell["state"] for cell in cells(tmp_path / "out")].count("running") == 2
@@ -267,6 +270,17 @@ def test_broken_files_of_a_sweep_are_one_line(data: Path, tmp_path: Path) -> Non
     assert {cell["state"] for cell in cells(out)} == {"waiting"}
 
 
+@pytest.mark.parametrize("width", WIDTHS)
+def test_the_report_fits_the_terminal(width: int) -> None:
+    done = {"step": 140_000, "loss": 0.12341, "ssim": 0.9876, "ssim_cycle": -0.6543}
+    grid = {"data.train": "0:0.5", "head.architecture": "ResnetGenerator", "lr": 2e-4}
+    found = {"studies": {"gan": {"title": "Table [2]", "cells": [{"cell": grid, **done}]}}}
+    said = shown(partial(sweep.show, found), width)
+    assert "Table [2]" in said
+    ((_, table),) = tables(found)
+    check_figures(table, width)
+
+
 def test_the_report_is_written(data: Path, tmp_path: Path) -> None:
     begin(write(tmp_path), data, tmp_path / "out")
     found = results(tmp_path / "out")
@@ -278,7 +292,7 @@ def test_a_cell_whose_loss_is_not_finite_does_not_end_the_sweep(data: Path, tmp_
     file, said = tmp_path / "sweep.yaml", list[str]()
     (tmp_path / "a.yaml").write_text(yaml.safe_dump(settings("paired", steps=2, validate_every=2)))
     file.write_text(yaml.safe_dump({"study": {"recipe": "a.yaml", "grid": {"lr": ["inf", 1e-3]}}}))
-    assert train_cells(*begin(file, data, tmp_path / "out", None), "cpu", said.append)
+    assert train_cells(*begin(file, data, tmp_path / "out", None), "cpu", said.append) is None
     assert sorted(cell["state"] for cell in cells(tmp_path / "out")) == ["diverged", "done"]
     assert any("step 2: loss_structure is not finite" in line for line in said)
 

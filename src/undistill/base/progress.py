@@ -36,7 +36,7 @@ class Bar:
         rate = "" if not speed else f"{speed:.1f}/s" if speed >= 1 else f"{1 / speed:.1f} s each"
         self._progress.update(self._task, advance=by, rate=rate, words=words)
 
-    def say(self, words: str) -> None:
+    def show_words(self, words: str) -> None:
         """Show `words` behind the bar."""
         self._progress.update(self._task, words=words)
 
@@ -51,10 +51,10 @@ class _Words(ProgressColumn):
 _running: list[Bar] = []
 
 
-def say(words: str) -> None:
+def show_words(words: str) -> None:
     """Show words behind the bar that is running, if there is one: how far the item at hand has come."""
     if _running:
-        _running[-1].say(words)
+        _running[-1].show_words(words)
 
 
 @contextmanager
@@ -83,6 +83,9 @@ def progressed(
     what: str, items: Iterable[Item], total: int | None = None, *, shown: bool = True
 ) -> Generator[Item, None, None]:
     """The items, one after another, with a bar that counts those that are through.
+
+    A loop that an error leaves ends its bar; a comprehension's would live as long as the error, and be drawn below its
+    line: there `contextlib.closing` ends it.
 
     Args:
         total: how many there are; None: as many as the length of `items`.

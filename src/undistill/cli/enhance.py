@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from undistill.base.command import say
 from undistill.base.errors import Failure, UsageError
 from undistill.base.lock import locked
 from undistill.cli.options import (
@@ -120,7 +121,7 @@ def enhance(
         where, by = _workers(engine, workers, device, address, gpus)
         made_by = _maker(head or Pairs(sets[0]).description.pair.get("head") or DEFAULT, where)
         made, before = enhance_shards(sets[0], out, *made_by, strength, span, by)
-        typer.echo(f"{made} enhanced, {before} done before -> {out}")
+        say(f"{made} enhanced, {before} done before -> {out}")
         return
     if dry_run:
         parts = list(_parts(list_jobs(inputs, out, span, how.format, suffix), head or DEFAULT, folds, device))
@@ -144,7 +145,7 @@ def enhance(
 def _tell(outcome: "Outcome", inputs: list[Path], out: Path) -> None:
     for source, note in outcome.notes.items():
         typer.echo(f"{source}: {note}", err=True)
-    typer.echo(f"{outcome.enhanced} enhanced, {outcome.skipped} done before -> {out}")
+    say(f"{outcome.enhanced} enhanced, {outcome.skipped} done before -> {out}")
     closed = _say_left_out(inputs)
     for source, reason in outcome.failures.items():
         typer.echo(f"{source} {reason}", err=True)

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from undistill.base.command import say
 from undistill.base.engines import Engine
 from undistill.base.errors import Failure, UsageError
 from undistill.cli.options import (
@@ -25,7 +26,12 @@ pairs = typer.Typer(help="Draw pairs data sets, and verify them.", no_args_is_he
 
 @pairs.command()
 def create(
-    file: Annotated[Path, typer.Option("--prompts", metavar="FILE", help="A prompts.jsonl: what to draw.")],
+    file: Annotated[
+        Path,
+        typer.Option(
+            "--prompts", metavar="FILE", help="What to draw: a prompts.jsonl, or a text file, a prompt a line."
+        ),
+    ],
     out: Annotated[
         str,
         typer.Option("-o", "--out", metavar="FOLDER", help="For the data set: here, or s3://bucket/x."),
@@ -66,7 +72,7 @@ def create(
 
     where, by = _engine(engine, workers, device, address, gpus)
     drawn, before = create_pairs(prompts, folder, spec, partial(Generator, spec, where, offload), shard_size, batch, by)
-    typer.echo(f"{drawn} pairs of {spec.name}, {before} done before -> {out}")
+    say(f"{drawn} pairs of {spec.name}, {before} done before -> {out}")
 
 
 @pairs.command()
@@ -79,11 +85,13 @@ def plan(
     ] = None,
 ) -> None:
     """Say what a pairs data set will take: downloads, memory, time, storage. Nothing is downloaded."""
+    from rich.console import Console
+
     from undistill.pairs.plan import plan as plan_pairs
-    from undistill.pairs.plan import plan_lines
+    from undistill.pairs.plan import show
     from undistill.pairs.spec import read_spec
 
-    typer.echo("\n".join(plan_lines(plan_pairs(read_spec(pair), count, batch, drawn))))
+    show(plan_pairs(read_spec(pair), count, batch, drawn), Console())
 
 
 @pairs.command()
@@ -120,7 +128,7 @@ def verify(
     still = verify_pairs(folder)
     if still:
         raise Failure("; ".join(still.values()))
-    typer.echo(f"{count} drawn again, all whole now")
+    say(f"{count} drawn again, all whole now")
 
 
 @pairs.command()
@@ -139,7 +147,7 @@ def recover(
     description, broken = recover_pairs(folder, None if pair is None else read_spec(pair), shard_size, batch)
     for what in broken:
         typer.echo(what, err=True)
-    typer.echo(
+    say(
         f"{folder}: dataset.json made anew: {description.rows} pairs of {description.pair['name']} in "
         f"{description.shards} shards; `undistill pairs verify {folder}` checks them"
     )

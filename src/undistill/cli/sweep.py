@@ -1,11 +1,14 @@
 """undistill sweep"""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from undistill.base.command import say
 from undistill.base.errors import UsageError
+from undistill.cli.options import FormatOption, print_results
 
 sweep = typer.Typer(help="Train over a grid of a recipe's values, and compare.", no_args_is_help=True)
 
@@ -35,16 +38,16 @@ def run(
     check_cells(studies, pairs, device)
     open_sweep(studies, pairs, out, max_steps)
     if workers == 1:
-        whole = train_cells(studies, pairs, out, max_steps, device, typer.echo)
+        stopped = train_cells(studies, pairs, out, max_steps, device, say)
     else:
-        whole = work_together(studies, data, out, max_steps, device, workers)
-    if not whole:
+        stopped = work_together(studies, data, out, max_steps, device, workers)
+    if stopped is not None:
         typer.echo("interrupted; the same command goes on", err=True)
-        raise SystemExit(130)  # typer.Exit(130) is how typer tells of a KeyboardInterrupt
+        raise SystemExit(128 + stopped)  # typer.Exit(130) is how typer tells of a KeyboardInterrupt
     states = [cell["state"] for study in results(out)["studies"].values() for cell in study["cells"]]
     elsewhere = states.count("running")
     done = len(states) - elsewhere - states.count("waiting")
-    typer.echo(
+    say(
         f"{done} of {len(states)} cells done"
         + (f", {elsewhere} with another process" if elsewhere else "")
         + f" -> {out}; `undistill sweep report {out}`"
@@ -54,15 +57,16 @@ def run(
 @sweep.command()
 def report(
     out: Annotated[Path, typer.Argument(metavar="FOLDER", help="A sweep's folder.")],
+    form: FormatOption = "text",
 ) -> None:
     """Print a table for each study, cells that are not done as "-", and write FOLDER/report.json."""
     _needs_optuna()
 
-    from undistill.training.sweep import as_tables, results, write_report
+    from undistill.training.sweep import results, show, to_markdown, write_report
 
     found = results(out)
     write_report(found, out)
-    typer.echo(as_tables(found))
+    print_results(form, partial(show, found), partial(to_markdown, found), found)
 
 
 def _needs_optuna() -> None:

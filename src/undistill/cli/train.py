@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from undistill.base.command import say
 from undistill.base.errors import UsageError
 
 
@@ -44,6 +45,7 @@ def train(
     from undistill.dataset.samples import open_source
     from undistill.training import find_recipe
     from undistill.training.folder import fold_recipe
+    from undistill.training.loop import INTERRUPTED
     from undistill.training.ranks import first
     from undistill.training.recipe import change_recipe, read_recipe
     from undistill.training.run import train as run
@@ -68,6 +70,8 @@ def train(
         if result.head is None:
             if first():
                 typer.echo(f"stopped at step {result.step}; the same command goes on from there", err=True)
-            raise SystemExit(130)  # typer.Exit(130) is how typer tells of a KeyboardInterrupt
+            raise SystemExit(
+                128 + INTERRUPTED[result.ended]
+            )  # typer.Exit(130) is how typer tells of a KeyboardInterrupt
         if first():
-            typer.echo(f"{result.ended} at step {result.step} -> {result.head}")
+            say(f"{result.ended} at step {result.step} -> {result.head}")

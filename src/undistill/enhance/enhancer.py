@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from undistill.base.device import pick_device
-from undistill.base.progress import say
+from undistill.base.progress import show_words
 from undistill.enhance.tiles import Span, mirrored, spans, weights
 from undistill.heads import Head
 from undistill.heads.pooling import Region, Tile, known_statistics
@@ -182,7 +182,7 @@ class Enhancer:
                 band = torch.cat([unfinished, torch.zeros(3, new, wide, device=self.device)], dim=1)
                 for column in columns:
                     done += 1
-                    say(f"tile {done} of {len(rows) * len(columns)}")
+                    show_words(f"tile {done} of {len(rows) * len(columns)}")
                     z = run(tile(row, column))[0]
                     used = z[:, row.first - row.start :, column.first - column.start :]
                     used = used[:, : row.last - row.first, : column.last - column.first]

@@ -42,6 +42,9 @@ class GridHead(Head):
         width: channels of the network, a multiple of 4.
         bins: of luminance, two or more.
         bands: octaves, from the finest.
+
+    Raises:
+        ValueError: of the width.
     """
 
     multiple = 1
@@ -49,6 +52,8 @@ class GridHead(Head):
     rescales = True
 
     def __init__(self, width: int = 64, bins: int = 6, bands: int = 4) -> None:
+        if width % 4:
+            raise ValueError(f"width {width} is no multiple of 4")
         super().__init__(residual=True)
         self.bins, self.bands = bins, bands
         self.whole = WholeImage()

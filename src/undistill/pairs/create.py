@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 from typing import Protocol
 
 from undistill.base.engines import Engine
-from undistill.base.errors import Failure, UsageError
+from undistill.base.errors import Failure, UsageError, naming
 from undistill.base.files import PART, AnyPath, replacing
 from undistill.base.lock import locked
 from undistill.base.progress import progress
@@ -284,24 +284,25 @@ def _log(path: AnyPath) -> Iterator[Callable[[Timing], None]]:
             if path.exists():
                 copy.write_bytes(path.read_bytes())
             try:
-                with _log(copy) as log:
-                    yield log
+                with _log(copy) as log_copy:
+                    yield log_copy
             finally:
                 with replacing(path) as beside:
                     copy.replace(beside)
         return
-    with path.open("a+b") as old:
+    with naming(path), path.open("a+b") as old:
         old.seek(0)
         whole = old.read().rfind(b"\n") + 1  # a full disk may have cut the last line
         old.truncate(whole)
-    with path.open("a", encoding="utf-8", newline="") as file:
-        lines = csv.writer(file, lineterminator="\n")
-        if not whole:
-            lines.writerow(["ended", *(field.name for field in fields(Timing))])
 
-        def log(timing: Timing) -> None:
-            values = [round(value, 4) if isinstance(value, float) else value for value in astuple(timing)]
-            lines.writerow([datetime.now(UTC).isoformat(timespec="seconds"), *values])
-            file.flush()
+    def add(cells: Sequence[object]) -> None:
+        with naming(path), path.open("a", encoding="utf-8", newline="") as file:
+            csv.writer(file, lineterminator="\n").writerow(cells)
 
-        yield log
+    def log(timing: Timing) -> None:
+        values = [round(value, 4) if isinstance(value, float) else value for value in astuple(timing)]
+        add([datetime.now(UTC).isoformat(timespec="seconds"), *values])
+
+    if not whole:
+        add(["ended", *(field.name for field in fields(Timing))])
+    yield log

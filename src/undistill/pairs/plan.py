@@ -7,7 +7,11 @@ operations over the rate of a GPU, until some pairs are drawn and their own time
 from dataclasses import dataclass
 from pathlib import Path
 
+from rich.console import Console
+from rich.text import Text
+
 from undistill.base.errors import UsageError
+from undistill.base.table import Table
 from undistill.dataset.shard import Pairs, shard_path
 from undistill.pairs.create import TIMINGS, read_timings
 from undistill.pairs.load import DENOISERS
@@ -163,27 +167,36 @@ def measure_drawn(folder: Path, spec: PairSpec) -> Measured:
     return Measured(images, seconds / images, size / len(pairs))
 
 
-def plan_lines(made: PairsPlan) -> list[str]:
-    """The plan in words and tables."""
+def show(made: PairsPlan, console: Console) -> None:
+    """Print the plan in words and tables, as wide as the console."""
+    for part in _parts(made):
+        if isinstance(part, Table):
+            console.print()
+            part.show(console)
+        else:
+            console.print(Text(part))
+
+
+def _parts(made: PairsPlan) -> list[str | Table]:
     spec, todo = made.spec, made.work
-    said = [
+    said: list[str | Table] = [
         f"{spec.name}, {spec.size} px, batches of {made.batch}; steps: {todo.student_steps} of the student, "
         f"{todo.teacher_steps} of the teacher's {spec.teacher.steps}",
-        "",
-        *_table(
-            ("network", "of", "from", "parameters", "held as", "in memory", "download"),
+        Table(
+            ("network", "of", "parameters", "held as", "in memory", "download", "from"),
             [
                 (
                     part.part,
                     part.side,
-                    _where(part),
                     _count_text(part.parameters),
                     _bits_text(part),
                     _gb(part.held),
                     _gb(part.download),
+                    _where(part),
                 )
                 for part in made.networks
             ],
+            keys=2,
         ),
         f"Download: {_gb(made.download)}. The CPU's memory holds what doesn't stay on the GPU, up to "
         f"{_gb(sum(part.held for part in made.networks))}.",
@@ -192,8 +205,7 @@ def plan_lines(made: PairsPlan) -> list[str]:
     ]
     if made.gpus:
         said += [
-            "",
-            *_table(
+            Table(
                 ("GPU", "offload", "peak memory", "pairs a day", f"hours for {made.count:,}"),
                 [(on.gpu.name, on.offload, _gb(on.peak), *_rate(on.pair_s, made.count)) for on in made.gpus],
             ),
@@ -208,12 +220,6 @@ def plan_lines(made: PairsPlan) -> list[str]:
     source = f"{PNG_BYTES_PX} bytes a pixel, as FLUX's portraits" if made.measured is None else "as those drawn here"
     said.append(f"Storage: {_gb(made.storage)} ({source}).")
     return said
-
-
-def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
-    filled = [[cell.ljust(width) for cell, width in zip(row, widths, strict=True)] for row in (head, *rows)]
-    return ["  ".join(row).rstrip() for row in filled] + [""]
 
 
 def _where(part: Network) -> str:

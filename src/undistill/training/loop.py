@@ -2,6 +2,7 @@
 
 import csv
 import logging
+import os
 import signal
 import sys
 import threading
@@ -21,7 +22,7 @@ from tensorboardX import SummaryWriter
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from undistill.base.device import is_out_of_memory
-from undistill.base.errors import Failure, UsageError, first_line
+from undistill.base.errors import Failure, UsageError, first_line, naming
 from undistill.base.files import replacing
 from undistill.base.progress import progress
 from undistill.dataset.read import Consecutive
@@ -33,6 +34,8 @@ from undistill.training.schedule import StepPlan
 
 INTERRUPTS_EVERY = 8
 """Steps after which several ranks ask each other whether one was interrupted; one process asks after each."""
+INTERRUPTED = {"interrupted": signal.SIGINT, "terminated": signal.SIGTERM}
+"""Why a run stopped half-way, and the signal that did it."""
 
 
 def start(recipe: Schedule, device: str) -> Fabric:
@@ -65,7 +68,7 @@ def fit(
         workers: loader processes.
         patience: stop after so many epochs without a lower `val_loss`; None: never.
 
-    Returns: the step it stopped at, and why: "done", "early stop", "max steps" or "interrupted".
+    Returns: the step it stopped at, and why: "done", "early stop", "max steps" or one of `INTERRUPTED`.
 
     Raises:
         Diverged: a loss or a weight is not finite. What was saved before stays as it is.
@@ -87,7 +90,7 @@ def fit(
     watch = DivergenceWatch(method, run, start)
     words = ""
 
-    with progress("training", plan.last, start, shown=writes) as bar, _interruptible() as interrupted, closing(log):
+    with progress("training", plan.last, start, shown=writes) as bar, _interruptible() as signals, closing(log):
         for step in range(start, plan.last):
             rate = _set_rate(method, recipe.lr * method.schedule(step / plan.total))
             losses = train_step(method, list(islice(batches, recipe.accumulate)), step)
@@ -113,10 +116,9 @@ def fit(
                 log.write(done, {"epoch": done / plan.per_epoch, **values})
             if writes and plan.samples(done):
                 write_grid(method.sample(samples), run / "samples" / f"{done:07d}.png")
-            stop = interrupted.is_set()
-            if fabric.world_size > 1:
-                asks = plan.looks(done) or done % INTERRUPTS_EVERY == 0
-                stop = asks and ranks.any_rank(fabric, stop)
+            stop = 0
+            if fabric.world_size == 1 or plan.looks(done) or done % INTERRUPTS_EVERY == 0:
+                stop = ranks.most(fabric, max(signals, default=0))
             if plan.saves(done) or state["stopped"] or stop:
                 watch.check(done)
                 if writes:
@@ -125,7 +127,7 @@ def fit(
             if state["stopped"]:
                 return done, "early stop"
             if stop:  # in the last step, too: whoever asked means what comes after it as well
-                return done, "interrupted"
+                return done, next(why for why, number in INTERRUPTED.items() if number == stop)
     return plan.last, "done" if plan.last == plan.total else "max steps"
 
 
@@ -263,7 +265,7 @@ class Log:
         """Add a row to metrics.csv, and its values to the events."""
         if self.board is None:
             return
-        with self.path.open("a", encoding="utf-8", newline="") as file:
+        with naming(self.path), self.path.open("a", encoding="utf-8", newline="") as file:
             csv.DictWriter(file, self.columns).writerow(
                 {"step": step, **{name: f"{value:.6g}" for name, value in values.items()}}
             )
@@ -315,19 +317,30 @@ class Batches:
 
 
 def _leave_interrupts_to_the_loop(_worker: int) -> None:
+    """The step that the loop ends needs its loaders: Ctrl-C reaches all of a terminal, SIGTERM all of a Slurm step."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "sigwaitinfo"):  # macOS has none
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=_end_when_the_loop_says, daemon=True).start()
+
+
+def _end_when_the_loop_says() -> None:
+    # Python ends its processes by SIGTERM, and waits for them: deaf to it they would hang it.
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+        pass
+    os._exit(0)
 
 
 @contextmanager
-def _interruptible() -> Iterator[threading.Event]:
-    """Ctrl-C and SIGTERM let the step end, so that the state that is saved is a whole one."""
-    event = threading.Event()
+def _interruptible() -> Iterator[list[int]]:
+    """Ctrl-C and SIGTERM let the step end, so that a whole state is saved; the list has those that came."""
+    came: list[int] = []
     if threading.current_thread() is not threading.main_thread():
-        yield event
+        yield came
         return
-    before = {number: signal.signal(number, lambda *_: event.set()) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, lambda which, _: came.append(which)) for number in INTERRUPTED.values()}
     try:
-        yield event
+        yield came
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

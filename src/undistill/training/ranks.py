@@ -137,9 +137,13 @@ def mean(fabric: Fabric, values: Tensor) -> Tensor:
     return total(fabric, values) / fabric.world_size
 
 
-def any_rank(fabric: Fabric, here: bool) -> bool:
-    """Is it so in one of the ranks?"""
-    return bool(total(fabric, torch.tensor(float(here))) > 0)
+def most(fabric: Fabric, here: int) -> int:
+    """The largest of the ranks' numbers."""
+    if fabric.world_size == 1:
+        return here
+    largest = fabric.all_reduce(torch.tensor(float(here), device=fabric.device), reduce_op="max")
+    assert isinstance(largest, Tensor)
+    return int(largest)
 
 
 def total(fabric: Fabric, values: Tensor) -> Tensor:

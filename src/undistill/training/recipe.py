@@ -268,11 +268,13 @@ def plan_head(recipe: HeadRecipe) -> Head:
     """The head without values, for what it takes.
 
     Raises:
-        RecipeError: its weights alone don't fit into this machine's memory.
+        RecipeError: it refuses its arguments, or its weights alone don't fit into this machine's memory.
     """
     try:
         with torch.device("meta"):
             head = build_head(recipe)
+    except ValueError as error:
+        raise RecipeError(f"head: {error}") from error
     except RuntimeError as error:  # its sizes don't even fit into 64 bits
         raise RecipeError(f"head: {first_line(error)}: make it smaller") from error
     weights = sum(weight.nbytes for weight in head.state_dict().values())

@@ -15,14 +15,16 @@ from torch.utils.data import Dataset
 
 from undistill.base.device import is_out_of_memory
 from undistill.base.errors import Failure
+from undistill.base.files import replacing
 from undistill.base.lock import locked
 from undistill.dataset.read import Cropping, TrainingCrops, ValidationCrops
 from undistill.dataset.samples import ImageFolders, Sample, Sides, Source
 from undistill.heads import Head
+from undistill.metrics.results import write_json
 from undistill.metrics.similarity import ssim
 from undistill.training.contrastive import Contrastive
 from undistill.training.folder import Inventory, card, check_folder, check_inventory, open_folder
-from undistill.training.loop import fit, load_batches, load_networks_from, restore, start
+from undistill.training.loop import INTERRUPTED, fit, load_batches, load_networks_from, restore, start
 from undistill.training.method import Batch, Method
 from undistill.training.method import validation_figures as figures_of
 from undistill.training.mmd import Mmd
@@ -109,9 +111,9 @@ def train(
             patience=recipe.patience if isinstance(recipe, PairedRecipe) else None,
         )
         with all_ranks_or_none(fabric):
-            if ended != "interrupted" and fabric.is_global_zero:
+            if ended not in INTERRUPTED and fabric.is_global_zero:
                 _export(method, recipe, run, step, recipe.data.size or _short_side(sides[0]))
-    return RunResult(step, ended, None if ended == "interrupted" else run / "head")
+    return RunResult(step, ended, None if ended in INTERRUPTED else run / "head")
 
 
 def _broken(fabric: Fabric, listed: TrainedOn, skip: bool) -> list[str]:
@@ -224,8 +226,9 @@ def _export(method: Method, recipe: Recipe, run: Path, step: int, trained_at: in
     beside = run / ".head.part"
     rmtree(beside, ignore_errors=True)
     beside.mkdir()
-    (beside / "README.md").write_text(card(recipe, json.loads((run / "data.json").read_text()), metrics))
-    (beside / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
+    write_json(metrics, beside / "metrics.json")
+    with replacing(beside / "README.md") as part:
+        part.write_text(card(recipe, json.loads((run / "data.json").read_text()), metrics))
     head = head_of(method)
     head.trained_at = trained_at
     head.save_pretrained(beside)

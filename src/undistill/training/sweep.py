@@ -10,6 +10,7 @@ from a process that dies: the next one then goes on with its trial and its run, 
 
 import json
 import re
+import signal
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -22,15 +23,18 @@ import optuna
 from filelock import FileLock, Timeout
 from optuna.trial import Trial, TrialState
 from pydantic import Field, ValidationError
+from rich.console import Console
+from rich.text import Text
 from sqlalchemy.exc import DatabaseError, OperationalError
 
 from undistill.base.device import pick_device
 from undistill.base.errors import Failure, UsageError, first_line
 from undistill.base.settings import Strict, explain_all, read_yaml
+from undistill.base.table import Table
 from undistill.dataset.samples import Sample
 from undistill.dataset.shard import Pairs
 from undistill.metrics.results import write_json
-from undistill.training.loop import Diverged
+from undistill.training.loop import INTERRUPTED, Diverged
 from undistill.training.recipe import Recipe, RecipeError, change_recipe, make_recipe, read_recipe
 from undistill.training.run import cropping_of, train, validate_run
 from undistill.training.sides import all_samples, sides_of
@@ -180,13 +184,13 @@ def _read_begun(file: Path) -> dict[str, Any]:
 
 def train_cells(
     studies: list[SweepStudy], data: Pairs, out: Path, max_steps: int | None, device: str, say: Callable[[str], None]
-) -> bool:
+) -> signal.Signals | None:
     """Train one free cell after another, until there is none: what a process of a sweep does.
 
     Args:
         say: is told of each cell that is done.
 
-    Returns: False if it was interrupted; what it was at is saved.
+    Returns: the signal that ended it, if one did; what it was at is saved.
     """
     for study in studies:
         # Of Optuna a sweep takes which cells there are, which of them are begun or done, and a database that processes
@@ -209,11 +213,11 @@ def train_cells(
                     say(f"{study.name} {cell_name(cell)}: {error}")
                     continue
                 if result.head is None:
-                    return False
+                    return INTERRUPTED[result.ended]
                 scores = validate_run(recipe, data, run, device=device)
                 _tell(trials, trial, {"step": result.step, **scores})
                 say(f"{study.name} {cell_name(cell)}: loss {scores['val_loss']:.4g}, SSIM {scores['val_ssim']:.4f}")
-    return True
+    return None
 
 
 @contextmanager
@@ -319,21 +323,34 @@ def _row(trial: optuna.trial.FrozenTrial | None) -> dict[str, Any]:
     }
 
 
-def as_tables(found: Mapping[str, Any]) -> str:
-    """What `results` gives, a Markdown table for each study; "-" where a cell is not done."""
-    lines: list[str] = []
+def tables(found: Mapping[str, Any]) -> list[tuple[str, Table]]:
+    """What `results` gives, of each study its title and a table; "-" where a cell is not done."""
+    made = []
     for study in found["studies"].values():
         keys = list(study["cells"][0]["cell"])
-        lines += [study["title"], "", f"| {' | '.join(keys)} | steps | loss | SSIM | SSIM, cycle |"]
-        lines.append("| --- " * (len(keys) + 4) + "|")
-        for row in study["cells"]:
-            figures = [
-                "-" if row[name] is None else f"{row[name]:.{digits}f}" for name, digits in
-                (("step", 0), ("loss", 4), ("ssim", 4), ("ssim_cycle", 4))
-            ]  # fmt: skip
-            lines.append(f"| {' | '.join(map(str, row['cell'].values()))} | {' | '.join(figures)} |")
-        lines.append("")
-    return "\n".join(lines).rstrip()
+        rows = [
+            [*map(str, row["cell"].values())]
+            + [
+                "-" if row[name] is None else f"{row[name]:.{digits}f}"
+                for name, digits in (("step", 0), ("loss", 4), ("ssim", 4), ("ssim_cycle", 4))
+            ]
+            for row in study["cells"]
+        ]
+        made.append((study["title"], Table([*keys, "steps", "loss", "SSIM", "SSIM, cycle"], rows, len(keys))))
+    return made
+
+
+def to_markdown(found: Mapping[str, Any]) -> str:
+    """A table for each study, below its title."""
+    return "\n\n".join(f"{title}\n\n{table.markdown()}" for title, table in tables(found))
+
+
+def show(found: Mapping[str, Any], console: Console) -> None:
+    """The same for the eye, as wide as the console."""
+    for title, table in tables(found):
+        console.print(Text(title))
+        console.print()
+        table.show(console)
 
 
 def write_report(found: Mapping[str, Any], out: Path) -> None:

@@ -20,10 +20,10 @@ from undistill.training.sweep import SweepStudy, results, train_cells
 
 def work_together(
     studies: list[SweepStudy], data: Path, out: Path, max_steps: int | None, device: str, workers: int
-) -> bool:
+) -> signal.Signals | None:
     """`train_cells` in several processes, with a bar of the cells; on a machine with several GPUs they share them out.
 
-    Returns: False if it was interrupted: by Ctrl-C or SIGTERM, upon which all of them save what they are at.
+    Returns: the signal that ended it, if one did: Ctrl-C's or SIGTERM, upon which all of them save what they are at.
 
     Raises:
         UsageError, Failure: a worker ended with it. The others go on to the end of their cell, and stop.
@@ -31,12 +31,12 @@ def work_together(
     context = get_context("spawn")  # a forked process can't use a GPU, nor torch's threads
     threads = max(1, torch.get_num_threads() // workers)
     lines: dict[Connection, Any] = {}
-    interrupted = False
+    stopped: signal.Signals | None = None
     problem: Exception | None = None
 
-    def stop(*_: object) -> None:
-        nonlocal interrupted
-        interrupted = True
+    def stop(number: int, _: object) -> None:
+        nonlocal stopped
+        stopped = signal.Signals(number)
         _terminate(lines)
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -57,7 +57,7 @@ def work_together(
                     except (EOFError, ConnectionError):
                         open_lines.remove(line)
                         lines[line].join()
-                        if lines[line].exitcode and not interrupted and problem is None:
+                        if lines[line].exitcode and stopped is None and problem is None:
                             problem = Failure(
                                 f"a worker ended with exit code {lines[line].exitcode}; the same command goes on"
                             )
@@ -73,9 +73,9 @@ def work_together(
             process.join()
         for signum, handler in before.items():
             signal.signal(signum, handler)
-    if problem is not None and not interrupted:
+    if problem is not None and stopped is None:
         raise problem
-    return not interrupted
+    return stopped
 
 
 def _count_cells(out: Path) -> tuple[int, int]:

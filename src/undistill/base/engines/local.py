@@ -75,12 +75,14 @@ def _hired(count: int, maker: Maker[Any], work: Work[Any, Any, Any]) -> Iterator
         for _ in range(count):
             ours, theirs = context.Pipe()
             process = context.Process(target=_run_worker, args=(theirs, maker, work), daemon=True)
-            # Ctrl-C reaches all processes of a terminal: workers, from their first moment, leave it to us.
-            before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+            # Ctrl-C reaches all processes of a terminal, and systemd's SIGTERM all of a job: workers, from their first
+            # moment, leave both to us, who kill them.
+            before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
             try:
                 process.start()
             finally:
-                signal.signal(signal.SIGINT, before)
+                for number, handler in before.items():
+                    signal.signal(number, handler)
             theirs.close()
             hired[ours] = process
         yield hired
