@@ -136,7 +136,7 @@ class Head(
 
         `last`, the convolution to RGB, starts small, and in a residual head at zero: it begins by changing nothing.
         """
-        if next(last.parameters()).is_meta:  # shapes without values; normal numbers there import torch._dynamo, which takes seconds
+        if next(last.parameters()).is_meta:  # normal numbers there import torch._dynamo, which takes seconds
             return
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
