@@ -1,6 +1,7 @@
 """python -m research.faults: see the package."""
 
 import json
+import os
 import subprocess
 import sys
 from collections import Counter
@@ -85,6 +86,13 @@ def _mutate(folder: Path, cases: list[Case], number: int) -> Iterator[dict[str, 
 
 def _disturb(folder: Path, seed: int) -> Iterator[dict[str, Any]]:
     """Bad moments without end, one of each kind for each writer in turn."""
+    (folder / "disk").mkdir()
+    if (
+        subprocess.run(["mount", "-t", "tmpfs", "tmpfs", folder / "disk"], capture_output=True, check=False).returncode
+        == 0
+    ):
+        subprocess.run(["umount", folder / "disk"], check=True)
+        os.environ["SMALL_DISKS"] = "1"
     while True:
         arguments = (str(folder / "whole"), str(folder / "copy"), "1", str(seed), ",".join(WRITERS), ",".join(FAULTS))
         yield from _said("research.faults.writers", *arguments)

@@ -27,6 +27,13 @@ from undistill.prompts import as_lines, numbered
 from undistill.training.recipe import make_recipe
 from undistill.training.run import train
 
+ULTRA_HDR = b"""<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
+<rdf:Description xmlns:Container="http://ns.google.com/photos/1.0/container/"
+ xmlns:Item="http://ns.google.com/photos/1.0/container/item/" xmlns:hdrgm="http://ns.adobe.com/hdr-gain-map/1.0/"
+ xmlns:dc="http://purl.org/dc/elements/1.1/" dc:creator="Ada" hdrgm:Version="1.0"><Container:Directory><rdf:Seq>
+<rdf:li rdf:parseType="Resource"><Container:Item Item:Semantic="Primary" Item:Mime="image/jpeg"/></rdf:li>
+<rdf:li rdf:parseType="Resource"><Container:Item Item:Semantic="GainMap" Item:Length="66171"/></rdf:li>
+</rdf:Seq></Container:Directory></rdf:Description></rdf:RDF></x:xmpmeta>"""
 XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"/></x:xmpmeta>'
 RECIPE: dict[str, Any] = {
     "mode": "unpaired",
@@ -82,6 +89,15 @@ def write_corpus(folder: Path) -> list[Case]:
     GridHead(width=4).save_pretrained(folder / "head")
     for name in ("config.json", "model.safetensors"):
         cases.append(Case(f"head/{name}", ("enhance", "images/plain.png", *head), "out"))
+
+    for fold, val in enumerate(("0:0.5", "0.5:1")):
+        run = folder / "folds" / f"fold-{fold}"
+        GridHead(width=4).save_pretrained(run / "head")
+        (run / "head" / "metrics.json").write_text(json.dumps({"step": 2}))
+        (run / "recipe.yaml").write_text(yaml.safe_dump({"data": {"val": val}}))
+    of_folds = ("enhance", "student", "--folds", "folds", "--device", "cpu", "-o", "out")
+    for name in ("recipe.yaml", "head/metrics.json", "head/config.json"):
+        cases.append(Case(f"folds/fold-0/{name}", of_folds, "out"))
 
     for side in ("student", "teacher"):
         (folder / side).mkdir()
@@ -139,6 +155,13 @@ def picture(size: int = 40, mode: str = "RGB", seed: int = 0) -> Image.Image:
     return Image.fromarray(coarse).resize((size, size), Image.Resampling.BICUBIC).convert(mode)
 
 
+_IPTC = b"8BIM\x04\x04\0\0\0\0\0\x08\x1c\x02\x50\x00\x03Ada"
+
+
+def _segment(marker: int, data: bytes) -> bytes:
+    return bytes([0xFF, marker]) + (len(data) + 2).to_bytes(2, "big") + data
+
+
 def _images(folder: Path) -> list[str]:
     """One of each format and mode, with all the metadata that it can hold."""
     folder.mkdir()
@@ -159,8 +182,10 @@ def _images(folder: Path) -> list[str]:
             file, "PNG"
         ),
         "full.jpg": lambda file: picture().save(file, "JPEG", xmp=XMP, comment=b"by hand", **said),
+        "hdr.jpg": lambda file: picture().save(file, "JPEG", xmp=ULTRA_HDR, extra=_segment(0xEB, b"JP\0\0jumbc2pa")),
+        "press.jpg": lambda file: picture().save(file, "JPEG", extra=_segment(0xED, b"Photoshop 3.0\0" + _IPTC)),
         "grey.jpg": lambda file: picture(mode="L").save(file, "JPEG"),
-        "press.jpg": lambda file: picture(mode="CMYK").save(file, "JPEG", progressive=True),
+        "cmyk.jpg": lambda file: picture(mode="CMYK").save(file, "JPEG", progressive=True),
         "full.webp": lambda file: picture().save(file, "WEBP", xmp=XMP, **said),
         "exact.webp": lambda file: picture(mode="RGBA").save(file, "WEBP", lossless=True),
         "full.tif": lambda file: picture().save(file, "TIFF", exif=exif, icc_profile=icc),

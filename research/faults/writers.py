@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from errno import EIO
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from time import monotonic, sleep
@@ -39,6 +40,8 @@ WRITERS: dict[str, tuple[str, ...]] = {
     "sweep": ("sweep", "run", "grids.yaml", "--data", "pairs", "--device", "cpu", "-o", OUT),
     "judge": ("judge", "a=student", "b=teacher", "--export", f"{OUT}/page.html"),
 }
+SMALL_DISKS = os.environ.get("SMALL_DISKS") == "1"
+"""Mount small disks, and some that can't be written, as root can: what is tried is then nearest to the truth."""
 FAULTS = ("kill", "full", "closed", "error")
 _TIMES = ("events", "timings.csv", "sweep.db", "report.json")
 """Files that hold times, which are never the same twice."""
@@ -125,39 +128,37 @@ def finish(child: int, folder: Path) -> tuple[Any, str]:
 
 @contextmanager
 def _full(out: Path, random: Generator) -> Iterator[Callable[[], None]]:
-    """A disk with little room, where this user may mount one; else files that can't grow."""
+    """A disk with little room, where `SMALL_DISKS`; else files that can't grow."""
     room = int(2 ** random.uniform(9, 15))
-    if _mount(out, f"size={max(room, 8192)}"):
-        try:
-            yield lambda: None
-            subprocess.run(["mount", "-o", "remount,size=64m", out], check=True)
-            _keep(out)
-        finally:
-            subprocess.run(["umount", "-l", out], check=False)
-        _restore(out)
+    if not SMALL_DISKS:
+        yield partial(_no_file_beyond, room)
         return
-
-    def limit() -> None:
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (room, resource.RLIM_INFINITY))
-
-    yield limit
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={max(room, 8192)}", "tmpfs", out], check=True)
+    try:
+        yield lambda: None
+        shutil.copytree(out, out.with_name("kept"))  # the disk goes, what lies on it stays
+    finally:
+        subprocess.run(["umount", "-l", out], check=False)
+    shutil.copytree(out.with_name("kept"), out, dirs_exist_ok=True)
+    shutil.rmtree(out.with_name("kept"))
 
 
 @contextmanager
 def _closed(out: Path, random: Generator) -> Iterator[Callable[[], None]]:
-    """A folder that can't be written: by its rights, which root has, or by its file system."""
-    if _mount(out, "ro"):
-        try:
-            yield lambda: None
-        finally:
-            subprocess.run(["umount", "-l", out], check=False)
+    """A file system that can't be written, where `SMALL_DISKS`; else files that can't hold a byte."""
+    if not SMALL_DISKS:
+        yield partial(_no_file_beyond, 0)
         return
-    out.chmod(0o555)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "ro", "tmpfs", out], check=True)
     try:
         yield lambda: None
     finally:
-        out.chmod(0o755)
+        subprocess.run(["umount", "-l", out], check=False)
+
+
+def _no_file_beyond(room: int) -> None:
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, resource.RLIM_INFINITY))
 
 
 @contextmanager
@@ -180,26 +181,6 @@ def _error(out: Path, random: Generator) -> Iterator[Callable[[], None]]:
 
 
 _BAD_MOMENTS = {"full": _full, "closed": _closed, "error": _error}
-
-
-def _mount(out: Path, options: str) -> bool:
-    done = (
-        subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", out], capture_output=True, check=False)
-        if os.geteuid() == 0 and shutil.which("mount")
-        else None
-    )
-    return done is not None and done.returncode == 0
-
-
-def _keep(out: Path) -> None:
-    """What lies on the small disk, beside it: it goes when the disk does."""
-    shutil.copytree(out, out.with_name("kept"), dirs_exist_ok=True)
-
-
-def _restore(out: Path) -> None:
-    if out.with_name("kept").exists():
-        shutil.copytree(out.with_name("kept"), out, dirs_exist_ok=True)
-        shutil.rmtree(out.with_name("kept"))
 
 
 def main(whole: Path, copy: Path, rounds: int, seed: int, writers: list[str], faults: list[str]) -> None:

@@ -75,15 +75,21 @@ def test_a_dry_run_says_what_would_be_made_and_makes_nothing(
     assert undistill("--quiet", *arguments)[:2] == (None, "")
     assert sorted(path.name for path in (tmp_path / "out").glob("*.webp")) == ["000-new.webp", "001-new.webp"]
     assert undistill(*arguments, "--dry-run")[1] == "0 to enhance, 2 done before\n"
-    code, _, errors = undistill(*arguments, "--quality", 80)
-    assert (code, len(errors.splitlines())) == (2, 1)
-    assert "was made by flux1 at strength 1.0, format WEBP" in errors
+    for dry in ((), ("--dry-run",)):
+        code, _, errors = undistill(*arguments, "--quality", 80, *dry)
+        assert (code, len(errors.splitlines())) == (2, 1)
+        assert "was made by flux1 at strength 1.0, format WEBP" in errors
 
 
 def test_results_may_lie_beside_their_sources(undistill: Run, tmp_path: Path, image_folder: Folders) -> None:
     folder = image_folder("in", 2)
     for done in ("2 enhanced, 0 done before", "0 enhanced, 2 done before"):
         assert undistill("enhance", folder, "-o", folder, "--suffix", "-new")[1] == f"{done} -> {folder}\n"
+    named = sorted(folder.iterdir())  # as a shell's * does, results and all
+    named = [path for path in named if not path.name.startswith(".")]
+    assert (
+        undistill("enhance", *named, "-o", folder, "--suffix", "-new")[1] == f"0 enhanced, 2 done before -> {folder}\n"
+    )
     assert "would be overwritten: choose another folder for -o, or a --suffix" in undistill(
         "enhance", folder, "-o", folder
     )[2]  # fmt: skip
@@ -108,9 +114,9 @@ def test_what_is_left_out_is_counted_and_named(
     code, _, errors = undistill("enhance", folder, "-o", tmp_path / "out", "--strength", 0)
     assert code == 1
     assert errors.splitlines()[-5:] == [
-        "left out, as no format that is read here: 4 .heic (a.heic, b.heic, c.heic, ...)",
-        "left out, as no format that is read here: 1 .png (pipe.png)",
-        "left out, as no format that is read here: 1 .svg (e.svg)",
+        "left out: 4 .heic, which is not read: a.heic, b.heic, c.heic, ...",
+        "left out: 1 .svg, which is not read: e.svg",
+        "left out: 1 no files (.png): pipe.png",
         f"left out, as it can't be read: {folder / 'closed'}",
         "undistill: folders could not be read: look at their rights",
     ]
@@ -124,8 +130,11 @@ def test_strength_0_leaves_the_files_bytes(undistill: Run, tmp_path: Path, image
     (folder / "000.jpg").rename(folder / name)
     with Image.open(folder / name) as image:
         image.save(folder / "two.bmp")
+    (folder / "three.gif").write_bytes((folder / name).read_bytes())  # by name; it is a JPEG
     assert undistill("enhance", folder, "-o", out, "--strength", 0)[0] is None
     assert (out / name).read_bytes() == (folder / name).read_bytes()
+    with Image.open(out / "three.png") as image:
+        assert image.format == "PNG"
     with Image.open(out / "two.png") as image, Image.open(folder / "two.bmp") as before:
         assert image.format == "PNG"
         assert image.tobytes() == before.tobytes()

@@ -2,6 +2,7 @@
 
 from io import BytesIO
 from struct import pack
+from time import monotonic
 from typing import Any
 from zlib import compress, crc32
 
@@ -9,22 +10,11 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image, ImageCms
 from PIL.PngImagePlugin import PngInfo
+from research.faults.corpus import ULTRA_HDR, XMP
 
 from tests.images.test_read import again, file, picture
-from undistill.images import Encoding, ImageError, decode, encode, format_of, left_out, metadata, size_of
+from undistill.images import Encoding, ImageError, decode, encode, format_of, left_out, metadata, size_of, to_picture
 from undistill.images.metadata import srgb_bytes, srgb_profile
-
-XMP = (
-    b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
-    b'<rdf:Description xmlns:dc="http://purl.org/dc/elements/1.1/" dc:creator="Ada"/></rdf:RDF></x:xmpmeta>'
-)
-ULTRA_HDR = b""">x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
-<rdf:Description xmlns:Container="http://ns.google.com/photos/1.0/container/"
- xmlns:Item="http://ns.google.com/photos/1.0/container/item/" xmlns:hdrgm="http://ns.adobe.com/hdr-gain-map/1.0/"
- xmlns:dc="http://purl.org/dc/elements/1.1/" dc:creator="Ada" hdrgm:Version="1.0"><Container:Directory><rdf:Seq>
-<rdf:li rdf:parseType="Resource"><Container:Item Item:Semantic="Primary" Item:Mime="image/jpeg"/></rdf:li>
-<rdf:li rdf:parseType="Resource"><Container:Item Item:Semantic="GainMap" Item:Length="66171"/></rdf:li>
-</rdf:Seq></Container:Directory></rdf:Description></rdf:RDF></x:xmpmeta>"""
 
 
 def chunk(kind: bytes, data: bytes) -> bytes:
@@ -82,9 +72,9 @@ def test_a_broken_text_is_not_carried_on() -> None:
     ("kind", "data", "said"),
     [
         (b"gAMA", (45455).to_bytes(4, "big"), ""),
-        (b"gAMA", (100000).to_bytes(4, "big"), "its gamma of 1 treated as sRGB's, and kept"),
+        (b"gAMA", (100000).to_bytes(4, "big"), "its gamma of 1 treated as sRGB's"),
         (b"cICP", b"\x01\x0d\x00\x01", ""),
-        (b"cICP", b"\x09\x10\x00\x01", "its colour (cICP 9, 16) treated as sRGB's, and kept"),
+        (b"cICP", b"\x09\x10\x00\x01", "its colour (cICP 9, 16) treated as sRGB's"),
         (b"sRGB", b"\0", ""),
     ],
 )
@@ -96,8 +86,9 @@ def test_words_on_colour_are_kept(kind: bytes, data: bytes, said: str) -> None:
 
 def test_words_on_colour_that_a_profile_overrules_go_with_it() -> None:
     png = file(picture(), "PNG", icc_profile=srgb_bytes()).getvalue()
-    written, _ = enhanced(png[:33] + chunk(b"gAMA", (100000).to_bytes(4, "big")) + png[33:])
-    assert b"gAMA" not in written
+    for kind, data in ((b"gAMA", (100000).to_bytes(4, "big")), (b"cICP", b"\x09\x10\x00\x01")):
+        written, _ = enhanced(png[:33] + chunk(kind, data) + png[33:])
+        assert kind not in written
     assert b"iCCP" in written
 
 
@@ -181,11 +172,51 @@ def test_a_signed_manifest_is_named() -> None:
 
 def test_what_another_format_cannot_hold_is_named() -> None:
     text = decode(BytesIO(with_chunk(b"tEXt", b"parameters\0Steps: 4"))).metadata
-    assert left_out(text, "PNG", "WEBP") == ["PNG text"]
-    assert left_out(text, "PNG", "PNG") == []
+    assert left_out(text, "WEBP") == ["PNG text"]
+    assert left_out(text, "PNG") == []
     press = decode(BytesIO(iptc_jpeg())).metadata
-    assert left_out(press, "JPEG", "PNG") == ["IPTC"]
-    assert left_out(press, "JPEG", "TIFF") == []
+    assert left_out(press, "PNG") == ["IPTC"]
+    assert left_out(press, "TIFF") == []
+
+
+def test_a_gifs_comment_a_resolution_and_words_on_colour_are_not_lost_in_silence() -> None:
+    assert left_out(decode(file(picture(), "GIF", comment=b"by hand")).metadata, "PNG") == ["comment"]
+    dense = decode(BytesIO(with_chunk(b"gAMA", (100000).to_bytes(4, "big")))).metadata
+    dense.dpi = (72.0, 72.0)
+    assert left_out(dense, "WEBP") == ["words on colour (gAMA)", "resolution"]
+    assert left_out(dense, "PNG") == []
+
+
+def test_exif_that_no_jpeg_can_hold_does_not_stop_it() -> None:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Artist] = "Ada" * 30000
+    decoded = decode(file(picture(), "PNG", exif=exif))
+    assert Image.open(BytesIO(encode(decoded, decoded.pixels, Encoding("JPEG")))).format == "JPEG"
+    assert left_out(decoded.metadata, "JPEG") == ["EXIF"]
+
+
+def test_a_resolution_that_is_none_is_dropped() -> None:
+    decoded = decode(file(picture(), "TIFF"))
+    assert decoded.metadata.dpi is None or min(decoded.metadata.dpi) > 0
+    image = picture()
+    image.info["dpi"] = (float("nan"), 72.0)
+    assert to_picture(image).metadata.dpi is None
+
+
+def test_a_tiffs_exif_tells_of_the_picture_alone_and_it_stays_small() -> None:
+    flat = Image.new("RGB", (400, 400))
+    data = file(flat, "TIFF", compression="tiff_deflate", icc_profile=srgb_bytes())
+    decoded = decode(data)
+    assert len(encode(decoded, decoded.pixels)) < 2 * len(data.getvalue())
+    assert dict(Image.open(BytesIO(encode(decoded, decoded.pixels, Encoding("JPEG")))).getexif()) == {}
+
+
+def test_xmp_that_does_not_end_takes_no_time() -> None:
+    endless = ULTRA_HDR.replace(b"</rdf:Description>", b"<hdrgm:a>" * 30_000 + b"</rdf:Description>")
+    begun = monotonic()
+    decoded = decode(file(picture(), "WEBP", xmp=endless))
+    assert monotonic() - begun < 2
+    assert decoded.notes == ["its XMP, which is broken, and its HDR gain map left out"]
 
 
 def test_xmp_that_no_jpeg_can_hold_does_not_stop_it() -> None:
@@ -193,7 +224,7 @@ def test_xmp_that_no_jpeg_can_hold_does_not_stop_it() -> None:
     info.add_itxt("XML:com.adobe.xmp", XMP.decode() + " " * 70000)
     decoded = decode(file(picture(), "PNG", pnginfo=info))
     assert Image.open(BytesIO(encode(decoded, decoded.pixels, Encoding("JPEG")))).format == "JPEG"
-    assert left_out(decoded.metadata, "PNG", "JPEG") == ["XMP"]
+    assert left_out(decoded.metadata, "JPEG") == ["XMP"]
     assert np.array_equal(np.asarray(again(decoded)), decoded.pixels)
 
 

@@ -65,7 +65,8 @@ def test_bmp_and_still_gif_become_png(format: str) -> None:
 def test_another_format(format: str) -> None:
     exif = Image.Exif()
     exif[0x013B] = "Ada Okafor"
-    for data in (file(picture((40, 40)), "PNG", exif=exif), file(picture((40, 40)), "TIFF", exif=exif)):
+    for before in ("PNG", "JPEG", "TIFF", "WEBP", *(["AVIF"] if features.check("avif") else [])):
+        data = file(picture((40, 40)), before, exif=exif)
         image = written(data, Encoding(format))
         assert image.format == format
         assert image.getexif()[0x013B] == "Ada Okafor"
@@ -87,6 +88,14 @@ def test_quality_is_heeded() -> None:
     ],
 )
 def test_what_a_format_cannot_hold_is_refused(mode: str, how: Encoding, message: str) -> None:
-    decoded: Any = decode(file(picture(mode=mode), "PNG"))
+    image = picture(mode=mode)
+    if mode == "RGBA":
+        image.putalpha(100)
+    decoded: Any = decode(file(image, "PNG"))
     with pytest.raises(ImageError, match=message):
         encode(decoded, decoded.pixels, how)
+
+
+def test_transparency_that_hides_nothing_is_none() -> None:
+    decoded = decode(file(picture(mode="RGBA"), "PNG"))
+    assert Image.open(BytesIO(encode(decoded, decoded.pixels, Encoding("JPEG")))).mode == "RGB"

@@ -125,8 +125,11 @@ def enhance(
         return
     if dry_run:
         parts = list(_parts(list_jobs(inputs, out, span, how.format, suffix), head or DEFAULT, folds, device))
+        if not overwrite:
+            for some, _, made_with in parts:
+                check_settings(Record(out), some, made_with, strength, how)
         _show(parts, out, strength, how)
-        _say_left_out(inputs)
+        _say_passed_over(inputs)
         return
     with locked(out):
         jobs = list_jobs(inputs, out, span, how.format, suffix)
@@ -143,10 +146,13 @@ def enhance(
 
 
 def _tell(outcome: "Outcome", inputs: list[Path], out: Path) -> None:
+    alike: dict[str, list[Path]] = {}
     for source, note in outcome.notes.items():
-        typer.echo(f"{source}: {note}", err=True)
+        alike.setdefault(note, []).append(source)
+    for note, sources in alike.items():
+        say(f"{sources[0]}{f' and {len(sources) - 1} others' if sources[1:] else ''}: {note}", err=True)
     say(f"{outcome.enhanced} enhanced, {outcome.skipped} done before -> {out}")
-    closed = _say_left_out(inputs)
+    closed = _say_passed_over(inputs)
     for source, reason in outcome.failures.items():
         typer.echo(f"{source} {reason}", err=True)
     if failed := len(outcome.failures):
@@ -169,13 +175,13 @@ def _check(places: list[Path], how: "Encoding", suffix: str) -> None:
         raise UsageError(f"--suffix {suffix!r} is a part of a name, not of a path")
 
 
-def _say_left_out(inputs: list[Path]) -> bool:
+def _say_passed_over(inputs: list[Path]) -> bool:
     """Name what was not taken; returns whether it is a whole folder."""
-    from undistill.enhance.jobs import left_out
+    from undistill.enhance.jobs import passed_over
 
-    others, closed = left_out(inputs)
+    others, closed = passed_over(inputs)
     for kind in others:
-        typer.echo(f"left out, as no format that is read here: {kind}", err=True)
+        say(f"left out: {kind}", err=True)
     for folder in closed:
         typer.echo(f"left out, as it can't be read: {folder}", err=True)
     return bool(closed)

@@ -4,7 +4,7 @@ import errno
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache, partial
 from hashlib import sha256
 from io import BytesIO
@@ -17,8 +17,8 @@ from undistill.base.errors import Failure, UsageError, first_line
 from undistill.base.progress import progress
 from undistill.base.record import Record, holds, write
 from undistill.enhance.enhancer import Enhancer
-from undistill.enhance.jobs import EnhanceJob
-from undistill.images import Encoding, ImageError, decode, encode, left_out
+from undistill.enhance.jobs import READ_ONLY_ENDINGS, EnhanceJob
+from undistill.images import Encoding, ImageError, check_encoding, decode, encode, left_out
 
 
 @dataclass
@@ -195,13 +195,17 @@ def enhance_file(unit: EnhanceTask, enhancer: Callable[[], Enhancer]) -> Iterato
         if holds(unit.target, unit.known, wanted):
             yield ImageResult(job)
             return
-        picture, how = decode(BytesIO(data)), unit.how
-        format = how.format or picture.format
+        picture = decode(BytesIO(data))
+        # A JPEG that is called .gif becomes what its new name says.
+        renamed = "PNG" if unit.source.suffix.lower() in READ_ONLY_ENDINGS else picture.format
+        format = unit.how.format or renamed
+        how = replace(unit.how, format=format)
+        check_encoding(picture, how)
         if unit.made_with["strength"] == 0 and _is_unchanged(unit, format == picture.format):
             result, notes = data, []
         else:
             result = encode(picture, enhancer()(picture.pixels, unit.made_with["strength"]), how)
-            notes = picture.notes + [f"{what} left out" for what in left_out(picture.metadata, picture.format, format)]
+            notes = picture.notes + [f"{what} left out" for what in left_out(picture.metadata, format)]
         yield ImageResult(job, write(unit.target, result, wanted), ", ".join(notes))
     except ImageError as error:
         yield ImageResult(job, failure=str(error))
@@ -219,4 +223,4 @@ def enhance_file(unit: EnhanceTask, enhancer: Callable[[], Enhancer]) -> Iterato
 def _is_unchanged(unit: EnhanceTask, same_format: bool) -> bool:
     """Nothing but pixels could differ, so that without a change to them the file's bytes are the result."""
     same = unit.source.suffix.lower() == unit.target.suffix.lower() and same_format
-    return same and unit.how.quality is None and not unit.how.lossless
+    return same and unit.how == Encoding(unit.how.format)

@@ -1,6 +1,5 @@
 """What is to be enhanced: which image becomes which file, and what is left alone."""
 
-from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -9,10 +8,11 @@ from pathlib import Path
 from undistill.base.errors import UsageError
 from undistill.base.record import Record
 from undistill.dataset import within
-from undistill.images import EXTENSIONS, look_through
+from undistill.images import EXTENSIONS, READ_ONLY, look_through
 
 ENDINGS = {"PNG": ".png", "JPEG": ".jpg", "WEBP": ".webp", "AVIF": ".avif"}
 """Of the formats that can be asked for."""
+READ_ONLY_ENDINGS = tuple(f".{format.lower()}" for format in READ_ONLY)
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,8 @@ def list_jobs(
             raise UsageError(f"{path} is neither a file nor a folder")
         elif path.suffix.lower() not in EXTENSIONS:
             raise UsageError(f"{path}: can't enhance {path.suffix or 'a file without ending'}, only {_endings()}")
+        elif path.resolve() in ours:  # a shell's * names them too
+            found += 1
         else:
             jobs.append(job(path, Path(path.name)))
     if not jobs:
@@ -93,17 +95,21 @@ def _enhanced_below(folder: Path, images: Sequence[Path]) -> set[Path]:
 
 def _ending(path: Path, format: str | None) -> str:
     if format is None:
-        return ".png" if path.suffix.lower() in (".bmp", ".gif") else path.suffix
+        return ".png" if path.suffix.lower() in READ_ONLY_ENDINGS else path.suffix
     return path.suffix if format == "JPEG" and path.suffix.lower() in (".jpg", ".jpeg") else ENDINGS[format]
 
 
-def left_out(inputs: Sequence[Path]) -> tuple[list[str], list[Path]]:
+def passed_over(inputs: Sequence[Path]) -> tuple[list[str], list[Path]]:
     """What of the inputs' folders no job is made of, though it looks like a picture; and folders that can't be read."""
     others, closed = [], []
     for listing in map(look_through, (path for path in inputs if path.is_dir())):
-        for kind, count in sorted(Counter(path.suffix.lower() for path in listing.others).items()):
-            names = [path.name for path in listing.others if path.suffix.lower() == kind]
-            others.append(f"{count} {kind} ({', '.join(names[:3])}{', ...' if count > 3 else ''})")
+        kinds: dict[str, list[str]] = {}
+        for path in listing.others:
+            ending = path.suffix.lower()
+            kind = f"no files ({ending})" if ending in EXTENSIONS else f"{ending}, which is not read"
+            kinds.setdefault(kind, []).append(path.name)
+        for kind, names in sorted(kinds.items()):
+            others.append(f"{len(names)} {kind}: {', '.join(names[:3])}{', ...' if len(names) > 3 else ''}")
         closed += listing.closed
     return others, closed
 

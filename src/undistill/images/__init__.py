@@ -18,7 +18,7 @@ from undistill.images.read import (
     to_rgb,
     upright,
 )
-from undistill.images.write import QUALITY, Encoding, encode, png, to_image, to_tensor, write_grid
+from undistill.images.write import QUALITY, Encoding, check_encoding, encode, png, to_image, to_tensor, write_grid
 
 __all__ = [
     "EXTENSIONS",
@@ -30,6 +30,7 @@ __all__ = [
     "Metadata",
     "Picture",
     "Pixels",
+    "check_encoding",
     "decode",
     "decode_rgb",
     "encode",

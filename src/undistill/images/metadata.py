@@ -9,8 +9,10 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
+from math import isfinite
 from struct import pack
 from typing import Any
+from xml.parsers import expat
 from zlib import crc32
 
 from PIL import ExifTags, Image, ImageCms
@@ -33,7 +35,10 @@ _TIFF_TAGS = (
 _TIFF_XMP, _TIFF_IPTC = 700, 33723
 _JPEG_IPTC = 0x0404  # among Photoshop's resources
 _SEGMENT = 65533  # bytes that a JPEG's can hold
+_XMP_SEGMENT = _SEGMENT - len("http://ns.adobe.com/xap/1.0/\0")
 
+_MORE_XMP = b"http://ns.adobe.com/xmp/extension/"
+_EXIF = b"Exif\0\0"
 _PNG = b"\x89PNG\r\n\x1a\n"
 _IHDR_END = len(_PNG) + 25
 _PNG_TEXT = (b"tEXt", b"zTXt", b"iTXt")
@@ -43,7 +48,7 @@ _PNG_XMP = "XML:com.adobe.xmp"
 _OF_SRGB = (b"\x01\x0d\x00\x01", 0.45455)  # what cICP and gAMA say of it
 
 SIGNED = "its C2PA manifest, which is of the picture before, left out"
-_GAIN_MAP = rb"http://ns\.(?:adobe\.com/hdr-gain-map|google\.com/photos/1\.0/container|apple\.com/HDRGainMap)/[^\"']*"
+_BEHIND = rb"http://ns\.(?:adobe\.com/hdr-gain-map|google\.com/photos/1\.0/container|apple\.com/HDRGainMap)/[^\"']*"
 
 
 @dataclass
@@ -110,8 +115,8 @@ def set_apart(data: bytes) -> tuple[bytes, bytes]:
                 kept.append((kind, data[start:end]))
                 rest.append(data[last:start])
                 last = end
-    converted = b"iCCP" in kinds and b"cICP" not in kinds  # their profile is sRGB's afterwards
-    chunks = b"".join(chunk for kind, chunk in kept if kind in _PNG_TEXT or not converted)
+    # Pixels with a profile are converted by it, and have sRGB's afterwards.
+    chunks = b"".join(chunk for kind, chunk in kept if kind in _PNG_TEXT or b"iCCP" not in kinds)
     return (b"".join((*rest, data[last:])) if rest else data), chunks
 
 
@@ -148,7 +153,9 @@ def read_metadata(
         notes: what is left out is added to it.
     """
     info: dict[Any, Any] = straight.info
-    found = Metadata(dpi=info.get("dpi"), chunks=chunks)
+    found = Metadata(chunks=chunks)
+    if all(isfinite(float(density)) and density > 0 for density in info.get("dpi", (0,))):
+        found.dpi = info["dpi"]
     if image.format != "PNG":  # where it is a text of this name
         found.comment = info.get("comment", b"")
     if image.info.get("icc_profile"):
@@ -156,11 +163,13 @@ def read_metadata(
     elif image.format == "PNG" or image.format is None:
         _say_colour(info, chunks, notes)
     try:
-        found.exif = _fresh_exif(straight, exif, notes)
+        found.exif = _fresh_exif(image.format, straight, exif, notes)
     except Exception as error:  # whatever broken bytes led Pillow to
         notes.append(f"its EXIF data can't be read ({first_line(error)}); left out")
     xmp = info.get("xmp") or info.get(_PNG_XMP, b"")
-    found.xmp = _without_gain_map(xmp.encode() if isinstance(xmp, str) else bytes(xmp), notes)
+    found.xmp = _without_second_picture(xmp.encode() if isinstance(xmp, str) else bytes(xmp), notes)
+    if any(data.startswith(_MORE_XMP) for _, data in getattr(image, "applist", [])):
+        notes.append("the second part of its XMP left out")
     found.iptc = _iptc(image)
     if image.format in ("PNG", None):
         # An image that is no file's has its text among the rest.
@@ -177,14 +186,20 @@ def _say_colour(info: dict[Any, Any], chunks: bytes, notes: list[str]) -> None:
     if where >= 0:
         code = chunks[where + 4 : where + 8]
         if code != _OF_SRGB[0]:
-            notes.append(f"its colour (cICP {code[0]}, {code[1]}) treated as sRGB's, and kept")
+            notes.append(f"its colour (cICP {code[0]}, {code[1]}) treated as sRGB's")
     elif abs(info.get("gamma", _OF_SRGB[1]) - _OF_SRGB[1]) > 0.01:
-        notes.append(f"its gamma of {info['gamma']:.4g} treated as sRGB's, and kept")
+        notes.append(f"its gamma of {info['gamma']:.4g} treated as sRGB's")
 
 
-def _fresh_exif(straight: Image.Image, exif: Image.Exif, notes: list[str]) -> bytes:
+def _fresh_exif(format: str | None, straight: Image.Image, exif: Image.Exif, notes: list[str]) -> bytes:
     """The bytes as they were, unless they hold a thumbnail or the size from before it was turned."""
-    before: bytes = b"" if straight.format == "TIFF" else straight.info.get("exif", b"")
+    before: bytes = straight.info.get("exif", b"")
+    if format == "TIFF":
+        before = b""
+        for tag in set(exif) - set(_TIFF_TAGS):
+            del exif[tag]
+    elif before and not before.startswith(_EXIF):
+        before = _EXIF + before  # a WebP's
     if not before and not len(exif):
         return b""
     seen = Image.Exif()
@@ -192,8 +207,8 @@ def _fresh_exif(straight: Image.Image, exif: Image.Exif, notes: list[str]) -> by
     thumbnail = bool(seen.get_ifd(ExifTags.IFD.IFD1))
     if thumbnail:
         notes.append("its thumbnail left out")
-    inner = exif.get_ifd(ExifTags.IFD.Exif)
     size = {ExifTags.Base.ExifImageWidth: straight.width, ExifTags.Base.ExifImageHeight: straight.height}
+    inner = exif.get_ifd(ExifTags.IFD.Exif) if ExifTags.IFD.Exif in exif else {}
     stale = {int(tag): length for tag, length in size.items() if inner.get(tag, length) != length}
     if before and not thumbnail and not stale:
         return before
@@ -201,15 +216,34 @@ def _fresh_exif(straight: Image.Image, exif: Image.Exif, notes: list[str]) -> by
     return exif.tobytes()
 
 
-def _without_gain_map(xmp: bytes, notes: list[str]) -> bytes:
-    """XMP that claims no second picture for HDR screens: it is not in the new file."""
-    prefixes = set(re.findall(rb"xmlns:([\w.-]+)\s*=\s*[\"']" + _GAIN_MAP, xmp))
+def _without_second_picture(xmp: bytes, notes: list[str]) -> bytes:
+    """XMP that claims no gain map for HDR screens, nor a film, behind the picture: they are not in the new file."""
+    prefixes = {prefix.decode() for prefix in re.findall(rb"xmlns:([\w.-]+)\s*=\s*[\"']" + _BEHIND, xmp)}
+    if not prefixes:
+        return xmp
+    what = "HDR gain map" if re.search(rb"GainMap|hdr-gain-map", xmp) else "film"
+    spans: list[tuple[int, int]] = []
+    begun: list[int | None] = []
+
+    def begin(name: str, attributes: dict[str, str]) -> None:
+        begun.append(parser.CurrentByteIndex if name.partition(":")[0] in prefixes else None)
+
+    def end(_: str) -> None:
+        if (start := begun.pop()) is not None:
+            spans.append((start, xmp.index(b">", parser.CurrentByteIndex) + 1))
+
+    parser = expat.ParserCreate()
+    parser.StartElementHandler, parser.EndElementHandler = begin, end
+    try:
+        parser.Parse(xmp, True)
+    except expat.ExpatError:
+        notes.append(f"its XMP, which is broken, and its {what} left out")
+        return b""
+    for start, stop in sorted(spans, reverse=True):
+        xmp = xmp[:start] + xmp[stop:] if stop <= len(xmp) else xmp[:start]
     for prefix in prefixes:
-        element = rb"<" + prefix + rb":([\w.-]+)(?:\s[^>]*)?(?:/>|(?<!/)>.*?</" + prefix + rb":\1\s*>)"
-        xmp = re.sub(element, b"", xmp, flags=re.DOTALL)
-        xmp = re.sub(rb"\s" + prefix + rb":[\w.-]+\s*=\s*(?:\"[^\"]*\"|'[^']*')", b"", xmp)
-    if prefixes:
-        notes.append("its HDR gain map left out")
+        xmp = re.sub(rb"\s" + prefix.encode() + rb":[\w.-]+\s*=\s*(?:\"[^\"]*\"|'[^']*')", b"", xmp)
+    notes.append(f"its {what} left out")
     return xmp
 
 
@@ -231,29 +265,29 @@ def save_options(metadata: Metadata, format: str) -> dict[str, Any]:
         options["dpi"] = metadata.dpi
     if format == "TIFF":
         return options | _tiff_tags(metadata)
-    if metadata.exif:
+    if metadata.exif and not (format == "JPEG" and len(metadata.exif) > _SEGMENT):
         options["exif"] = metadata.exif
     if format == "PNG":
         return options | {"pnginfo": _text_chunks(metadata)}
-    if metadata.xmp:
+    if metadata.xmp and not (format == "JPEG" and len(metadata.xmp) > _XMP_SEGMENT):
         options["xmp"] = metadata.xmp
     if format == "JPEG":
         # Pillow would take that of the image.
         options |= {"comment": metadata.comment, "extra": _iptc_segment(metadata.iptc)}
-        if len(metadata.xmp) > _SEGMENT - 29:
-            del options["xmp"]
     return options
 
 
-def left_out(metadata: Metadata, old: str, new: str) -> list[str]:
-    """What a file of the new format can't hold, in words."""
-    if old == new:
-        return ["XMP"] if new == "JPEG" and len(metadata.xmp) > _SEGMENT - 29 else []
+def left_out(metadata: Metadata, format: str) -> list[str]:
+    """What a file of this format can't hold of it, in words."""
+    kinds = [kind for kind in _PNG_COLOUR if kind in metadata.chunks and kind != b"sRGB"]
     missing = {
-        "PNG text": bool(metadata.text or any(kind in metadata.chunks for kind in _PNG_TEXT)) and new != "PNG",
-        "IPTC": bool(metadata.iptc) and new not in ("JPEG", "TIFF"),
-        "comment": bool(metadata.comment) and new != "JPEG",
-        "XMP": new == "JPEG" and len(metadata.xmp) > _SEGMENT - 29,
+        "PNG text": format != "PNG" and bool(metadata.text or any(kind in metadata.chunks for kind in _PNG_TEXT)),
+        f"words on colour ({', '.join(kind.decode() for kind in kinds)})": format != "PNG" and bool(kinds),
+        "IPTC": format not in ("JPEG", "TIFF") and bool(metadata.iptc),
+        "comment": format != "JPEG" and bool(metadata.comment),
+        "resolution": format in ("WEBP", "AVIF") and bool(metadata.dpi),
+        "EXIF": format == "JPEG" and len(metadata.exif) > _SEGMENT,
+        "XMP": format == "JPEG" and len(metadata.xmp) > _XMP_SEGMENT,
     }
     return [what for what, is_so in missing.items() if is_so]
 

@@ -54,6 +54,17 @@ def to_image(picture: Picture, pixels: Pixels, grey: bool = False) -> Image.Imag
     return image
 
 
+def check_encoding(picture: Picture, how: Encoding) -> None:
+    """Raises:
+    ImageError: the format can't hold it; sooner than after a head has worked on it.
+    """
+    format = how.format or picture.format
+    if how.lossless and format in ("JPEG", "AVIF"):
+        raise ImageError(f"can't be written as {format} without loss: take --format png or webp")
+    if format == "JPEG" and picture.alpha is not None and picture.alpha.min() < 255:
+        raise ImageError("has transparency, which JPEG can't hold: take --format png, webp or avif")
+
+
 def encode(picture: Picture, pixels: Pixels, how: Encoding | None = None) -> bytes:
     """A file like the picture's own with other pixels, (H, W, 3) uint8: same format, metadata and transparency.
 
@@ -63,14 +74,11 @@ def encode(picture: Picture, pixels: Pixels, how: Encoding | None = None) -> byt
         how: where it is to be otherwise.
 
     Raises:
-        ImageError: the format can't hold it.
+        ImageError: see `check_encoding`.
     """
     how = how or Encoding()
     format = how.format or picture.format
-    if how.lossless and format in ("JPEG", "AVIF"):
-        raise ImageError(f"can't be written as {format} without loss: take --format png or webp")
-    if picture.alpha is not None and format == "JPEG":
-        raise ImageError("has transparency, which JPEG can't hold: take --format png, webp or avif")
+    check_encoding(picture, how)
     quality = how.quality or QUALITY.get(format)
     options: dict[str, dict[str, Any]] = {
         "JPEG": {"quality": quality, "subsampling": 0},
@@ -82,6 +90,8 @@ def encode(picture: Picture, pixels: Pixels, how: Encoding | None = None) -> byt
         "TIFF": {} if picture.metadata.exif else {"compression": "tiff_deflate"},
     }
     image = to_image(picture, pixels, grey=picture.grey and not how.colour)
+    if format == "JPEG" and picture.alpha is not None:  # opaque everywhere
+        image = image.convert("L" if image.mode == "LA" else "RGB")
     image.info = {}  # Pillow would write some of it by itself
     said = picture.metadata
     if image.mode in ("L", "LA"):
