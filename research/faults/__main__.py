@@ -50,8 +50,6 @@ def main(
         "found": found,
     }
     write_json(result, out)
-    for each in found:
-        typer.echo(json.dumps(each))
     typer.echo(f"{len(files)} broken files, {len(moments)} bad moments, {len(found)} faults -> {out}")
     raise typer.Exit(1 if found else 0)
 
@@ -64,7 +62,9 @@ def _until(seconds: float, what: str, tries: Iterator[dict[str, Any]]) -> Iterat
             if monotonic() >= begun + seconds:
                 break
             count, wrong = count + 1, wrong + bool(each["wrong"])
-            bar.advance(f"{count}, {wrong} wrong", by=0)
+            bar.show_words(f"{count}, {wrong} wrong")
+            if each["wrong"]:
+                typer.echo(json.dumps(each))
             yield each
 
 
