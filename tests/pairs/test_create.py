@@ -276,6 +276,7 @@ def group(session: int) -> list[int]:
     return found
 
 
+@pytest.mark.e2e
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="counts processes in /proc")
 def test_killed_with_9_and_started_again_ends_the_same(tmp_path: Path) -> None:
     out, straight = tmp_path / "killed", tmp_path / "straight"

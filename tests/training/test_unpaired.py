@@ -34,12 +34,10 @@ def batch(seed: int) -> tuple[torch.Tensor, torch.Tensor]:
     return x, y - torch.tensor([0.1, 0.5, 0.5]).view(3, 1, 1)
 
 
-@pytest.mark.parametrize(
-    ("steps", "changes"), [(60, {}), (60, {"augment": True}), (30, {"precision": "bf16-mixed", "lr": 4e-3})], ids=str
-)  # bfloat16 takes four times as long where a CPU has none
-def test_it_learns_what_tells_teachers_from_students(steps: int, changes: dict[str, Any]) -> None:
-    method = unpaired(**{"cycle": 1, "lr": 2e-3, **changes})
-    for step in range(steps):
+@pytest.mark.parametrize("changes", [{}, {"augment": True}], ids=str)
+def test_it_learns_what_tells_teachers_from_students(changes: dict[str, Any]) -> None:
+    method = unpaired(cycle=1, lr=2e-3, **changes)
+    for step in range(60):
         train_step(method, [batch(step)], step)
     x, y = batch(99)
     with torch.no_grad():
@@ -48,6 +46,17 @@ def test_it_learns_what_tells_teachers_from_students(steps: int, changes: dict[s
     assert shift[1] < -0.1
     assert shift[2] < -0.1
     assert back[1] > 0.1
+
+
+def test_in_bfloat16_weights_keep_their_precision() -> None:
+    """A few steps: where a CPU has no bfloat16 each takes half a second."""
+    method = unpaired(cycle=1, lr=2e-3, precision="bf16-mixed")
+    before = {name: weight.clone() for name, weight in method.networks["G"].state_dict().items()}
+    for step in range(4):
+        assert all(bool(loss.isfinite()) for loss in train_step(method, [batch(step)], step).values())
+    after = method.networks["G"].state_dict()
+    assert all(weight.dtype == torch.float32 for weight in after.values())
+    assert any(not torch.equal(before[name], weight) for name, weight in after.items())
 
 
 def test_identity_heads_pass_the_full_cycle() -> None:
