@@ -22,7 +22,7 @@ def test_h_is_help_for_every_verb(undistill: Run) -> None:
         short, long = undistill(*words.split(), "-h"), undistill(*words.split(), "--help")
         assert not short[0]
         assert short == long
-        assert f".undistill {words}" in short[1]
+        assert f"undistill {words}" in short[1]  # before it, with `python -m pytest`, stands "python -m pytest."
 
 
 def test_quiet_before_and_behind_the_verb(undistill: Run, tmp_path: Path) -> None:
