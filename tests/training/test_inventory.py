@@ -88,17 +88,21 @@ def test_without_pairs_a_twin_stays(image_folder: Folders, tmp_path: Path) -> No
     assert (images["student"]["images"], images["teacher"]["images"]) == (11, 12)
 
 
-def test_a_run_that_counted_broken_images_goes_on_without_them(
-    image_folder: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_goes_on_with_an_image_that_it_counted_or_not_at_all(image_folder: Folders, tmp_path: Path) -> None:
     student, teacher, run = image_folder("student", 12), image_folder("teacher", 12, seed=1), tmp_path / "run"
     source, made = ImageFolders([student], [teacher]), recipe("paired", data={"crop": 64, "train": "all", "val": "all"})
-    with monkeypatch.context() as older:
-        older.setattr("undistill.training.run.find_broken", lambda *_: {})
-        train(made, source, run, max_steps=1, device="cpu")
-    (student / "001.png").write_bytes((student / "001.png").read_bytes()[:200])
+    never, cut = teacher / "007.png", student / "001.png"
+    never.write_bytes(b"")
+    train(made, source, run, max_steps=1, device="cpu", skip_broken=True)
+    began, whole = (run / "data.json").read_bytes(), cut.read_bytes()
+    cut.write_bytes(whole[:200])
+    with pytest.raises(UsageError, match=rf"begun with other images .*{cut}.* can't be used now: put") as error:
+        train(made, source, run, max_steps=2, device="cpu", skip_broken=True)
+    assert "\n" not in str(error.value)
+    assert (run / "data.json").read_bytes() == began
+    cut.write_bytes(whole)
     assert train(made, source, run, max_steps=2, device="cpu", skip_broken=True).step == 2
-    (student / "001.png").unlink()
+    never.unlink()
     assert train(made, source, run, max_steps=3, device="cpu").step == 3
 
 

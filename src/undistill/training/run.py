@@ -90,8 +90,7 @@ def train(
         with all_ranks_or_none(fabric):
             sides, held_out = usable(recipe, listed, broken)
             images = _inventory(source, sides, held_out)
-            # A run of an older version counted broken images, until it met one.
-            check_inventory(run, images, _inventory(source, *listed))
+            check_inventory(run, images, broken)
             training = TrainingCrops(*sides, cut, recipe.seed, recipe.paired)
             method = method_of(fabric, recipe, training, training.counts)
             if recipe.start is not None and not (run / "last.safetensors").exists():
