@@ -10,6 +10,7 @@ import pytest
 
 from tests.training.test_run import recipe
 from undistill.base.errors import Failure, UsageError
+from undistill.base.output import QUIET
 from undistill.dataset.samples import ImageFolders, Sample, list_files, list_sides, pixels_of
 from undistill.dataset.shard import Pairs, shard_path
 from undistill.training import whole
@@ -68,6 +69,10 @@ def test_all_broken_images_are_named_before_the_first_step_and_left_out_if_asked
     assert [line for line in capsys.readouterr().err.splitlines() if "can't be used" in line] == [
         said.replace("--skip-broken leaves them out", "left out")
     ]
+    quiet = QUIET.set(True)
+    train(recipe("paired", data=data), source, run, max_steps=1, device="cpu", skip_broken=True)
+    QUIET.reset(quiet)
+    assert capsys.readouterr().err == ""
     images = json.loads((run / "data.json").read_text())
     assert {name: side["images"] for name, side in images.items()} == dict.fromkeys(images, 9)
     for path in (student / "001.png", teacher / "003.png", student / "004.png", teacher / "004.png"):

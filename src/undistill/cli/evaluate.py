@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from undistill.base.command import say
 from undistill.base.errors import UsageError
+from undistill.base.output import say
 from undistill.cli.options import DeviceOption, FormatOption, OverwriteOption, check_ours, named_folders, print_results
 
 

@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from undistill.base.command import say
 from undistill.base.errors import UsageError
+from undistill.base.output import say
 from undistill.cli.options import OverwriteOption, check_ours
 
 
