@@ -145,8 +145,10 @@ def recover(
     description, broken = recover_pairs(folder, None if pair is None else read_spec(pair), shard_size, batch)
     for what in broken:
         typer.echo(what, err=True)
+    name = description.pair["name"]
+    taken = "" if pair else f" (taken for {name}: if it is another, delete dataset.json and give --pair)"
     say(
-        f"{folder}: dataset.json made anew: {description.rows} pairs of {description.pair['name']} in "
+        f"{folder}: dataset.json made anew: {description.rows} pairs of {name}{taken} in "
         f"{description.shards} shards; `undistill pairs verify {folder}` checks them"
     )
 
