@@ -128,3 +128,20 @@ def check_ours(path: Path, mark: str) -> None:
             first = file.read(4096)
         if first and mark.encode() not in first:
             raise UsageError(f"{path} is there and not made by this command: give another name")
+
+
+def refuse_others(path: Path, differ: Callable[[], Sequence[str]], *, overwrite: bool) -> None:
+    """Whatever the same verb has written there was asked for in the same way, or may be replaced.
+
+    Args:
+        differ: in what it differs from what is asked now; called where there is something.
+
+    Raises:
+        UsageError: it would be lost.
+    """
+    if overwrite or not path.is_file() or not path.stat().st_size:
+        return
+    if others := differ():
+        raise UsageError(
+            f"{path} was made with other {', '.join(others)}: --overwrite replaces it; or give another name"
+        )
