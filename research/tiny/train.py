@@ -19,7 +19,7 @@ import typer
 from research.tiny.recipe import STAGES, read_stage
 from undistill.base.command import run
 from undistill.base.errors import UsageError
-from undistill.base.quiet import quiet
+from undistill.base.libraries import quiet
 from undistill.training.folder import check_folder, check_inventory, open_folder
 from undistill.training.loop import INTERRUPTED, fit, start
 

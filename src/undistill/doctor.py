@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, distribution, version
 from importlib.util import find_spec
+from math import isfinite
 from pathlib import Path
 from stat import S_ISREG
 from typing import Any
@@ -17,6 +18,7 @@ from packaging.requirements import Requirement
 
 from undistill.base.errors import Failure, first_line
 from undistill.base.files import weights_file
+from undistill.base.machine import cores, free_memory, memory
 
 PACKAGES = ("torch", "diffusers", "transformers", "numpy", "pillow", "pyarrow", "torchmetrics")
 """Packages on which figures depend, whose versions are told; of the others, only what is wrong with them."""
@@ -109,7 +111,6 @@ def _devices() -> Iterator[Finding]:
         import torch
 
         from undistill.base.device import has_bfloat16, processor
-        from undistill.cli.options import cores
     except Exception as error:  # a broken installation raises whatever it likes
         yield Finding(
             "devices", "cpu", f"torch can't be imported: {first_line(error)}", False, "nothing can be computed"
@@ -150,8 +151,8 @@ def _instructions() -> list[str]:
 
 
 def _room() -> Iterator[Finding]:
-    total, free = _memory()
-    if total:
+    total, free = memory(), free_memory()
+    if isfinite(total):
         words = _gb(total) + (f", {_gb(free)} of it free" if free else "")
         yield Finding("room", "memory", words, figures={"bytes": total, "free_bytes": free})
     usage = shutil.disk_usage(Path.cwd())
@@ -159,19 +160,6 @@ def _room() -> Iterator[Finding]:
         *("room", "disk", f"{_gb(usage.free)} free of {_gb(usage.total)}, in {Path.cwd()}"),
         figures={"bytes": usage.total, "free_bytes": usage.free},
     )
-
-
-def _memory() -> tuple[int, int | None]:
-    """Bytes in all, of a container what it may take, and those that are free; 0 and None where nobody says."""
-    try:
-        total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):
-        return 0, None
-    limit, listed = Path("/sys/fs/cgroup/memory.max"), Path("/proc/meminfo")
-    if limit.exists() and (text := limit.read_text().strip()).isdigit():
-        total = min(total, int(text))
-    free = re.search(r"^MemAvailable:\s*(\d+) kB", listed.read_text(), re.MULTILINE) if listed.exists() else None
-    return total, min(total, int(free[1]) * 1024) if free else None
 
 
 def _extras() -> Iterator[Finding]:
@@ -265,5 +253,5 @@ def _weights() -> Iterator[Finding]:
             yield Finding("weights", model, "not downloaded", False, costs, remedy)
 
 
-def _gb(count: int) -> str:
+def _gb(count: float) -> str:
     return f"{count / 1e9:.1f} GB"

@@ -10,10 +10,9 @@ from pathlib import Path
 import pytest
 import typer
 
-from undistill.base.command import run, say
+from undistill.base.command import run
 from undistill.base.errors import naming
-from undistill.base.output import QUIET
-from undistill.base.progress import progressed
+from undistill.base.output import say
 
 
 def ends(by: signal.Signals | OSError | None, monkeypatch: pytest.MonkeyPatch) -> int | str | None:
@@ -86,16 +85,3 @@ def test_a_terminated_process_leaves_one_line_and_no_file(tmp_path: Path) -> Non
     assert done.returncode == 128 + signal.SIGTERM
     assert (done.stdout, done.stderr) == ("", "undistill: interrupted; the same command goes on\n")
     assert not list(tmp_path.rglob("*.jsonl"))
-
-
-def test_quiet_hides_bars_and_the_last_line(capsys: pytest.CaptureFixture[str]) -> None:
-    loud = QUIET.set(True)
-    assert list(progressed("working", [1, 2])) == [1, 2]
-    say("done")
-    QUIET.reset(loud)
-    assert capsys.readouterr() == ("", "")
-    list(progressed("working", [1, 2]))
-    say("done")
-    said, errors = capsys.readouterr()
-    assert said == "done\n"
-    assert "working" in errors

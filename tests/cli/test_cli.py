@@ -174,7 +174,7 @@ def test_evaluate_prints_tables_and_writes_results(
     fewer = ("evaluate", *options, "--no-baselines", "--enhanced", f"same={student}", "-o", out)
     code, _, errors = undistill(*fewer, "--min-side", 9)
     assert code == 2
-    assert f"{out} holds results of other settings (min_side, baselines): --overwrite replaces them" in errors
+    assert f"{out} was made with other min_side, baselines: --overwrite replaces it; or give another name" in errors
     assert "combined" in json.loads(out.read_text())["rows"]
     assert undistill(*fewer, "--overwrite")[0] is None
     code, said, errors = undistill(*fewer, "--format", "json")  # the same once more

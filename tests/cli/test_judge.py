@@ -67,7 +67,7 @@ def test_exports_one_file(sides: tuple[str, str], image_folder: Folders, tmp_pat
     assert not undistill(*again, "--limit", 3)[0]
     code, _, error = undistill(*again)
     assert code == 2
-    assert "page.html asks about other pictures: --overwrite replaces it" in error
+    assert "page.html was made with other pictures: --overwrite replaces it; or give another name" in error
     assert page.read_text().count("data:image/png;base64,") == 6
     assert not undistill(*again, "--overwrite")[0]
     assert page.read_text().count("data:image/png;base64,") == 8

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Run
+from undistill.training import shipped_recipes
 
 VERBS = "demo,prompts,generate,pairs,enhance,train,recipes,sweep,evaluate,diversity,bench,judge,reproduce,doctor"
 
@@ -22,7 +23,13 @@ def test_h_is_help_for_every_verb(undistill: Run) -> None:
         short, long = undistill(*words.split(), "-h"), undistill(*words.split(), "--help")
         assert not short[0]
         assert short == long
-        assert f".undistill {words}" in short[1]
+        assert f"undistill {words}" in short[1]  # before it, with `python -m pytest`, stands "python -m pytest."
+
+
+def test_what_is_piped_has_a_line_a_thing(undistill: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    lines = undistill("recipes")[1].splitlines()
+    assert [line.split()[0] for line in lines] == list(shipped_recipes())
 
 
 def test_quiet_before_and_behind_the_verb(undistill: Run, tmp_path: Path) -> None:

@@ -1,3 +1,4 @@
+import json
 import socket
 import sys
 from collections.abc import Callable, Iterator
@@ -8,6 +9,7 @@ import pytest
 import torch
 
 from tests.cli.conftest import Run
+from tests.pairs.test_create import TINY, draw
 from undistill.base.engines import local
 from undistill.dataset.shard import Pairs, shard_path
 from undistill.images import decode_rgb
@@ -70,6 +72,19 @@ def test_creates_verifies_and_repairs(
     assert not code, errors
     assert said.startswith(f"{out}: dataset.json made anew: 4 pairs of miniature in 2 shards; ")
     assert (out / "dataset.json").read_bytes() == described
+
+
+def test_recover_says_for_which_pair_it_takes_it(tmp_path: Path, undistill: Run) -> None:
+    out, mine = tmp_path / "pairs", tmp_path / "mine.yaml"
+    spec = TINY.model_copy(update={"name": "mine", "head": None})
+    mine.write_text(json.dumps(spec.model_dump(mode="json", exclude_defaults=True)))
+    draw(out, spec=spec)
+    before = (out / "dataset.json").read_bytes()
+    (out / "dataset.json").unlink()
+    assert "pairs of tiny (taken for tiny: if it is another, delete" in undistill("pairs", "recover", out)[1]
+    (out / "dataset.json").unlink()
+    assert "pairs of mine in" in undistill("pairs", "recover", out, "--pair", mine)[1]
+    assert (out / "dataset.json").read_bytes() == before
 
 
 def test_refuses_in_one_line(

@@ -41,7 +41,7 @@ def test_other_prompts_are_replaced_by_overwrite_alone(tmp_path: Path, undistill
     assert undistill(*command, "--count", 2)[0] is None
     code, _, errors = undistill(*command, "--count", 3)
     assert code == 2
-    assert "prompts.jsonl holds other prompts: --overwrite replaces them" in errors
+    assert "prompts.jsonl was made with other prompts: --overwrite replaces it; or give another name" in errors
     assert out.read_bytes() == before
     assert undistill(*command, "--count", 3, "--overwrite")[0] is None
     assert len(read_prompts(out)) == 3

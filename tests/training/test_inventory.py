@@ -10,6 +10,7 @@ import pytest
 
 from tests.training.test_run import recipe
 from undistill.base.errors import Failure, UsageError
+from undistill.base.output import QUIET
 from undistill.dataset.samples import ImageFolders, Sample, list_files, list_sides, pixels_of
 from undistill.dataset.shard import Pairs, shard_path
 from undistill.training import whole
@@ -68,6 +69,10 @@ def test_all_broken_images_are_named_before_the_first_step_and_left_out_if_asked
     assert [line for line in capsys.readouterr().err.splitlines() if "can't be used" in line] == [
         said.replace("--skip-broken leaves them out", "left out")
     ]
+    quiet = QUIET.set(True)
+    train(recipe("paired", data=data), source, run, max_steps=1, device="cpu", skip_broken=True)
+    QUIET.reset(quiet)
+    assert capsys.readouterr().err == ""
     images = json.loads((run / "data.json").read_text())
     assert {name: side["images"] for name, side in images.items()} == dict.fromkeys(images, 9)
     for path in (student / "001.png", teacher / "003.png", student / "004.png", teacher / "004.png"):
@@ -88,17 +93,21 @@ def test_without_pairs_a_twin_stays(image_folder: Folders, tmp_path: Path) -> No
     assert (images["student"]["images"], images["teacher"]["images"]) == (11, 12)
 
 
-def test_a_run_that_counted_broken_images_goes_on_without_them(
-    image_folder: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_goes_on_with_an_image_that_it_counted_or_not_at_all(image_folder: Folders, tmp_path: Path) -> None:
     student, teacher, run = image_folder("student", 12), image_folder("teacher", 12, seed=1), tmp_path / "run"
     source, made = ImageFolders([student], [teacher]), recipe("paired", data={"crop": 64, "train": "all", "val": "all"})
-    with monkeypatch.context() as older:
-        older.setattr("undistill.training.run.find_broken", lambda *_: {})
-        train(made, source, run, max_steps=1, device="cpu")
-    (student / "001.png").write_bytes((student / "001.png").read_bytes()[:200])
+    never, cut = teacher / "007.png", student / "001.png"
+    never.write_bytes(b"")
+    train(made, source, run, max_steps=1, device="cpu", skip_broken=True)
+    began, whole = (run / "data.json").read_bytes(), cut.read_bytes()
+    cut.write_bytes(whole[:200])
+    with pytest.raises(UsageError, match=rf"begun with other images .*{cut}.* can't be used now: put") as error:
+        train(made, source, run, max_steps=2, device="cpu", skip_broken=True)
+    assert "\n" not in str(error.value)
+    assert (run / "data.json").read_bytes() == began
+    cut.write_bytes(whole)
     assert train(made, source, run, max_steps=2, device="cpu", skip_broken=True).step == 2
-    (student / "001.png").unlink()
+    never.unlink()
     assert train(made, source, run, max_steps=3, device="cpu").step == 3
 
 

@@ -25,16 +25,6 @@ def run(app: typer.Typer) -> None:
         QUIET.reset(loud)
 
 
-def say(line: object, *, err: bool = False) -> None:
-    """How it goes, and the line that ends a verb: nothing with `--quiet`. What a verb is asked for is `typer.echo`'s.
-
-    Args:
-        err: to standard error.
-    """
-    if not QUIET.get():
-        typer.echo(line, err=err)
-
-
 @contextmanager
 def _terminated_as_interrupted() -> Iterator[threading.Event]:
     """SIGTERM, by which systemd, Docker and Slurm end a job, is Ctrl-C; the event says which of the two it was."""

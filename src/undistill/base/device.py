@@ -1,6 +1,5 @@
-"""Where to compute, and how much it holds."""
+"""Where to compute."""
 
-import os
 import platform
 from pathlib import Path
 
@@ -30,13 +29,6 @@ def has_bfloat16(device: torch.device) -> bool:
     if device.type != "cpu" or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return True  # where nobody says, it is tried
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
-
-
-def memory() -> float:
-    """Bytes of this machine's memory; infinite where it doesn't say."""
-    if not hasattr(os, "sysconf"):  # Windows
-        return float("inf")
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from undistill.base.command import say
 from undistill.base.errors import UsageError
 from undistill.base.lock import locked
+from undistill.base.output import say
 from undistill.cli.options import DeviceOption, FormatOption, print_results
 
 

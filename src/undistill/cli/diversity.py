@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from undistill.base.command import say
 from undistill.base.lock import locked
+from undistill.base.output import say
 from undistill.cli.options import FormatOption, named_folders, print_results
 
 

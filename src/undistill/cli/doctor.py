@@ -4,6 +4,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from undistill.base.output import console
+
 
 def doctor(
     form: Annotated[Literal["text", "json"], typer.Option("--format", help="For the eye, or for programs.")] = "text",
@@ -21,7 +23,6 @@ def doctor(
         typer.echo(json.dumps(to_json(findings), indent=2, ensure_ascii=False))
         return
 
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -33,4 +34,4 @@ def doctor(
             table.add_row("", Text(part, style="bold"))
         lines = [line for line in (found.says, found.costs, found.remedy) if line]
         table.add_row("" if found.there else "!", found.name.rpartition("/")[2], Text("\n".join(lines)))
-    Console().print(table)
+    console().print(table)

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from undistill.base.command import say
 from undistill.base.errors import Failure, UsageError
 from undistill.base.lock import locked
+from undistill.base.output import say
 from undistill.cli.options import (
     AddressOption,
     DeviceOption,

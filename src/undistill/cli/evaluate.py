@@ -1,13 +1,22 @@
 """undistill evaluate"""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from undistill.base.command import say
 from undistill.base.errors import UsageError
-from undistill.cli.options import DeviceOption, FormatOption, OverwriteOption, check_ours, named_folders, print_results
+from undistill.base.output import say
+from undistill.cli.options import (
+    DeviceOption,
+    FormatOption,
+    OverwriteOption,
+    check_ours,
+    named_folders,
+    print_results,
+    refuse_others,
+)
 
 
 def evaluate(
@@ -49,13 +58,9 @@ def evaluate(
     from undistill.metrics.evaluate import evaluate as run
     from undistill.metrics.results import differing
 
-    if out is not None and out.is_file() and out.stat().st_size and not overwrite:
-        differ = differing(out, described(source, folders, span, features, min_side, limit), baselines)
-        if differ:
-            raise UsageError(
-                f"{out} holds results of other settings ({', '.join(differ)}): --overwrite replaces them; or give "
-                "another -o"
-            )
+    if out is not None:
+        asked = described(source, folders, span, features, min_side, limit)
+        refuse_others(out, partial(differing, out, asked, baselines), overwrite=overwrite)
     results = run(source, folders, span, features, min_side, limit, pick_device(device), baselines)
     print_results(form, results.show, results.to_markdown, results.to_json())
     if out is not None:

@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
-from undistill.base.command import say
 from undistill.base.errors import UsageError
-from undistill.cli.options import OverwriteOption, check_ours, named_folder
+from undistill.base.output import say
+from undistill.cli.options import OverwriteOption, check_ours, named_folder, refuse_others
 
 
 def judge(
@@ -53,9 +53,8 @@ def judge(
 
     if export is not None:
         check_ours(export, QUESTION)
-        before = export.read_bytes() if export.exists() else b""
-        if before and not overwrite and study.id.encode() not in before:
-            raise UsageError(f"{export} asks about other pictures: --overwrite replaces it; or give another name")
+        same = study.id.encode()
+        refuse_others(export, lambda: [] if same in export.read_bytes() else ["pictures"], overwrite=overwrite)
         write_export(study, export)
         say(f"{len(study.questions)} pairs -> {export}")
         return

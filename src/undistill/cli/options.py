@@ -1,7 +1,6 @@
 """What several verbs take: who does the work and where, and folders as NAME=DIR."""
 
 import json
-import os
 from collections.abc import Callable, Sequence
 from enum import StrEnum
 from pathlib import Path
@@ -11,6 +10,7 @@ import typer
 
 from undistill.base.engines import Engine
 from undistill.base.errors import UsageError
+from undistill.base.output import console
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -63,9 +63,7 @@ def print_results(form: FormatName, show: Callable[["Console"], None], markdown:
         kept: what the file of results holds.
     """
     if form == "text":
-        from rich.console import Console
-
-        show(Console())
+        show(console())
     else:
         typer.echo(markdown() if form == "md" else json.dumps(kept, indent=2, ensure_ascii=False))
 
@@ -87,11 +85,6 @@ def ray_engine(
     if device is None and gpus == 0:
         device = "cpu"
     return device, on_ray(workers, address, 0 if device == "cpu" and gpus is None else gpus)
-
-
-def cores() -> int:
-    """CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def named_folder(text: str, option: str = "") -> tuple[str, Path]:
@@ -135,3 +128,20 @@ def check_ours(path: Path, mark: str) -> None:
             first = file.read(4096)
         if first and mark.encode() not in first:
             raise UsageError(f"{path} is there and not made by this command: give another name")
+
+
+def refuse_others(path: Path, differ: Callable[[], Sequence[str]], *, overwrite: bool) -> None:
+    """Whatever the same verb has written there was asked for in the same way, or may be replaced.
+
+    Args:
+        differ: in what it differs from what is asked now; called where there is something.
+
+    Raises:
+        UsageError: it would be lost.
+    """
+    if overwrite or not path.is_file() or not path.stat().st_size:
+        return
+    if others := differ():
+        raise UsageError(
+            f"{path} was made with other {', '.join(others)}: --overwrite replaces it; or give another name"
+        )

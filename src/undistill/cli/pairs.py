@@ -5,9 +5,10 @@ from typing import Annotated, Any
 
 import typer
 
-from undistill.base.command import say
 from undistill.base.engines import Engine
 from undistill.base.errors import Failure, UsageError
+from undistill.base.machine import cores
+from undistill.base.output import console, say
 from undistill.cli.options import (
     AddressOption,
     DeviceOption,
@@ -17,7 +18,6 @@ from undistill.cli.options import (
     OffloadOption,
     WorkersOption,
     check_engine,
-    cores,
     ray_engine,
 )
 
@@ -85,13 +85,11 @@ def plan(
     ] = None,
 ) -> None:
     """Say what a pairs data set will take: downloads, memory, time, storage. Nothing is downloaded."""
-    from rich.console import Console
-
     from undistill.pairs.plan import plan as plan_pairs
     from undistill.pairs.plan import show
     from undistill.pairs.spec import read_spec
 
-    show(plan_pairs(read_spec(pair), count, batch, drawn), Console())
+    show(plan_pairs(read_spec(pair), count, batch, drawn), console())
 
 
 @pairs.command()
@@ -147,8 +145,10 @@ def recover(
     description, broken = recover_pairs(folder, None if pair is None else read_spec(pair), shard_size, batch)
     for what in broken:
         typer.echo(what, err=True)
+    name = description.pair["name"]
+    taken = "" if pair else f" (taken for {name}: if it is another, delete dataset.json and give --pair)"
     say(
-        f"{folder}: dataset.json made anew: {description.rows} pairs of {description.pair['name']} in "
+        f"{folder}: dataset.json made anew: {description.rows} pairs of {name}{taken} in "
         f"{description.shards} shards; `undistill pairs verify {folder}` checks them"
     )
 

@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
-from undistill.base.command import say
 from undistill.base.errors import UsageError
-from undistill.cli.options import OverwriteOption, check_ours
+from undistill.base.output import say
+from undistill.cli.options import OverwriteOption, check_ours, refuse_others
 
 
 def prompts(
@@ -45,7 +45,6 @@ def prompts(
     from undistill.prompts import as_lines, make_prompts, write_prompts
 
     made = make_prompts(template, count, seed, file, skip)
-    if not overwrite and out.exists() and out.read_bytes() not in (b"", as_lines(made)):
-        raise UsageError(f"{out} holds other prompts: --overwrite replaces them; or give another -o")
+    refuse_others(out, lambda: [] if out.read_bytes() == as_lines(made) else ["prompts"], overwrite=overwrite)
     write_prompts(made, out)
     say(f"{len(made)} prompts -> {out}")

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from undistill.base.command import say
 from undistill.base.errors import UsageError
+from undistill.base.output import say
 from undistill.cli.options import FormatOption, print_results
 
 sweep = typer.Typer(help="Train over a grid of a recipe's values, and compare.", no_args_is_help=True)

@@ -6,8 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-from undistill.base.command import say
 from undistill.base.errors import UsageError
+from undistill.base.output import say
 
 
 def train(

@@ -39,7 +39,7 @@ def read_folds(run: Path) -> list[Fold]:
             raise UsageError(f"{folder} has no head: run undistill train ... -o {run} --folds {count} to its end")
         if max(abs(a - b) for a, b in zip(_held_out(folder), ids, strict=True)) > 1e-6:
             raise UsageError(f"{folder} is not fold {number} of {count}: another number of folds was begun in {run}")
-        steps.add(json.loads((folder / "head" / "metrics.json").read_text())["step"])
+        steps.add(_step(folder / "head" / "metrics.json"))
         folds.append(Fold(f"{number}/{count}", folder / "head", ids))
     if len(steps) > 1:
         raise UsageError(
@@ -53,3 +53,12 @@ def _held_out(run: Path) -> tuple[float, float]:
         return parse_split(read_yaml(run / "recipe.yaml")["data"]["val"])
     except (KeyError, TypeError) as error:
         raise UsageError(f"{run / 'recipe.yaml'} is not the recipe of a fold") from error
+
+
+def _step(metrics: Path) -> int:
+    try:
+        return int(json.loads(metrics.read_text(encoding="utf-8"))["step"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UsageError(
+            f"{metrics} is broken: delete {metrics.parent}, then run undistill train ... --folds again"
+        ) from error

@@ -16,7 +16,7 @@ from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from undistill.base.errors import Failure, UsageError, first_line
-from undistill.base.quiet import quiet
+from undistill.base.libraries import quiet
 from undistill.images import Pixels, to_tensor
 from undistill.losses import LPIPS, Backbone
 from undistill.metrics.appearance import appearance

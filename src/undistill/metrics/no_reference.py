@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from undistill.base.errors import Failure
-from undistill.base.quiet import quiet
+from undistill.base.libraries import quiet
 from undistill.images import Pixels
 from undistill.metrics import CLIP
 from undistill.metrics.extraction import Extractor, Features, one_by_one

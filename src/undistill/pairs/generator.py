@@ -13,7 +13,7 @@ from PIL import Image
 
 from undistill.base.device import pick_device
 from undistill.base.errors import Failure, UsageError
-from undistill.base.quiet import quiet
+from undistill.base.libraries import quiet
 from undistill.images import Pixels
 from undistill.pairs.load import (
     DENOISERS,

@@ -22,7 +22,7 @@ from safetensors import SafetensorError, safe_open
 
 from undistill.base.errors import Failure, UsageError, first_line
 from undistill.base.files import WEIGHTS
-from undistill.base.quiet import quiet
+from undistill.base.libraries import quiet
 from undistill.pairs.spec import SideSpec
 
 DENOISERS = ("transformer", "unet")

@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from undistill.base.errors import Failure, first_line
-from undistill.base.quiet import quiet
+from undistill.base.libraries import quiet
 from undistill.pairs.load import DENOISERS, WeightsRef, hub_file, is_t5, model_ref, rest_ref
 from undistill.pairs.spec import PairSpec, SideSpec
 

@@ -1,7 +1,7 @@
 """What a run's folder holds beside its weights: the recipe, which images it learns from, the model card of its head."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from undistill.base.files import PART, replacing
 from undistill.base.settings import read_yaml
 from undistill.dataset import SPLITS, fold_split, parse_split
 from undistill.training.recipe import PairedRecipe, Recipe, RecipeError, Schedule, change_recipe, dump_recipe
+from undistill.training.whole import NAMED
 
 Inventory = Mapping[str, Mapping[str, int | str]]
 
@@ -35,18 +36,23 @@ def check_folder(run: Path, recipe: Schedule) -> None:
         )
 
 
-def check_inventory(run: Path, *images: Inventory) -> None:
+def check_inventory(run: Path, images: Inventory, broken: Sequence[str] = ()) -> None:
     """Refuse to go on with other images.
 
     Args:
-        images: what the run may have begun with.
+        broken: those that can't be used now, which `images` doesn't count. The run may have begun when they could.
 
     Raises:
-        UsageError: it has begun with none of these.
+        UsageError: it has begun with others.
     """
     inventory = run / "data.json"
-    if inventory.exists() and read_yaml(inventory) not in images:
-        raise UsageError(f"{run} was begun with other images or networks: choose a new folder for -o")
+    if not inventory.exists() or read_yaml(inventory) == images:
+        return
+    back = ""
+    if broken:
+        more = f" and {len(broken) - NAMED} more" if len(broken) > NAMED else ""
+        back = f"{', '.join(broken[:NAMED])}{more} can't be used now: put back what was there then, or "
+    raise UsageError(f"{run} was begun with other images or networks: {back}choose a new folder for -o")
 
 
 def open_folder(run: Path, recipe: Schedule, images: Inventory) -> None:
@@ -54,8 +60,9 @@ def open_folder(run: Path, recipe: Schedule, images: Inventory) -> None:
     run.mkdir(parents=True, exist_ok=True)
     with replacing(run / "recipe.yaml") as beside:
         beside.write_text(dump_recipe(recipe))
-    with replacing(run / "data.json") as beside:
-        beside.write_text(json.dumps(images, indent=2) + "\n")
+    if not (run / "data.json").exists():
+        with replacing(run / "data.json") as beside:
+            beside.write_text(json.dumps(images, indent=2) + "\n")
 
 
 def fold_recipe(recipe: Recipe, fold: int, folds: int) -> Recipe:

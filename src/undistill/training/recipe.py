@@ -10,8 +10,8 @@ import torch
 import yaml
 from pydantic import AfterValidator, BaseModel, Field, TypeAdapter, ValidationError, field_validator, model_validator
 
-from undistill.base.device import memory
 from undistill.base.errors import UsageError, first_line
+from undistill.base.machine import memory
 from undistill.base.settings import Positive, Strict, explain, read_yaml, unknown_key
 from undistill.dataset import parse_split
 from undistill.heads import Head

@@ -1,7 +1,6 @@
 """One training run: images and a recipe in, a run folder with a head out."""
 
 import json
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from undistill.base.device import is_out_of_memory
 from undistill.base.errors import Failure
 from undistill.base.files import replacing
 from undistill.base.lock import locked
+from undistill.base.output import say
 from undistill.dataset.read import Cropping, TrainingCrops, ValidationCrops
 from undistill.dataset.samples import ImageFolders, Sample, Sides, Source
 from undistill.heads import Head
@@ -90,8 +90,7 @@ def train(
         with all_ranks_or_none(fabric):
             sides, held_out = usable(recipe, listed, broken)
             images = _inventory(source, sides, held_out)
-            # A run of an older version counted broken images, until it met one.
-            check_inventory(run, images, _inventory(source, *listed))
+            check_inventory(run, images, broken)
             training = TrainingCrops(*sides, cut, recipe.seed, recipe.paired)
             method = method_of(fabric, recipe, training, training.counts)
             if recipe.start is not None and not (run / "last.safetensors").exists():
@@ -126,7 +125,7 @@ def _broken(fabric: Fabric, listed: TrainedOn, skip: bool) -> list[str]:
             if broken and not skip:
                 raise Failure(f"{broken_words(broken, len(samples))}; --skip-broken leaves them out")
             if broken:
-                sys.stderr.write(f"{broken_words(broken, len(samples))}; left out\n")
+                say(f"{broken_words(broken, len(samples))}; left out", err=True)
     return fabric.broadcast(list(broken))
 
 

@@ -9,7 +9,6 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Literal
 
-import torch
 from huggingface_hub import utils as hub
 
 from undistill.base.errors import Failure, first_line
@@ -63,6 +62,8 @@ def _refuse_torchvision() -> None:
     try:
         import_module("torchvision")
     except Exception as error:  # "operator torchvision::nms does not exist", undefined symbols and the like
+        import torch
+
         raise Failure(
             f"torchvision does not fit torch {torch.__version__} ({first_line(error)}): install the one that does, or "
             "none (pip uninstall torchvision): undistill doesn't need it"

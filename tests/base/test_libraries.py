@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from undistill.base.errors import Failure
-from undistill.base.quiet import quiet
+from undistill.base.libraries import quiet
 
 
 def test_quiet_leaves_things_as_they_were(caplog: pytest.LogCaptureFixture) -> None:

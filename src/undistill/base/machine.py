@@ -1,0 +1,32 @@
+"""How many cores and how much memory this machine has; without torch, for what must say so before it, or without it."""
+
+import os
+import re
+from math import inf
+from pathlib import Path
+
+_LIMIT, _LISTED = Path("/sys/fs/cgroup/memory.max"), Path("/proc/meminfo")
+
+
+def cores() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def memory() -> float:
+    """Bytes of this machine's memory, in a container those that it may take; infinite where nobody says."""
+    try:
+        total: float = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):  # Windows has no sysconf
+        total = inf
+    try:
+        limit = _LIMIT.read_text().strip()
+    except OSError:
+        return total
+    return min(total, int(limit)) if limit.isdigit() else total  # else it is "max"
+
+
+def free_memory() -> float | None:
+    """Bytes of it that may still be taken; None where nobody says."""
+    free = re.search(r"^MemAvailable:\s*(\d+) kB", _LISTED.read_text(), re.MULTILINE) if _LISTED.exists() else None
+    return min(memory(), int(free[1]) * 1024) if free else None
