@@ -20,16 +20,18 @@ from undistill.metrics.jackknife import Value
 from undistill.metrics.results import Results, differing
 
 Picture = Callable[[int], np.ndarray]
+SIDE = 112
+"""Of the pictures, px: most of the time goes by their area."""
 
 
 def blob(number: int) -> np.ndarray:
-    """A soft picture, (224, 224, 3) in 0..255."""
+    """A soft picture, (SIDE, SIDE, 3) in 0..255."""
     coarse = np.random.default_rng(number).integers(60, 200, (4, 4, 3), dtype=np.uint8)
-    return np.asarray(Image.fromarray(coarse).resize((224, 224), Image.Resampling.BICUBIC), np.float64)
+    return np.asarray(Image.fromarray(coarse).resize((SIDE, SIDE), Image.Resampling.BICUBIC), np.float64)
 
 
 def striped(number: int, period: int, axis: int) -> np.ndarray:
-    stripes = np.sin(2 * np.pi * np.indices((224, 224, 1))[axis] / period)
+    stripes = np.sin(2 * np.pi * np.indices((SIDE, SIDE, 1))[axis] / period)
     return np.asarray(blob(number) + 12 * stripes)
 
 
@@ -47,9 +49,16 @@ def found(score: Callable[[Filter], float], searched: Callable[[], None]) -> dic
     return {**filters, "combined": Filter(match=1.0, sharpen=0.5), "blur": Filter(blur=1.0)}
 
 
+@pytest.fixture(scope="module")
+def seen(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache: the sets hold the same pictures in every test."""
+    return tmp_path_factory.mktemp("seen")
+
+
 @pytest.fixture
-def sets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]:
+def sets(tmp_path: Path, seen: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]:
     """The teacher draws stripes, the student doesn't; `good` has learned them, `away` draws others."""
+    monkeypatch.setenv("UNDISTILL_CACHE", str(seen))
     monkeypatch.setattr(tuning, "search", found)
     student = range(20)
     return {
@@ -123,10 +132,10 @@ def test_with_everything_as_the_split_nothing_is_measured_where_it_was_fitted(se
 def test_the_same_evaluation_twice_looks_at_nothing_the_second_time(
     sets: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = evaluate(both(sets), {"good": sets["good"]}, features="alex-1")
+    first = evaluate(both(sets), {"good": sets["good"]}, (0.4, 1), features="alex-1")
     monkeypatch.setattr(_Part, "_look", None)
     monkeypatch.setattr(tuning, "search", None)
-    assert evaluate(both(sets), {"good": sets["good"]}, features="alex-1").rows == first.rows
+    assert evaluate(both(sets), {"good": sets["good"]}, (0.4, 1), features="alex-1").rows == first.rows
 
 
 @pytest.mark.parametrize(

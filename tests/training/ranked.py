@@ -1,5 +1,9 @@
-"""What torchrun starts in test_ranks.py: trainings one after another, then the command with an image that is broken."""
+"""What torchrun starts in test_ranks.py, once, for time.
 
+Trainings one after another; then the command, with an image that is broken; and with whole ones, to be interrupted.
+"""
+
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -40,6 +44,12 @@ if __name__ == "__main__":
     for name in ALIKE:
         train(recipe(name), source, folder / "two" / name, device="cpu")
     train(recipe("paired"), source, folder / "resumed", max_steps=2, device="cpu")
-    sides = (f"--{side}={folder / side}" for side in ("student", "teacher"))
+    sides = [f"--{side}={folder / side}" for side in ("student", "teacher")]
     sys.argv = ["undistill", "train", str(folder / "recipe.yaml"), *sides, "-o", str(folder / "broken")]
+    try:
+        main()
+    except SystemExit as end:
+        (folder / f"ended-{os.environ['RANK']}").write_text(str(end.code))
+    sides = [f"--{side}={folder / f'whole-{side}'}" for side in ("student", "teacher")]
+    sys.argv = ["undistill", "train", str(folder / "long.yaml"), *sides, "-o", str(folder / "run")]
     main()

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from tests.base.test_table import WIDTHS, check_figures, shown
 from tests.training.test_run import settings
 from undistill.base.errors import Failure, UsageError
 from undistill.dataset.shard import Pairs
-from undistill.training import sweep
+from undistill.training import sweep, workers
 from undistill.training.sweep import (
     SweepStudy,
     _free_cell,
@@ -188,7 +189,9 @@ def test_workers_save_when_interrupted(data: Path, tmp_path: Path) -> None:
     assert [cell["state"] for cell in cells(tmp_path / "out")].count("running") == 2
 
 
-def test_an_error_of_a_worker_ends_the_sweep(data: Path, tmp_path: Path) -> None:
+def test_an_error_of_a_worker_ends_the_sweep(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # It ends before torch has anything to do: a forked process, which imports nothing anew, is enough.
+    monkeypatch.setattr(workers, "get_context", lambda _: get_context("fork"))
     task = begin(write(tmp_path), data, tmp_path / "out")
     (tmp_path / "out" / "gan").write_text("in the way")
     with pytest.raises(Failure, match=r"gan: File exists; .* goes on"):
