@@ -1,5 +1,5 @@
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from io import BytesIO
 from pathlib import Path
 
@@ -13,6 +13,9 @@ from undistill.dataset.shard import Description, PairRow, Pairs, ShardError, che
 from undistill.dataset.write import write_description, write_shard
 
 SPEC = "5" * 64
+
+
+Folders = Callable[..., Path]
 
 
 def rows(first: int, last: int) -> list[PairRow]:
@@ -150,3 +153,11 @@ def test_refuses_what_is_no_finished_data_set(folder: Path, tmp_path: Path) -> N
         with pytest.raises(UsageError, match=words) as caught:
             read_description(folder)
         assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("size", [0, -1, True, "64", None])
+def test_a_size_that_is_none_is_refused(size: object, pairs_folder: Folders) -> None:
+    description = Pairs(pairs_folder("pairs", 4)).description
+    broken = description.model_copy(update={"pair": {**description.pair, "size": size}})
+    with pytest.raises(UsageError, match=r"dataset\.json: pair: size is missing, or no number of px"):
+        _ = broken.size

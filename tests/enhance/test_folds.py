@@ -30,3 +30,11 @@ def test_a_broken_metrics_file_is_one_line(text: str, tmp_path: Path) -> None:
     run = folds(tmp_path / "run", text, '{"step": 4}')
     with pytest.raises(UsageError, match=r"fold-0/head/metrics\.json is broken: delete .*fold-0/head, then run"):
         read_folds(run)
+
+
+@pytest.mark.parametrize("recipe", ["data: {val: 3}", "data: {val: null}", "data: {}", "3"])
+def test_a_recipe_of_no_fold_is_one_line(recipe: str, tmp_path: Path) -> None:
+    run = folds(tmp_path / "run", '{"step": 4}', '{"step": 4}')
+    (run / "fold-0" / "recipe.yaml").write_text(recipe)
+    with pytest.raises(UsageError, match=r"fold-0/recipe\.yaml is not the recipe of a fold"):
+        read_folds(run)

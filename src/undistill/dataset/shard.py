@@ -96,8 +96,8 @@ class Description(Strict):
             UsageError: the pair spec doesn't say.
         """
         size = self.pair.get("size")
-        if not isinstance(size, int):
-            raise UsageError(f"{DESCRIPTION}: pair: size is missing")
+        if type(size) is not int or size < 1:
+            raise UsageError(f"{DESCRIPTION}: pair: size is missing, or no number of px")
         return size
 
     @property

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from undistill.base.errors import UsageError
 from undistill.base.settings import read_yaml
-from undistill.dataset import fold_folder, fold_split, parse_split
+from undistill.dataset import SplitError, fold_folder, fold_split, parse_split
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,8 @@ def read_folds(run: Path) -> list[Fold]:
 
 def _held_out(run: Path) -> tuple[float, float]:
     try:
-        return parse_split(read_yaml(run / "recipe.yaml")["data"]["val"])
-    except (KeyError, TypeError) as error:
+        return parse_split(str(read_yaml(run / "recipe.yaml")["data"]["val"]))
+    except (KeyError, TypeError, SplitError) as error:
         raise UsageError(f"{run / 'recipe.yaml'} is not the recipe of a fold") from error
 
 
