@@ -25,7 +25,7 @@ def test_folds_of_one_training(tmp_path: Path) -> None:
         read_folds(folds(tmp_path / "other", whole, '{"step": 5}'))
 
 
-@pytest.mark.parametrize("text", ["{", "", "{}", "[]", '{"step": null}', '{"step": "a"}'])
+@pytest.mark.parametrize("text", ["{", "", "{}", "[]", '{"step": null}', '{"step": "a"}', '{"step": Infinity}'])
 def test_a_broken_metrics_file_is_one_line(text: str, tmp_path: Path) -> None:
     run = folds(tmp_path / "run", text, '{"step": 4}')
     with pytest.raises(UsageError, match=r"fold-0/head/metrics\.json is broken: delete .*fold-0/head, then run"):

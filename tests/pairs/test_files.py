@@ -11,7 +11,7 @@ from PIL import Image
 from undistill.base import record
 from undistill.base.errors import Failure, UsageError
 from undistill.base.files import replacing
-from undistill.base.record import RECORD
+from undistill.base.record import RECORD, Record
 from undistill.images import Pixels
 from undistill.pairs.files import generate_files
 from undistill.prompts import Prompt, numbered
@@ -116,3 +116,14 @@ def test_a_full_disk_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         run(numbered(["a", "b", "c"], 0), tmp_path)
     monkeypatch.undo()
     assert run(numbered(["a", "b", "c"], 0), tmp_path) == [[1, 2]]
+
+
+def test_what_a_kill_in_the_last_moment_leaves_goes_with_the_next_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(Record, "save", lambda _: None)
+        run(numbered(["A tree"], 7), tmp_path)
+    (tmp_path / f".{RECORD}.part").touch()
+    assert run(numbered(["A tree"], 7), tmp_path) == []
+    assert sorted(path.name for path in tmp_path.iterdir()) == [RECORD, "000000.png"]

@@ -58,7 +58,7 @@ def _held_out(run: Path) -> tuple[float, float]:
 def _step(metrics: Path) -> int:
     try:
         return int(json.loads(metrics.read_text(encoding="utf-8"))["step"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
         raise UsageError(
             f"{metrics} is broken: delete {metrics.parent}, then run undistill train ... --folds again"
         ) from error

@@ -56,6 +56,7 @@ def generate_files(
     ]
     skipped, generated = len(prompts) - len(left), 0
     if not left:
+        record.save()  # a run that was killed in its last moment has left a journal
         return 0, skipped
     make = maker()
 
