@@ -249,7 +249,7 @@ def test_quarters_are_even_on_both_sides_whichever_ids_they_share(shared: int, a
 
 
 @pytest.mark.shared
-@pytest.mark.parametrize("n", [40, 200])
+@pytest.mark.parametrize("n", [40, pytest.param(200, marks=pytest.mark.e2e)])
 def test_other_faces_of_the_teacher_close_the_gap(
     n: int, shared_faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -173,6 +173,7 @@ def test_killed_with_9_leaves_its_cell_to_the_next(data: Path, tmp_path: Path) -
     assert len(grid.trials) == 2
 
 
+@pytest.mark.e2e
 def test_workers_save_when_interrupted(data: Path, tmp_path: Path) -> None:
     task = begin(write(tmp_path, steps=10_000, save_every=10_000, validate_every=10_000), data, tmp_path / "out", None)
     runs = tmp_path / "out" / "gan"
