@@ -4,6 +4,7 @@ from io import BytesIO
 from struct import pack
 from time import monotonic
 from typing import Any
+from xml.etree import ElementTree
 from zlib import compress, crc32
 
 import numpy as np
@@ -116,6 +117,7 @@ def test_a_gain_map_is_claimed_no_more(format: str) -> None:
     assert b"Directory" not in xmp
     assert b"hdrgm:Version" not in xmp
     assert b'dc:creator="Ada"' in xmp
+    assert ElementTree.fromstring(xmp).tag == "{adobe:ns:meta/}xmpmeta"  # whole to its end
 
 
 def test_iptc_is_kept() -> None:

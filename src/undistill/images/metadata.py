@@ -229,7 +229,8 @@ def _without_second_picture(xmp: bytes, notes: list[str]) -> bytes:
         begun.append(parser.CurrentByteIndex if name.partition(":")[0] in prefixes else None)
 
     def end(_: str) -> None:
-        if (start := begun.pop()) is not None:
+        # What lies within another goes with it.
+        if (start := begun.pop()) is not None and all(outer is None for outer in begun):
             spans.append((start, xmp.index(b">", parser.CurrentByteIndex) + 1))
 
     parser = expat.ParserCreate()
@@ -240,7 +241,7 @@ def _without_second_picture(xmp: bytes, notes: list[str]) -> bytes:
         notes.append(f"its XMP, which is broken, and its {what} left out")
         return b""
     for start, stop in sorted(spans, reverse=True):
-        xmp = xmp[:start] + xmp[stop:] if stop <= len(xmp) else xmp[:start]
+        xmp = xmp[:start] + xmp[stop:]
     for prefix in prefixes:
         xmp = re.sub(rb"\s" + prefix.encode() + rb":[\w.-]+\s*=\s*(?:\"[^\"]*\"|'[^']*')", b"", xmp)
     notes.append(f"its {what} left out")
