@@ -105,6 +105,19 @@ def read_timings(path: Path) -> list[Timing]:
     return list(batches.values())
 
 
+def describe(spec: PairSpec, prompts: Sequence[Prompt], lines: bytes, shard_size: int, batch: int) -> Description:
+    """The description of the data set that these make; `lines`: the prompts as they are written."""
+    return Description(
+        version=1,
+        pair=spec.model_dump(mode="json", exclude_defaults=True),
+        spec=spec.hash(),
+        prompts=sha256(lines).hexdigest(),
+        rows=len(prompts),
+        shard_size=shard_size,
+        batch=batch,
+    )
+
+
 def create(
     prompts: Sequence[Prompt],
     out: AnyPath,
@@ -132,15 +145,7 @@ def create(
         Failure: the weights can't be had, memory or disk are too small, or a worker was killed.
     """
     lines = as_lines(prompts)
-    description = Description(
-        version=1,
-        pair=spec.model_dump(mode="json", exclude_defaults=True),
-        spec=spec.hash(),
-        prompts=sha256(lines).hexdigest(),
-        rows=len(prompts),
-        shard_size=shard_size,
-        batch=batch,
-    )
+    description = describe(spec, prompts, lines, shard_size, batch)
     if isinstance(out, Path):
         out = out.absolute()  # another worker's working directory may be another
     with locked(out):

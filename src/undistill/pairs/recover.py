@@ -3,7 +3,6 @@
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from hashlib import sha256
 
 from undistill.base.errors import Failure, UsageError
 from undistill.base.files import AnyPath, fetched, replacing
@@ -20,7 +19,7 @@ from undistill.dataset.shard import (
     shard_path,
 )
 from undistill.dataset.write import write_description
-from undistill.pairs.create import TIMINGS, read_timings
+from undistill.pairs.create import TIMINGS, describe, read_timings
 from undistill.pairs.spec import PairSpec, read_spec, shipped_pairs
 from undistill.prompts import PROMPTS_FILE, Prompt, as_lines, read_prompts
 
@@ -51,15 +50,7 @@ def recover(
         size = _agreed("--shard-size", _shard_size(folder, whole, prompts), shard_size, 256)
         _refuse_misplaced(folder, whole, prompts, size)
         lines = as_lines(prompts)
-        description = Description(
-            version=1,
-            pair=spec.model_dump(mode="json", exclude_defaults=True),
-            spec=spec.hash(),
-            prompts=sha256(lines).hexdigest(),
-            rows=len(prompts),
-            shard_size=size,
-            batch=_agreed("--batch", _batch(folder, whole), batch, 4),
-        )
+        description = describe(spec, prompts, lines, size, _agreed("--batch", _batch(folder, whole), batch, 4))
         with replacing(folder / PROMPTS_FILE) as beside:
             beside.write_bytes(lines)
         write_description(folder, description)
