@@ -32,7 +32,7 @@ _TIFF_TAGS = (
     ExifTags.IFD.Exif,
     ExifTags.IFD.GPSInfo,
 )
-_TIFF_XMP, _TIFF_IPTC = 700, 33723
+_TIFF_XMP, _TIFF_IPTC, _TIFF_C2PA = 700, 33723, 0xCD41
 _JPEG_IPTC = 0x0404  # among Photoshop's resources
 _SEGMENT = 65533  # bytes that a JPEG's can hold
 XMP_LIMIT = _SEGMENT - len("http://ns.adobe.com/xap/1.0/\0")
@@ -139,6 +139,19 @@ def webp_chunks(data: bytes) -> set[bytes]:
             size = int.from_bytes(data[start + 4 : start + 8], "little")
             start += 8 + size + size % 2
     return kinds
+
+
+def is_signed(image: Image.Image, data: bytes) -> bool:
+    """A TIFF, AVIF or GIF has a C2PA manifest; of a PNG or JPEG `read_metadata` says so.
+
+    Args:
+        image: as it was opened.
+        data: its file's bytes.
+    """
+    if image.format == "TIFF":
+        return _TIFF_C2PA in image.getexif()
+    marks = {"AVIF": b"\xd8\xfe\xc3\xd6\x1b\x0e\x48\x3c\x92\x97\x58\x28\x87\x7e\xc4\x81", "GIF": b"C2PA_GIF"}
+    return image.format in marks and marks[image.format] in data
 
 
 def read_metadata(
