@@ -126,7 +126,7 @@ def drawing_cost(spec: PairSpec, all_networks: list[Network], batch: int) -> Dra
         for network in mine:
             if network.part in DENOISERS:
                 twice = of.guidance > 1 and "Flux" not in network.kind  # classifier-free guidance
-                run = _denoiser_pass(network, batch * (1 + twice), side, length, empty)
+                run = denoiser_pass(network, batch * (1 + twice), side, length, empty)
                 counted, peak = _count_operations(network.model, run)
                 flop[name] += counted * steps[name] / batch
                 activations.append(peak)
@@ -207,7 +207,17 @@ def _held(network: nn.Module, bits: float | None) -> int:
     return total
 
 
-def _denoiser_pass(network: Network, batch: int, side: int, length: int, empty: Any) -> Any:
+def denoiser_pass(network: Network, batch: int, side: int, length: int, empty: Any) -> Any:
+    """What runs a denoiser once on zeros.
+
+    Args:
+        side: of the latents.
+        length: tokens of T5's.
+        empty: makes a tensor of a shape.
+
+    Raises:
+        Failure: a denoiser of a kind that isn't known here.
+    """
     model, settings = network.model, network.model.config
     time = empty(batch)
     if network.kind == "FluxTransformer2DModel":
