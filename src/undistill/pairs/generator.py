@@ -41,6 +41,8 @@ class Generator:
         pair: a pair spec, or what `read_spec` takes.
         device: where to run; None: a GPU if there is one, else the CPU.
         offload: what waits on the CPU until it is asked; None: as little as the GPU's free memory lets stay there.
+        student: a diffusers pipeline, text to image, that draws in place of the pair's student, asked as the pair says.
+            It stays where it is, and shares nothing with the teacher.
 
     Raises:
         UsageError: no such pair or device.
@@ -53,14 +55,21 @@ class Generator:
     """
 
     def __init__(
-        self, pair: PairSpec | str | Path, device: str | torch.device | None = None, offload: Offload | None = None
+        self,
+        pair: PairSpec | str | Path,
+        device: str | torch.device | None = None,
+        offload: Offload | None = None,
+        student: Any = None,
     ) -> None:
         self.spec = pair if isinstance(pair, PairSpec) else read_spec(pair)
         self.device = pick_device(device)
         self._networks = NetworkPlacement(self.device, offload)
         self._answers: dict[str, Any] = {}
-        self._student = self._load(
-            "text-to-image", self.spec.student, rest_ref(self.spec.student, self.spec.teacher), {}
+        self._loaded = student is not None
+        self._student = (
+            student
+            if self._loaded
+            else self._load("text-to-image", self.spec.student, rest_ref(self.spec.student, self.spec.teacher), {})
         )
 
     @cached_property
@@ -68,7 +77,7 @@ class Generator:
         student, teacher = self.spec.student, self.spec.teacher
         rest = rest_ref(teacher, student)
         shared: dict[str, Any] = {}
-        if rest == rest_ref(student, teacher):
+        if rest == rest_ref(student, teacher) and not self._loaded:
             shared = dict(self._student.components)
             del shared["scheduler"]  # it counts the steps of one side
             if _denoiser_key(student) != _denoiser_key(teacher):
