@@ -34,7 +34,7 @@ def pems(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
         return x509.KeyUsage(sign, False, False, False, False, not sign, not sign, False, False)
 
     authority, signer = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
-    chain = []
+    chain: list[Any] = []
     for number, (of, key) in enumerate((("authority", authority), ("signer", signer))):
         made = (
             x509.CertificateBuilder(name("authority"), name(of), key.public_key(), number + 1)
