@@ -114,7 +114,7 @@ def test_guidance_doubles_a_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     def batches(_: Network, batch: int, *others: object) -> None:
         asked.append(batch)
 
-    monkeypatch.setattr(of_pairs, "_denoiser_pass", batches)
+    monkeypatch.setattr(of_pairs, "denoiser_pass", batches)
     monkeypatch.setattr(of_pairs, "_count_operations", lambda *_: (1.0, 1))
     for name, passes in (("sdxl-turbo", [4, 8]), ("flux1", [4, 4])):
         asked.clear()

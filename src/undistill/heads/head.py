@@ -317,9 +317,9 @@ def head_hash(folder: Path) -> str:
         weights = (folder / "model.safetensors").read_bytes()
     except OSError as error:
         raise HeadError(f"{folder} is not a head: it has no {Path(error.filename).name}") from error
-    with suppress(ValueError, AttributeError):  # what can't be read is told apart, too
+    with suppress(ValueError):  # what can't be read is told apart, too
         fields = json.loads(config)
-        if any(name in fields for name in _MEASURED):
+        if isinstance(fields, dict) and any(name in fields for name in _MEASURED):
             config = _written({name: value for name, value in fields.items() if name not in _MEASURED}).encode()
     return sha256(config + weights).hexdigest()
 

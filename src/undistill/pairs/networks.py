@@ -131,7 +131,7 @@ def drawing_cost(spec: PairSpec, all_networks: list[Network], batch: int) -> Dra
         for network in mine:
             if network.part in DENOISERS:
                 twice = of.guidance > 1 and network.kind != "FluxTransformer2DModel"  # classifier-free guidance
-                run = _denoiser_pass(network, batch * (1 + twice), side, length, empty)
+                run = denoiser_pass(network, batch * (1 + twice), side, length, empty)
                 counted, peak = _count_operations(network.model, run)
                 flop[name] += counted * steps[name] / batch
                 activations.append(peak)
@@ -219,7 +219,17 @@ def _encoder_pass(network: Network, length: int) -> Any:
     return partial(model, torch.zeros(1, length, dtype=torch.long, device="meta"))
 
 
-def _denoiser_pass(network: Network, batch: int, side: int, length: int, empty: Any) -> Any:
+def denoiser_pass(network: Network, batch: int, side: int, length: int, empty: Any) -> Any:
+    """What runs a denoiser once on zeros.
+
+    Args:
+        side: of the latents.
+        length: tokens of T5's.
+        empty: makes a tensor of a shape.
+
+    Raises:
+        Failure: a denoiser of a kind that isn't known here.
+    """
     model, settings = network.model, network.model.config
     time = empty(batch)
     if network.kind == "FluxTransformer2DModel":
