@@ -67,6 +67,11 @@ class _Answer(BaseHTTPRequestHandler):
             else:
                 name = "/".join(parts[2:4])
                 self._json({"id": name, "sha": OID, "siblings": [{"rfilename": path} for path in kept]})
+        elif parts[0] == "api" and parts[4:5] == ["tree"]:
+            kept = self.server.repositories["/".join(parts[1:4])]
+            self._json(
+                [{"type": "file", "path": path, "size": len(content), "oid": OID} for path, content in kept.items()]
+            )
         elif parts[2:3] == ["resolve"]:
             content = self.server.repositories[f"models/{'/'.join(parts[:2])}"].get("/".join(parts[4:]))
             if content is None:

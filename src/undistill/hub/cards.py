@@ -58,7 +58,7 @@ def head_card(
         base_model=base_model,
         datasets=dataset,
         model_name=run.resolve().name,
-        eval_results=found,
+        eval_results=found or None,
     )
     text = card(recipe, data, metrics).split("---\n", 2)[-1]
     if found:

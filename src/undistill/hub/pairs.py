@@ -5,7 +5,7 @@ from pathlib import Path
 
 import yaml
 from huggingface_hub import CommitOperationAdd, DatasetCardData, HfApi
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
+from huggingface_hub.errors import HFValidationError
 
 from undistill.base.errors import Failure, UsageError, first_line
 from undistill.dataset.shard import DESCRIPTION, Pairs, shard_path
@@ -96,7 +96,7 @@ def push_pairs(folder: Path, repository: str, *, private: bool = False, token: s
         api.create_commit(repository, files, repo_type="dataset", commit_message=f"{len(data)} pairs")
     except HFValidationError as error:
         raise UsageError(f"{repository!r} is no id of the hub: write owner/name") from error
-    except (HfHubHTTPError, OfflineModeIsEnabled, OSError, ValueError) as error:
+    except Exception as error:  # what the hub's client raises is that of its HTTP library, which has changed
         raise Failure(f"{repository} can't be written on the Hugging Face hub: {first_line(error)}") from error
     return f"{api.endpoint}/datasets/{repository}"
 
