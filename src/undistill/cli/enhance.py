@@ -88,11 +88,12 @@ def enhance(
     Run it again to go on: what is done with this head and strength is skipped. Inputs and files of others are never
     overwritten; what undistill made with another head or strength is with --overwrite alone.
     """
+    from undistill.base.engines.local import in_process, in_threads
     from undistill.base.files import SAMPLES
     from undistill.base.record import Record
     from undistill.dataset import parse_split
     from undistill.dataset.shard import DESCRIPTION, Pairs
-    from undistill.enhance.files import Outcome, check_settings, enhance_files
+    from undistill.enhance.files import Outcome, check_settings, enhance_files, runs_alone
     from undistill.enhance.jobs import list_jobs
     from undistill.enhance.shards import enhance_shards
     from undistill.images import Encoding
@@ -118,7 +119,7 @@ def enhance(
                 f"{sets[0]} is a pairs data set, and becomes another: --folds, --dry-run and options of files don't go "
                 "with it"
             )
-        where, by = _workers(engine, workers, device, address, gpus)
+        where, by = _workers(engine, workers, device, address, gpus, in_process)
         made_by = _maker(head or Pairs(sets[0]).description.pair.get("head") or DEFAULT, where)
         made, before = enhance_shards(sets[0], out, *made_by, strength, span, by)
         say(f"{made} enhanced, {before} done before -> {out}")
@@ -133,7 +134,7 @@ def enhance(
         return
     with locked(out):
         jobs = list_jobs(inputs, out, span, how.format, suffix)
-        where, by = _workers(engine, workers, device, address, gpus)
+        where, by = _workers(engine, workers, device, address, gpus, in_threads(runs_alone))
         parts = list(_parts(jobs, head or DEFAULT, folds, where))
         if not overwrite:
             record = Record(out)
@@ -203,15 +204,20 @@ def _show(parts: "list[Part]", out: Path, strength: float, how: "Encoding") -> N
 
 
 def _workers(
-    engine: str, workers: int | None, device: str | None, address: str | None, gpus: float | None
+    engine: str,
+    workers: int | None,
+    device: str | None,
+    address: str | None,
+    gpus: float | None,
+    unless_told: "Engine",
 ) -> tuple[str | None, "Engine"]:
     """Where the head runs, and who runs it."""
     if engine == "ray":
         return ray_engine(workers, device, address, gpus)
     from undistill.base.device import pick_device
-    from undistill.base.engines.local import in_process, in_processes
+    from undistill.base.engines.local import in_processes
 
-    return str(pick_device(device)), in_process if workers is None else in_processes(workers)
+    return str(pick_device(device)), unless_told if workers is None else in_processes(workers)
 
 
 def _parts(jobs: list["EnhanceJob"], head: str, folds: Path | None, device: str | None) -> "Iterator[Part]":

@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, replace
-from functools import cache, partial
+from functools import partial
 from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
@@ -16,9 +16,10 @@ from undistill.base.engines.local import in_process
 from undistill.base.errors import Failure, UsageError, first_line
 from undistill.base.progress import progress
 from undistill.base.record import Record, holds, write
-from undistill.enhance.enhancer import Enhancer
+from undistill.enhance.enhancer import WHOLE, Enhancer
 from undistill.enhance.jobs import READ_ONLY_ENDINGS, EnhanceJob
-from undistill.images import Encoding, ImageError, check_encoding, decode, encode, left_out
+from undistill.enhance.shared import SharedEnhancer
+from undistill.images import Encoding, ImageError, check_encoding, decode, encode, left_out, size_of
 
 
 @dataclass
@@ -53,7 +54,7 @@ def enhance_files(
     Args:
         enhancer: makes the enhancer when a worker's first image needs it.
         head: name and hash of the head, for the record.
-        engine: who enhances, one image at a time each: `undistill.base.engines`.
+        engine: who enhances, one image at a time each: `undistill.base.engines`; in threads with `runs_alone`.
         how: how files are written, if not like those before.
 
     Raises:
@@ -82,7 +83,7 @@ def enhance_files(
         seen: set[Path] = set()  # a killed worker's image may come twice
         with (
             progress("enhancing", len(jobs)) as bar,
-            closing(engine(units, partial(cache, enhancer), enhance_file)) as results,
+            closing(engine(units, partial(SharedEnhancer, enhancer), enhance_file)) as results,
         ):
             for result in results:
                 job = result.job
@@ -179,11 +180,17 @@ class ImageResult:
     full: str | None = None
 
 
-def enhance_file(unit: EnhanceTask, enhancer: Callable[[], Enhancer]) -> Iterator[ImageResult]:
-    """Enhance one image, unless its target is there, whole and made with the same.
+def runs_alone(unit: EnhanceTask) -> bool:
+    """An image that is too large to run in one piece: beside others it would take their memory, and minutes."""
+    try:
+        width, height = size_of(unit.source)
+    except Exception:  # `enhance_file` says what is wrong with it
+        return False
+    return width * height > WHOLE
 
-    Args:
-        enhancer: gives the enhancer, the same each time.
+
+def enhance_file(unit: EnhanceTask, enhancer: SharedEnhancer) -> Iterator[ImageResult]:
+    """Enhance one image, unless its target is there, whole and made with the same.
 
     Raises:
         UsageError: the head can't be used.
@@ -204,7 +211,7 @@ def enhance_file(unit: EnhanceTask, enhancer: Callable[[], Enhancer]) -> Iterato
         if unit.made_with["strength"] == 0 and _is_unchanged(unit, format == picture.format):
             result, notes = data, []
         else:
-            result = encode(picture, enhancer()(picture.pixels, unit.made_with["strength"]), how)
+            result = encode(picture, enhancer(picture.pixels, unit.made_with["strength"]), how)
             notes = picture.notes + [f"{what} left out" for what in left_out(picture.metadata, format)]
         yield ImageResult(job, write(unit.target, result, wanted), ", ".join(notes))
     except ImageError as error:
