@@ -39,10 +39,15 @@ def write_results(path: Path, **rows: Any) -> Path:
     return path
 
 
+def data_of(text: str) -> Any:
+    """What a card says, as the hub reads it."""
+    return ModelCard(text).data
+
+
 def test_a_card_from_the_runs_results(run: Path) -> None:
     write_results(run / "results.json")
     text = head_card(run, dataset="me/pairs")
-    data = ModelCard(text).data  # as the hub reads it
+    data = data_of(text)
     assert data.base_model == "black-forest-labs/FLUX.1-schnell"
     assert (data.datasets, data.license, data.pipeline_tag) == ("me/pairs", "apache-2.0", "image-to-image")
     assert data.tags == ["undistill", "portraits", "mmd"]
@@ -57,12 +62,12 @@ def test_a_card_from_the_runs_results(run: Path) -> None:
 
 def test_without_results_it_says_so(run: Path) -> None:
     text = head_card(run, base_model="me/student")
-    assert ModelCard(text).data.base_model == "me/student"
-    assert ModelCard(text).data.eval_results is None
+    assert data_of(text).base_model == "me/student"
+    assert data_of(text).eval_results is None
     assert "Not measured beyond the losses of the run" in text
     data = json.loads((run / "data.json").read_text())
     (run / "data.json").write_text(json.dumps({**data, "pairs": {"spec": "of a spec of mine"}}))
-    assert ModelCard(head_card(run)).data.base_model is None
+    assert data_of(head_card(run)).base_model is None
 
 
 def test_refuses_in_words(run: Path, tmp_path: Path) -> None:
