@@ -8,10 +8,11 @@ import os
 import runpy
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 
-library = torch.library.Library("torchvision", "DEF")
+library: Any = torch.library.Library("torchvision", "DEF")  # type: ignore[no-untyped-call]
 library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
 library.define(
     "qnms(Tensor dets, Tensor scores, float iou_threshold, float dets_scale, float dets_zero_point) -> Tensor"
