@@ -117,12 +117,13 @@ def enhance(
     Run it again to go on: what is done with this head and strength is skipped. Inputs and files of others are never
     overwritten; what undistill made with another head or strength is with --overwrite alone.
     """
+    from undistill.base.engines.local import in_process, in_threads
     from undistill.base.files import SAMPLES
     from undistill.base.record import Record
     from undistill.dataset import parse_split
     from undistill.dataset.shard import DESCRIPTION
     from undistill.enhance.change import Change
-    from undistill.enhance.files import Outcome, check_settings, enhance_files
+    from undistill.enhance.files import Outcome, check_settings, enhance_files, runs_alone
     from undistill.enhance.jobs import list_jobs
     from undistill.images import Encoding
 
@@ -147,7 +148,7 @@ def enhance(
                 f"{sets[0]} is a pairs data set, and becomes another: --folds, --dry-run and options of files don't go "
                 "with it"
             )
-        _enhance_set(sets[0], out, head, strength, span, _workers(engine, workers, device, address, gpus))
+        _enhance_set(sets[0], out, head, strength, span, _workers(engine, workers, device, address, gpus, in_process))
         return
     if out == PIPE:
         if len(inputs) > 1 or inputs[0].is_dir():
@@ -164,7 +165,7 @@ def enhance(
         by: Engine | None = None
         place = device
         if not dry_run:
-            place, by = _workers(engine, workers, device, address, gpus)
+            place, by = _workers(engine, workers, device, address, gpus, in_threads(runs_alone))
         parts = list(_parts(jobs, head or DEFAULT, folds, place))
         for some, _, made_with in parts if not overwrite else ():
             check_settings(Record(out), some, made_with, wanted, how, label(made_with))
@@ -262,15 +263,20 @@ def _show(
 
 
 def _workers(
-    engine: str, workers: int | None, device: str | None, address: str | None, gpus: float | None
+    engine: str,
+    workers: int | None,
+    device: str | None,
+    address: str | None,
+    gpus: float | None,
+    unless_told: "Engine",
 ) -> tuple[str | None, "Engine"]:
     """Where the head runs, and who runs it."""
     if engine == "ray":
         return ray_engine(workers, device, address, gpus)
     from undistill.base.device import pick_device
-    from undistill.base.engines.local import in_process, in_processes
+    from undistill.base.engines.local import in_processes
 
-    return str(pick_device(device)), in_process if workers is None else in_processes(workers)
+    return str(pick_device(device)), unless_told if workers is None else in_processes(workers)
 
 
 def _parts(jobs: list["EnhanceJob"], head: str, folds: Path | None, device: str | None) -> "Iterator[Part]":

@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, replace
-from functools import cache, partial
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,11 @@ from undistill.base.progress import progress
 from undistill.base.record import Record, holds, write
 from undistill.enhance.bytes import enhance_bytes
 from undistill.enhance.change import Change
-from undistill.enhance.enhancer import Enhancer
+from undistill.enhance.enhancer import WHOLE, Enhancer
 from undistill.enhance.jobs import READ_ONLY_ENDINGS, EnhanceJob
 from undistill.enhance.provenance import Label
-from undistill.images import Encoding, ImageError
+from undistill.enhance.shared import SharedEnhancer
+from undistill.images import Encoding, ImageError, size_of
 
 
 @dataclass
@@ -57,7 +58,7 @@ def enhance_files(
         enhancer: makes the enhancer when a worker's first image needs it.
         head: name and hash of the head, for the record.
         wanted: what is done to pixels.
-        engine: who enhances, one image at a time each: `undistill.base.engines`.
+        engine: who enhances, one image at a time each: `undistill.base.engines`; in threads with `runs_alone`.
         how: how files are written, if not like those before.
         label: what they are to say of how they were made; None: nothing.
 
@@ -94,7 +95,7 @@ def enhance_files(
         seen: set[Path] = set()  # a killed worker's image may come twice
         with (
             progress("enhancing", len(jobs)) as bar,
-            closing(engine(units, partial(cache, enhancer), enhance_file)) as results,
+            closing(engine(units, partial(SharedEnhancer, enhancer), enhance_file)) as results,
         ):
             for result in results:
                 job = result.job
@@ -213,11 +214,17 @@ class ImageResult:
     full: str | None = None
 
 
-def enhance_file(unit: EnhanceTask, enhancer: Callable[[], Enhancer]) -> Iterator[ImageResult]:
-    """Enhance one image, unless its target is there, whole and made with the same.
+def runs_alone(unit: EnhanceTask) -> bool:
+    """An image that is too large to run in one piece: beside others it would take their memory, and minutes."""
+    try:
+        width, height = size_of(unit.source)
+    except Exception:  # `enhance_file` says what is wrong with it
+        return False
+    return width * height > WHOLE
 
-    Args:
-        enhancer: gives the enhancer, the same each time.
+
+def enhance_file(unit: EnhanceTask, enhancer: SharedEnhancer) -> Iterator[ImageResult]:
+    """Enhance one image, unless its target is there, whole and made with the same.
 
     Raises:
         UsageError: the head can't be used.

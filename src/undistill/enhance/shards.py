@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,13 +17,15 @@ from undistill.base.errors import Failure, UsageError
 from undistill.base.files import PART
 from undistill.base.lock import locked
 from undistill.base.progress import progress
+from undistill.base.threads import spread
 from undistill.dataset import within
 from undistill.dataset.enhanced import ENHANCED_SCHEMA, EnhancedRow, Enhancement, read_enhancement
 from undistill.dataset.samples import ShardImage, list_shard_images, pixels_of
 from undistill.dataset.shard import DESCRIPTION, Pairs, Shard, ShardError, check_shard, finished_shards, shard_path
 from undistill.dataset.write import shard_writer, write_description
 from undistill.enhance.enhancer import WHOLE, Enhancer
-from undistill.images import Picture, encode
+from undistill.enhance.shared import SharedEnhancer
+from undistill.images import png
 
 ENHANCE_BATCH = 16
 """Images at a time; fewer of large ones, which together have no more pixels than the largest that runs in one piece."""
@@ -81,7 +84,7 @@ def enhance_shards(
             seen: set[tuple[str, int]] = set()  # a killed worker's batches may come twice
             with (
                 progress("enhancing", rows.total(), before) as bar,
-                closing(engine(jobs, enhancer, enhance_shard)) as batches,
+                closing(engine(jobs, partial(SharedEnhancer, enhancer), enhance_shard)) as batches,
             ):
                 for batch in batches:
                     if (batch.shard, batch.first) not in seen:
@@ -111,7 +114,7 @@ class EnhancedBatch:
     images: int
 
 
-def enhance_shard(job: EnhanceShardJob, enhancer: Enhancer) -> Iterator[EnhancedBatch]:
+def enhance_shard(job: EnhanceShardJob, enhancer: SharedEnhancer) -> Iterator[EnhancedBatch]:
     """Enhance one shard; it is there when no more batches come.
 
     Raises:
@@ -124,13 +127,21 @@ def enhance_shard(job: EnhanceShardJob, enhancer: Enhancer) -> Iterator[Enhanced
         size = (wanted.size, wanted.size)
         ids = enumerate(id for id, *_ in shard.texts)
         cells = [ShardImage(id, size, "student", row, shard) for row, id in ids if within(id, wanted.split)]
-        with shard_writer(job.target, wanted.hash(), ENHANCED_SCHEMA) as write:
-            for first in range(0, len(cells), wanted.batch):
-                some = cells[first : first + wanted.batch]
-                images = enhancer(np.stack([pixels_of(cell) for cell in some]), wanted.strength)
-                for cell, pixels in zip(some, images, strict=True):
-                    write(EnhancedRow(*shard.texts[cell.row], encode(Picture(pixels, None, "PNG"), pixels)))
-                yield EnhancedBatch(job.source.name, first, len(some))
+        firsts = range(0, len(cells), wanted.batch)
+
+        def batch(first: int) -> list[EnhancedRow]:
+            some = cells[first : first + wanted.batch]
+            images = enhancer(np.stack([pixels_of(cell) for cell in some]), wanted.strength)
+            return [EnhancedRow(*shard.texts[cell.row], png(pixels)) for cell, pixels in zip(some, images, strict=True)]
+
+        with (
+            shard_writer(job.target, wanted.hash(), ENHANCED_SCHEMA) as write,
+            closing(spread(batch, firsts)) as batches,
+        ):
+            for first, rows in zip(firsts, batches, strict=True):
+                for row in rows:
+                    write(row)
+                yield EnhancedBatch(job.source.name, first, len(rows))
 
 
 @contextmanager
