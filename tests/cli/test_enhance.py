@@ -1,4 +1,6 @@
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,6 +10,8 @@ from PIL import Image
 
 from tests.cli.conftest import Run
 from undistill.base.files import SAMPLES
+from undistill.cli.enhance import DATASET
+from undistill.dataset.shard import DESCRIPTION
 
 Folders = Callable[..., Path]
 
@@ -165,3 +169,20 @@ def test_options_of_files_that_make_no_sense(
     assert (code, len(errors.splitlines())) == (2, 1)
     assert words in errors
     assert not (tmp_path / "out").exists()
+
+
+HEAVY = ("pyarrow", "scipy", "lightning_fabric", "diffusers", "transformers", "torchmetrics", "matplotlib")
+
+
+def test_an_image_imports_nothing_in_vain(tmp_path: Path, image_folder: Folders) -> None:
+    code = (
+        "import sys; from undistill.cli import app; app(sys.argv[1:], standalone_mode=False); "
+        f"sys.exit(' '.join(set({HEAVY!r}) & set(sys.modules)) or 0)"
+    )
+    arguments = ["enhance", str(image_folder("in", 1)), "-o", str(tmp_path / "out")]
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.split(" ->")[0]) == (0, "1 enhanced, 0 done before"), done.stderr
+
+
+def test_a_data_set_is_known_by_its_description() -> None:
+    assert DATASET == DESCRIPTION

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 DEFAULT = "flux1"
 """The head that is taken where none is named."""
+DATASET = "dataset.json"
+"""`undistill.dataset.shard.DESCRIPTION`, which brings pyarrow along: images don't need it."""
 
 
 def enhance(
@@ -92,10 +94,8 @@ def enhance(
     from undistill.base.files import SAMPLES
     from undistill.base.record import Record
     from undistill.dataset import parse_split
-    from undistill.dataset.shard import DESCRIPTION, Pairs
     from undistill.enhance.files import Outcome, check_settings, enhance_files, runs_alone
     from undistill.enhance.jobs import list_jobs
-    from undistill.enhance.shards import enhance_shards
     from undistill.images import Encoding
 
     inputs = [*(inputs or ()), *([SAMPLES] if samples else ())]
@@ -108,8 +108,11 @@ def enhance(
         raise UsageError("give either --head, or --folds with heads of its own")
     span = parse_split(split)
 
-    sets = [path for path in inputs if (path / DESCRIPTION).exists()]
+    sets = [path for path in inputs if (path / DATASET).exists()]
     if sets:
+        from undistill.dataset.shard import Pairs
+        from undistill.enhance.shards import enhance_shards
+
         if len(inputs) > 1:
             raise UsageError(f"{sets[0]} is a data set: enhance it by itself, into a folder of its own")
         if overwrite:
@@ -222,12 +225,12 @@ def _workers(
 
 def _parts(jobs: list["EnhanceJob"], head: str, folds: Path | None, device: str | None) -> "Iterator[Part]":
     """The jobs of each head."""
-    from undistill.dataset import within
-    from undistill.enhance.folds import read_folds
-
     if folds is None:
         yield jobs, *_maker(head, device)
         return
+    from undistill.dataset import within
+    from undistill.enhance.folds import read_folds
+
     for fold in read_folds(folds):
         enhancer, made_with = _maker(str(fold.head), device)
         yield [job for job in jobs if within(job.source.stem, fold.ids)], enhancer, made_with | {"fold": fold.name}
