@@ -9,7 +9,19 @@ FLOORS = (
     {"base"},
     {"images", "heads", "faces", "losses", "metrics", "dataset"},
     {"names", "prompts", "pairs", "training", "enhance", "diversity", "bench", "judge"},
-    {"pipeline", "integrations", "hub", "demo", "doctor", "report", "reproduce", "cli", "__init__", "__main__"},
+    {
+        "pipeline",
+        "integrations",
+        "hub",
+        "spandrel",
+        "demo",
+        "doctor",
+        "report",
+        "reproduce",
+        "cli",
+        "__init__",
+        "__main__",
+    },
 )
 
 

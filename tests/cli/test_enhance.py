@@ -1,5 +1,6 @@
 import inspect
 import os
+import subprocess
 import sys
 from collections.abc import Callable
 from io import BytesIO
@@ -12,7 +13,8 @@ from PIL import Image
 
 from tests.cli.conftest import Run
 from undistill.base.files import SAMPLES
-from undistill.cli.enhance import enhance
+from undistill.cli.enhance import DATASET, enhance
+from undistill.dataset.shard import DESCRIPTION
 from undistill.enhance.faces import FEATHER
 from undistill.heads.head import head_folder
 
@@ -313,3 +315,20 @@ def test_options_that_do_not_go_together(
 
 def test_the_feather_is_the_enhancers() -> None:
     assert inspect.signature(enhance).parameters["feather"].default == FEATHER
+
+
+HEAVY = ("pyarrow", "scipy", "lightning_fabric", "diffusers", "transformers", "torchmetrics", "matplotlib")
+
+
+def test_an_image_imports_nothing_in_vain(tmp_path: Path, image_folder: Folders) -> None:
+    code = (
+        "import sys; from undistill.cli import app; app(sys.argv[1:], standalone_mode=False); "
+        f"sys.exit(' '.join(set({HEAVY!r}) & set(sys.modules)) or 0)"
+    )
+    arguments = ["enhance", str(image_folder("in", 1)), "-o", str(tmp_path / "out")]
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.split(" ->")[0]) == (0, "1 enhanced, 0 done before"), done.stderr
+
+
+def test_a_data_set_is_known_by_its_description() -> None:
+    assert DATASET == DESCRIPTION

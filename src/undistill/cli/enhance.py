@@ -50,6 +50,8 @@ if TYPE_CHECKING:
 
 DEFAULT = "flux1"
 """The head that is taken where none is named."""
+DATASET = "dataset.json"
+"""`undistill.dataset.shard.DESCRIPTION`, which brings pyarrow along: images don't need it."""
 
 
 def enhance(
@@ -121,7 +123,6 @@ def enhance(
     from undistill.base.files import SAMPLES
     from undistill.base.record import Record
     from undistill.dataset import parse_split
-    from undistill.dataset.shard import DESCRIPTION
     from undistill.enhance.change import Change
     from undistill.enhance.files import Outcome, check_settings, enhance_files, runs_alone
     from undistill.enhance.jobs import list_jobs
@@ -139,7 +140,7 @@ def enhance(
         raise UsageError("give either --head, or --folds with heads of its own")
     span = parse_split(split)
 
-    sets = [path for path in inputs if (path / DESCRIPTION).exists()]
+    sets = [path for path in inputs if (path / DATASET).exists()]
     if sets:
         _check_set(sets[0], inputs, overwrite)
         of_files = how != Encoding() or suffix or masks or c2pa_cert or generated or wanted != Change(strength)
@@ -281,12 +282,12 @@ def _workers(
 
 def _parts(jobs: list["EnhanceJob"], head: str, folds: Path | None, device: str | None) -> "Iterator[Part]":
     """The jobs of each head."""
-    from undistill.dataset import within
-    from undistill.enhance.folds import read_folds
-
     if folds is None:
         yield jobs, *_maker(head, device)
         return
+    from undistill.dataset import within
+    from undistill.enhance.folds import read_folds
+
     for fold in read_folds(folds):
         enhancer, made_with = _maker(str(fold.head), device)
         yield [job for job in jobs if within(job.source.stem, fold.ids)], enhancer, made_with | {"fold": fold.name}
