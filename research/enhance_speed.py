@@ -20,6 +20,7 @@ import typer
 from undistill.base.command import run
 from undistill.base.engines.local import in_threads
 from undistill.enhance import Enhancer
+from undistill.enhance.change import Change
 from undistill.enhance.files import enhance_files, runs_alone
 from undistill.enhance.jobs import list_jobs
 from undistill.images import decode, encode, list_images
@@ -62,7 +63,7 @@ def _round(folder: Path, paths: list[Path], enhancer: Enhancer, threads: int) ->
     torch.set_num_threads(threads)
     with TemporaryDirectory() as out:
         jobs = list_jobs([folder], Path(out))
-        timed("whole", lambda: enhance_files(jobs, Path(out), lambda: enhancer, {}, 1.0, in_threads(runs_alone)))
+        timed("whole", lambda: enhance_files(jobs, Path(out), lambda: enhancer, {}, Change(), in_threads(runs_alone)))
     return taken
 
 
