@@ -1,10 +1,11 @@
 """undistill enhance"""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -21,8 +22,11 @@ from undistill.cli.options import (
     ray_engine,
 )
 
+AnyBackend = Literal["auto", "torch", "contiguous", "compile", "onnx", "openvino"]
+
 if TYPE_CHECKING:
     from undistill.base.engines import Engine
+    from undistill.enhance.backends import BackendName
     from undistill.enhance.enhancer import Enhancer
     from undistill.enhance.files import Outcome
     from undistill.enhance.jobs import EnhanceJob
@@ -71,6 +75,12 @@ def enhance(
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be made, and make nothing.")] = False,
     device: DeviceOption = None,
+    backend: Annotated[
+        AnyBackend,
+        typer.Option(
+            help="What runs the head; auto: the fastest here, timed once and kept, or what OUT was begun with."
+        ),
+    ] = "auto",
     engine: EngineOption = EngineName.local,
     workers: Annotated[
         int | None,
@@ -91,10 +101,9 @@ def enhance(
     from undistill.base.files import SAMPLES
     from undistill.base.record import Record
     from undistill.dataset import parse_split
-    from undistill.dataset.shard import DESCRIPTION, Pairs
+    from undistill.dataset.shard import DESCRIPTION
     from undistill.enhance.files import Outcome, check_settings, enhance_files
     from undistill.enhance.jobs import list_jobs
-    from undistill.enhance.shards import enhance_shards
     from undistill.images import Encoding
 
     inputs = [*(inputs or ()), *([SAMPLES] if samples else ())]
@@ -119,12 +128,11 @@ def enhance(
                 "with it"
             )
         where, by = _workers(engine, workers, device, address, gpus)
-        made_by = _maker(head or Pairs(sets[0]).description.pair.get("head") or DEFAULT, where)
-        made, before = enhance_shards(sets[0], out, *made_by, strength, span, by)
-        say(f"{made} enhanced, {before} done before -> {out}")
+        _enhance_set(sets[0], out, head, where, by, backend, strength, span)
         return
     if dry_run:
-        parts = list(_parts(list_jobs(inputs, out, span, how.format, suffix), head or DEFAULT, folds, device))
+        choice = _Choice(backend, 0, Record(out).files.values())
+        parts = list(_parts(list_jobs(inputs, out, span, how.format, suffix), head or DEFAULT, folds, device, choice))
         if not overwrite:
             for some, _, made_with in parts:
                 check_settings(Record(out), some, made_with, strength, how)
@@ -134,15 +142,37 @@ def enhance(
     with locked(out):
         jobs = list_jobs(inputs, out, span, how.format, suffix)
         where, by = _workers(engine, workers, device, address, gpus)
-        parts = list(_parts(jobs, head or DEFAULT, folds, where))
+        record = Record(out)
+        choice = _Choice(backend, strength, [] if overwrite else record.files.values())
+        parts = list(_parts(jobs, head or DEFAULT, folds, where, choice))
         if not overwrite:
-            record = Record(out)
             for some, _, made_with in parts:
                 check_settings(record, some, made_with, strength, how)
         outcome = Outcome(0, 0, {}, {})
         for some, enhancer, made_with in parts:
             outcome += enhance_files(some, out, enhancer, made_with, strength, by, how)
     _tell(outcome, inputs, out)
+
+
+def _enhance_set(
+    pairs: Path,
+    out: Path,
+    head: str | None,
+    device: str | None,
+    engine: "Engine",
+    backend: AnyBackend,
+    strength: float,
+    span: tuple[float, float],
+) -> None:
+    from undistill.dataset.enhanced import read_enhancement
+    from undistill.dataset.shard import DESCRIPTION, Pairs
+    from undistill.enhance.shards import enhance_shards
+
+    before = [read_enhancement(out).model_dump()] if (out / DESCRIPTION).exists() else []
+    name = head or Pairs(pairs).description.pair.get("head") or DEFAULT
+    made_by = _maker(name, device, _Choice(backend, strength, before))
+    made, done = enhance_shards(pairs, out, *made_by, strength, span, engine)
+    say(f"{made} enhanced, {done} done before -> {out}")
 
 
 def _tell(outcome: "Outcome", inputs: list[Path], out: Path) -> None:
@@ -214,23 +244,53 @@ def _workers(
     return str(pick_device(device)), in_process if workers is None else in_processes(workers)
 
 
-def _parts(jobs: list["EnhanceJob"], head: str, folds: Path | None, device: str | None) -> "Iterator[Part]":
+@dataclass(frozen=True)
+class _Choice:
+    """What runs heads: what was asked, the strength, and the record's entries of what is there."""
+
+    asked: AnyBackend
+    strength: float
+    entries: Iterable[Mapping[str, Any]]
+
+    def of(self, folder: Path, weights: str, device: str | None) -> "BackendName":
+        """The backend of a head."""
+        if self.asked != "auto":
+            return self.asked
+        for entry in self.entries:
+            if entry.get("weights") == weights:
+                kept: BackendName = entry.get("backend", "torch")
+                return kept
+        if self.strength == 0 or device is None:  # nothing is run; or who knows where
+            return "torch"
+        from undistill.base.device import pick_device
+        from undistill.enhance.backends.table import fastest
+        from undistill.heads import Head
+
+        return fastest(Head.from_pretrained(folder), pick_device(device))
+
+
+def _parts(
+    jobs: list["EnhanceJob"], head: str, folds: Path | None, device: str | None, choice: _Choice
+) -> "Iterator[Part]":
     """The jobs of each head."""
     from undistill.dataset import within
     from undistill.enhance.folds import read_folds
 
     if folds is None:
-        yield jobs, *_maker(head, device)
+        yield jobs, *_maker(head, device, choice)
         return
     for fold in read_folds(folds):
-        enhancer, made_with = _maker(str(fold.head), device)
+        enhancer, made_with = _maker(str(fold.head), device, choice)
         yield [job for job in jobs if within(job.source.stem, fold.ids)], enhancer, made_with | {"fold": fold.name}
 
 
-def _maker(head: str, device: str | None) -> tuple["Callable[[], Enhancer]", dict[str, str]]:
+def _maker(head: str, device: str | None, choice: _Choice) -> tuple["Callable[[], Enhancer]", dict[str, str]]:
     """What makes the enhancer, and what the record says of the head."""
     from undistill.enhance.enhancer import Enhancer
     from undistill.heads.head import head_folder, head_hash
 
     folder = head_folder(head).absolute()
-    return partial(Enhancer, folder, device), {"head": head, "weights": head_hash(folder)}
+    weights = head_hash(folder)
+    backend = choice.of(folder, weights, device)
+    told = {} if backend == "torch" else {"backend": str(backend)}
+    return partial(Enhancer, folder, device, backend=backend), {"head": head, "weights": weights, **told}

@@ -52,7 +52,7 @@ def enhance_files(
 
     Args:
         enhancer: makes the enhancer when a worker's first image needs it.
-        head: name and hash of the head, for the record.
+        head: name and hash of the head, for the record, and what runs it ("backend") where that is not torch.
         engine: who enhances, one image at a time each: `undistill.base.engines`.
         how: how files are written, if not like those before.
 
@@ -145,7 +145,7 @@ def check_settings(
         known = {key: value for key, value in entry.items() if key not in ("head", "source", "result")}
         if known and known != wanted and (record.out / job.target).exists():
             made_by = f"{entry.get('head')} at strength {entry.get('strength')}"
-            made_by += "".join(f", {key} {known[key]}" for key in vars(Encoding()) if key in known)
+            made_by += "".join(f", {key} {known[key]}" for key in ("backend", *vars(Encoding())) if key in known)
             raise UsageError(
                 f"{record.out / job.target} was made by {made_by}: choose another folder for -o, or replace it with "
                 "--overwrite"
