@@ -1,4 +1,5 @@
 import inspect
+import json
 import os
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from PIL import Image
 
 from tests.cli.conftest import Run
 from undistill.base.files import SAMPLES
+from undistill.base.record import Record
 from undistill.cli.enhance import DATASET, enhance
 from undistill.dataset.shard import DESCRIPTION
 from undistill.enhance.faces import FEATHER
@@ -156,6 +158,36 @@ def test_workers_make_the_same_files(undistill: Run, tmp_path: Path, image_folde
     names = [path.name for path in (tmp_path / "one").iterdir()]
     assert len(names) == 4
     assert all((tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes() for name in names)
+
+
+def test_a_folder_goes_on_with_the_backend_it_was_begun_with(
+    undistill: Run, tmp_path: Path, image_folder: Folders, pairs_folder: Folders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fastest(name: str) -> None:
+        monkeypatch.setattr("undistill.enhance.backends.table.fastest", lambda head, device: name)
+
+    out = tmp_path / "out"
+    fastest("contiguous")
+    assert undistill("enhance", image_folder("in", 1), "-o", out)[1].startswith("1 enhanced")
+    assert {entry["backend"] for entry in Record(out).files.values()} == {"contiguous"}
+    fastest("torch")
+    assert undistill("enhance", image_folder("in", 2), "-o", out)[1].startswith("1 enhanced, 1 done before")
+    assert {entry["backend"] for entry in Record(out).files.values()} == {"contiguous"}
+    code, _, errors = undistill("enhance", tmp_path / "in", "-o", out, "--backend", "torch")
+    assert (code, len(errors.splitlines())) == (2, 1)
+    assert "made by flux1 at strength 1.0, backend contiguous" in errors
+    assert undistill("enhance", tmp_path / "in", "-o", out, "--backend", "torch", "--overwrite")[0] is None
+    assert not any("backend" in entry for entry in Record(out).files.values())
+
+    fastest("contiguous")
+    pairs, made = pairs_folder("pairs", 2), tmp_path / "made"
+    assert undistill("enhance", pairs, "-o", made, "--head", "flux1")[1].startswith("2 enhanced")
+    assert json.loads((made / "dataset.json").read_text())["backend"] == "contiguous"
+    fastest("torch")
+    assert undistill("enhance", pairs, "-o", made, "--head", "flux1")[1].startswith("0 enhanced, 2 done")
+    code, _, errors = undistill("enhance", pairs, "-o", made, "--head", "flux1", "--backend", "torch")
+    assert (code, len(errors.splitlines())) == (2, 1)
+    assert "holds images with --backend contiguous" in errors
 
 
 @pytest.mark.parametrize(

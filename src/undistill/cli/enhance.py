@@ -1,11 +1,12 @@
 """undistill enhance"""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import nullcontext
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -36,13 +37,17 @@ from undistill.cli.options import (
 )
 from undistill.cli.pipe import PIPE, read_pipe, write_pipe
 
+AnyBackend = Literal["auto", "torch", "contiguous", "compile", "onnx", "openvino"]
+
 if TYPE_CHECKING:
     from undistill.base.engines import Engine
     from undistill.cli.enhance_options import MakeLabel
+    from undistill.enhance.backends import BackendName
     from undistill.enhance.change import Change
     from undistill.enhance.enhancer import Enhancer
     from undistill.enhance.files import Outcome
     from undistill.enhance.jobs import EnhanceJob
+    from undistill.enhance.provenance import Label
     from undistill.images import Encoding
 
     Part = tuple[list[EnhanceJob], Callable[[], Enhancer], dict[str, str]]
@@ -99,6 +104,12 @@ def enhance(
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be made, and make nothing.")] = False,
     device: DeviceOption = None,
+    backend: Annotated[
+        AnyBackend,
+        typer.Option(
+            help="What runs the head; auto: the fastest here, timed once and kept, or what OUT was begun with."
+        ),
+    ] = "auto",
     engine: EngineOption = EngineName.local,
     workers: Annotated[
         int | None,
@@ -149,17 +160,14 @@ def enhance(
                 f"{sets[0]} is a pairs data set, and becomes another: --folds, --dry-run and options of files don't go "
                 "with it"
             )
-        _enhance_set(sets[0], out, head, strength, span, _workers(engine, workers, device, address, gpus, in_process))
+        by_whom = _workers(engine, workers, device, address, gpus, in_process)
+        _enhance_set(sets[0], out, head, backend, strength, span, by_whom)
         return
     if out == PIPE:
-        if len(inputs) > 1 or inputs[0].is_dir():
-            raise UsageError("-o - is standard output, for one image: name one, or - for standard input")
         if folds is not None or suffix or dry_run or overwrite or workers or engine == "ray":
             raise UsageError("--folds, --suffix, --dry-run, --overwrite, --workers and --engine don't go with -o -")
-        with read_pipe(inputs) as files:
-            (job,) = list_jobs(files, out, span, how.format, masks=masks)
-            enhancer, made_with = _maker(head or DEFAULT, device)
-            write_pipe(job, enhancer, wanted, how, label(made_with))
+        enhancer, made_with = _maker(head or DEFAULT, device, _Choice(backend, strength, ()))
+        _to_pipe(inputs, span, masks, enhancer, wanted, how, label(made_with))
         return
     with read_pipe(inputs) as files, nullcontext() if dry_run else locked(out):
         jobs = list_jobs(files, out, span, how.format, suffix, masks)
@@ -167,9 +175,11 @@ def enhance(
         place = device
         if not dry_run:
             place, by = _workers(engine, workers, device, address, gpus, in_threads(runs_alone))
-        parts = list(_parts(jobs, head or DEFAULT, folds, place))
+        record = Record(out)
+        choice = _Choice(backend, 0 if dry_run else strength, () if overwrite else record.files.values())
+        parts = list(_parts(jobs, head or DEFAULT, folds, place, choice))
         for some, _, made_with in parts if not overwrite else ():
-            check_settings(Record(out), some, made_with, wanted, how, label(made_with))
+            check_settings(record, some, made_with, wanted, how, label(made_with))
         if by is None:
             _show(parts, files, out, wanted, how, label)
             return
@@ -177,6 +187,24 @@ def enhance(
         for some, enhancer, made_with in parts:
             outcome += enhance_files(some, out, enhancer, made_with, wanted, by, how, label(made_with))
         _tell(outcome, files, out)
+
+
+def _to_pipe(
+    inputs: list[Path],
+    span: tuple[float, float],
+    masks: Path | None,
+    enhancer: "Callable[[], Enhancer]",
+    wanted: "Change",
+    how: "Encoding",
+    label: "Label | None",
+) -> None:
+    from undistill.enhance.jobs import list_jobs
+
+    if len(inputs) > 1 or inputs[0].is_dir():
+        raise UsageError("-o - is standard output, for one image: name one, or - for standard input")
+    with read_pipe(inputs) as files:
+        (job,) = list_jobs(files, PIPE, span, how.format, masks=masks)
+        write_pipe(job, enhancer, wanted, how, label)
 
 
 def _check_set(source: Path, inputs: list[Path], overwrite: bool) -> None:
@@ -187,20 +215,24 @@ def _check_set(source: Path, inputs: list[Path], overwrite: bool) -> None:
 
 
 def _enhance_set(
-    source: Path,
+    pairs: Path,
     out: Path,
     head: str | None,
+    backend: AnyBackend,
     strength: float,
-    split: tuple[float, float],
+    span: tuple[float, float],
     workers: "tuple[str | None, Engine]",
 ) -> None:
-    from undistill.dataset.shard import Pairs
+    from undistill.dataset.enhanced import read_enhancement
+    from undistill.dataset.shard import DESCRIPTION, Pairs
     from undistill.enhance.shards import enhance_shards
 
     device, engine = workers
-    enhancer, made_with = _maker(head or Pairs(source).description.pair.get("head") or DEFAULT, device)
-    made, before = enhance_shards(source, out, enhancer, made_with, strength, split, engine)
-    say(f"{made} enhanced, {before} done before -> {out}")
+    before = [read_enhancement(out).model_dump()] if (out / DESCRIPTION).exists() else []
+    name = head or Pairs(pairs).description.pair.get("head") or DEFAULT
+    made_by = _maker(name, device, _Choice(backend, strength, before))
+    made, done = enhance_shards(pairs, out, *made_by, strength, span, engine)
+    say(f"{made} enhanced, {done} done before -> {out}")
 
 
 def _tell(outcome: "Outcome", inputs: list[Path], out: Path) -> None:
@@ -280,23 +312,53 @@ def _workers(
     return str(pick_device(device)), unless_told if workers is None else in_processes(workers)
 
 
-def _parts(jobs: list["EnhanceJob"], head: str, folds: Path | None, device: str | None) -> "Iterator[Part]":
+@dataclass(frozen=True)
+class _Choice:
+    """What runs heads: what was asked, the strength, and the record's entries of what is there."""
+
+    asked: AnyBackend
+    strength: float
+    entries: Iterable[Mapping[str, Any]]
+
+    def of(self, folder: Path, weights: str, device: str | None) -> "BackendName":
+        """The backend of a head."""
+        if self.asked != "auto":
+            return self.asked
+        for entry in self.entries:
+            if entry.get("weights") == weights:
+                kept: BackendName = entry.get("backend", "torch")
+                return kept
+        if self.strength == 0 or device is None:  # nothing is run; or who knows where
+            return "torch"
+        from undistill.base.device import pick_device
+        from undistill.enhance.backends.table import fastest
+        from undistill.heads import Head
+
+        return fastest(Head.from_pretrained(folder), pick_device(device))
+
+
+def _parts(
+    jobs: list["EnhanceJob"], head: str, folds: Path | None, device: str | None, choice: _Choice
+) -> "Iterator[Part]":
     """The jobs of each head."""
     if folds is None:
-        yield jobs, *_maker(head, device)
+        yield jobs, *_maker(head, device, choice)
         return
     from undistill.dataset import within
     from undistill.enhance.folds import read_folds
 
     for fold in read_folds(folds):
-        enhancer, made_with = _maker(str(fold.head), device)
+        enhancer, made_with = _maker(str(fold.head), device, choice)
         yield [job for job in jobs if within(job.source.stem, fold.ids)], enhancer, made_with | {"fold": fold.name}
 
 
-def _maker(head: str, device: str | None) -> tuple["Callable[[], Enhancer]", dict[str, str]]:
+def _maker(head: str, device: str | None, choice: _Choice) -> tuple["Callable[[], Enhancer]", dict[str, str]]:
     """What makes the enhancer, and what the record says of the head."""
     from undistill.enhance.enhancer import Enhancer
     from undistill.heads.head import head_folder, head_hash
 
     folder = head_folder(head).absolute()
-    return partial(Enhancer, folder, device), {"head": head, "weights": head_hash(folder)}
+    weights = head_hash(folder)
+    backend = choice.of(folder, weights, device)
+    told = {} if backend == "torch" else {"backend": str(backend)}
+    return partial(Enhancer, folder, device, backend=backend), {"head": head, "weights": weights, **told}

@@ -56,7 +56,7 @@ def enhance_files(
 
     Args:
         enhancer: makes the enhancer when a worker's first image needs it.
-        head: name and hash of the head, for the record.
+        head: name and hash of the head, for the record, and what runs it ("backend") where that is not torch.
         wanted: what is done to pixels.
         engine: who enhances, one image at a time each: `undistill.base.engines`; in threads with `runs_alone`.
         how: how files are written, if not like those before.

@@ -47,7 +47,7 @@ def enhance_shards(
 
     Args:
         enhancer: makes the enhancer, in each worker.
-        head: "head" and "weights", its name and its hash.
+        head: "head" and "weights", its name and its hash, and "backend", what runs it, where that is not torch.
         strength: 0 to 1.
         split: a range of the hash of ids; other rows are left out.
         engine: who enhances, one shard at a time each: `undistill.base.engines`.
@@ -70,6 +70,7 @@ def enhance_shards(
         split=split,
         batch=min(ENHANCE_BATCH, max(1, WHOLE // pairs.description.size**2)),
         pairs=pairs.description,
+        backend=head.get("backend", "torch"),
     )
     with _explained(source, out):
         rows = Counter(cell.shard.path.name for cell in list_shard_images(pairs, "student", split))
@@ -181,5 +182,6 @@ def _changes(there: Enhancement, wanted: Enhancement) -> str:
         f"--strength {there.strength:g}": there.strength != wanted.strength,
         f"--split {there.split[0]:g}:{there.split[1]:g}": there.split != wanted.split,
         "other pairs": there.pairs != wanted.pairs,
+        f"--backend {there.backend}": there.backend != wanted.backend,
     }
     return ", ".join(words for words, changed in changes.items() if changed) or f"batches of {there.batch}"
