@@ -145,7 +145,11 @@ def main() -> None:
     text = PngInfo()
     text.add_text("workflow", json.dumps(enhance()))
     text.add_text("prompt", json.dumps(prompt()))
-    Enhancer("flux1", "cpu")(portrait).save(folder / "enhance.png", pnginfo=text, optimize=True)
+    enhanced = Enhancer("flux1", "cpu")(portrait)
+    enhanced.save(folder / "enhance.png", pnginfo=text, optimize=True)
+    both = portrait.copy()  # what the list of templates shows: left as it was
+    both.paste(enhanced.crop((256, 0, 512, 512)), (256, 0))
+    both.resize((384, 384)).save(folder / "enhance.jpg", quality=85)
     icon().save(ROOT / "icon.png", optimize=True)
 
 

@@ -14,6 +14,7 @@ from urllib.request import urlopen
 
 from PIL import Image
 from selenium import webdriver
+from selenium.webdriver import ActionChains, Keys
 
 from research.comfyui import ROOT, enhance
 from undistill.base.files import WEIGHTS
@@ -31,6 +32,8 @@ def main(checkout: str, out: Path) -> None:
         for name in ("custom_nodes", "input", "output", "temp", "user", "models"):
             (base / name).mkdir()
         (base / "custom_nodes" / "undistill").symlink_to(ROOT)
+        (base / "user" / "default").mkdir()  # no greeting over the page
+        (base / "user" / "default" / "comfy.settings.json").write_text('{"Comfy.TutorialCompleted": true}')
         Image.open(SAMPLE).convert("RGB").resize((512, 512)).save(base / "input" / "portrait.png")
         command = [sys.executable, str(MAIN), checkout, "--cpu", "--listen", "127.0.0.1", "--port", str(PORT)]
         command += ["--base-directory", folder, "--disable-api-nodes", "--database-url", "sqlite:///:memory:"]
@@ -56,10 +59,11 @@ def _photograph(base: Path, out: Path) -> None:
         chrome.get(f"http://127.0.0.1:{PORT}/")
         _wait(lambda: chrome.execute_script("return !!(window.app && window.app.graph && window.app.canvas)"))
         chrome.execute_script("return window.app.loadGraphData(arguments[0])", enhance())
+        ActionChains(chrome).send_keys(Keys.ESCAPE).perform()
         chrome.execute_script("window.app.queuePrompt(0, 1)")
         _wait(lambda: any((base / "output").iterdir()))
         time.sleep(20)  # the previews are fetched and drawn
-        chrome.execute_script("window.app.canvas.ds.scale = 0.9; window.app.canvas.ds.offset = [0, 40]")
+        chrome.execute_script("window.app.canvas.ds.scale = 0.9; window.app.canvas.ds.offset = [60, 40]")
         chrome.execute_script("window.app.canvas.setDirty(true, true)")
         time.sleep(5)
         with tempfile.NamedTemporaryFile(suffix=".png") as file:
