@@ -47,3 +47,15 @@ def test_batches_on_a_cpu_are_of_few_pixels(
     images = np.random.default_rng(0).integers(0, 256, (10, 8, 8, 3), np.uint8)
     assert np.array_equal(SharedEnhancer(lambda: inverse)(images, 1.0), 255 - images)  # type: ignore[arg-type, return-value]
     assert inverse.batches == batches
+
+
+def test_memory_is_given_back_where_sizes_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[int] = []
+    monkeypatch.setattr(shared, "give_memory_back", lambda: given.append(1))
+    enhancer = SharedEnhancer(Inverse)  # type: ignore[arg-type]
+    for _ in range(20):
+        enhancer(np.zeros((4, 4, 3), np.uint8), 1.0)
+    assert not given
+    for height in range(17):
+        enhancer(np.zeros((height + 5, 4, 3), np.uint8), 1.0)
+    assert len(given) == 2

@@ -1,7 +1,9 @@
 """How many cores and how much memory this machine has; without torch, for what must say so before it, or without it."""
 
+import ctypes
 import os
 import re
+from contextlib import suppress
 from math import inf
 from pathlib import Path
 
@@ -30,3 +32,9 @@ def free_memory() -> float | None:
     """Bytes of it that may still be taken; None where nobody says."""
     free = re.search(r"^MemAvailable:\s*(\d+) kB", _LISTED.read_text(), re.MULTILINE) if _LISTED.exists() else None
     return min(memory(), int(free[1]) * 1024) if free else None
+
+
+def give_memory_back() -> None:
+    """Give freed memory back to the system, where glibc keeps it: between buffers of ever other sizes holes remain."""
+    with suppress(OSError, AttributeError):  # another C library
+        ctypes.CDLL("libc.so.6").malloc_trim(0)

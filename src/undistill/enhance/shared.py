@@ -6,7 +6,7 @@ from threading import Lock
 
 import numpy as np
 
-from undistill.base.machine import free_memory
+from undistill.base.machine import free_memory, give_memory_back
 from undistill.base.threads import Room
 from undistill.enhance.enhancer import Enhancer
 from undistill.images import Pixels
@@ -16,6 +16,9 @@ PIXEL_BYTES = 1000
 get half of the memory that is free."""
 AT_ONCE = 512 * 512
 """Pixels of a batch on a CPU. There a larger one takes memory, and no less time."""
+
+SIZES = 8
+"""After so many changes of size freed memory is given back: it would grow. Images of one size don't pay for it."""
 
 
 class SharedEnhancer:
@@ -29,6 +32,8 @@ class SharedEnhancer:
         self._make = make
         self._making = Lock()
         self._made: tuple[Enhancer, Room] | None = None
+        self._size: tuple[int, ...] = ()
+        self._changes = 0
 
     def __call__(self, images: Pixels, strength: float) -> Pixels:
         """Enhanced images, as `Enhancer` makes them; a batch on a CPU some at a time.
@@ -39,6 +44,11 @@ class SharedEnhancer:
         """
         with self._making:
             self._made = self._made or self._prepare()
+            self._changes += images.shape[-3:] != self._size
+            self._size = images.shape[-3:]
+            if self._changes == SIZES:
+                self._changes = 0
+                give_memory_back()
         enhancer, room = self._made
         batch = images if images.ndim == 4 else images[None]
         # Smaller images than a head was trained on are enlarged.
