@@ -32,7 +32,7 @@ def _offline_and_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 @pytest.fixture(autouse=True)
 def _torch_is_fastest(monkeypatch: pytest.MonkeyPatch) -> None:
     """To time backends takes seconds."""
-    monkeypatch.setattr("undistill.enhance.backends.table.fastest", lambda head, device: "torch")
+    monkeypatch.setattr("undistill.enhance.backends.table.fastest", lambda head, device, images=0: "torch")
 
 
 @pytest.fixture(scope="session")

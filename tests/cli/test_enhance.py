@@ -164,7 +164,7 @@ def test_a_folder_goes_on_with_the_backend_it_was_begun_with(
     undistill: Run, tmp_path: Path, image_folder: Folders, pairs_folder: Folders, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fastest(name: str) -> None:
-        monkeypatch.setattr("undistill.enhance.backends.table.fastest", lambda head, device: name)
+        monkeypatch.setattr("undistill.enhance.backends.table.fastest", lambda head, device, images: name)
 
     out = tmp_path / "out"
     fastest("contiguous")

@@ -86,8 +86,11 @@ class GridHead(Head):
         return grid.unflatten(1, (3, 4, self.bins)), gains
 
     def encode(self, x: Tensor) -> list[Tensor]:
-        given = traced()
-        x = resized(x, thumbnail_size(x.shape[-2], x.shape[-1])) if given is None else given.thumbnail
+        if (given := traced()) is None:
+            x = resized(x, thumbnail_size(x.shape[-2], x.shape[-1]))
+        else:
+            assert given.thumbnail is not None
+            x = given.thumbnail
         maps = []
         for layer in self.down:
             x = layer(x)
@@ -106,7 +109,7 @@ class GridHead(Head):
         (images, _, height, width), (*_, high, wide) = x.shape, grid.shape
         rows = line_positions(high, place.height, place.row, height, x.device)
         columns = line_positions(wide, place.width, place.column, width, x.device)
-        columns = columns * (2 / torch.sym_max(wide - 1, 1)) - 1
+        columns = columns * (2 / torch.sym_max(wide - 1, 1)) - 1  # type: ignore[no-untyped-call]
         # Row by row: of the grid, a row of pixels has a picture of column and luminance, (3 * 4, bins, w).
         of_rows = interpolated(grid.permute(0, 4, 1, 2, 3, 5).flatten(2, 3), rows, dim=1).flatten(0, 1)
         luminance = _luma(x).flatten(0, 2)

@@ -19,7 +19,7 @@ class Mixed(Head):
 
     multiple = 2
     smallest = 2
-    grid = 12  # type: ignore[assignment]
+    grid = 12
 
     def __init__(self) -> None:
         super().__init__(residual=False)

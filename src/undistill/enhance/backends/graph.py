@@ -103,9 +103,10 @@ def _trace(head: Head, name: str) -> "ModelProto":
     device = next(head.parameters()).device
     x, dims = _example(head)
     inputs, shapes = [x], [dims]
+    dim: Any = torch.export.Dim  # can be multiplied, which its types don't say
     if isinstance(head, GridHead):
-        auto = torch.export.Dim.DYNAMIC
-        cells = {axis: CELL * torch.export.Dim(f"cells_{axis}", min=1, max=2**16) for axis in (2, 3)}
+        auto = dim.DYNAMIC
+        cells = {axis: CELL * dim(f"cells_{axis}", min=1, max=2**16) for axis in (2, 3)}
         inputs += [torch.rand(1, 3, 56, 40), torch.rand(1, 3, 12 * CELL, 10 * CELL), torch.tensor([0, 0, 70, 50.0])]
         shapes += [{2: auto, 3: auto}, cells, {}]
     names = ("x", "whole", "thumbnail", "place")[: len(inputs)]
@@ -127,11 +128,12 @@ def _trace(head: Head, name: str) -> "ModelProto":
 
 def _example(head: Head) -> tuple[Tensor, dict[int, Any]]:
     """A picture, and which sides of it vary."""
+    dim: Any = torch.export.Dim
     step = head.multiple
     least = -(-head.smallest // step)
     if step == 1:
-        return torch.rand(1, 3, least + 70, least + 50), {2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC}
-    sides = {axis: step * torch.export.Dim(f"steps_{axis}", min=least, max=2**16) for axis in (2, 3)}
+        return torch.rand(1, 3, least + 70, least + 50), {2: dim.DYNAMIC, 3: dim.DYNAMIC}
+    sides = {axis: step * dim(f"steps_{axis}", min=least, max=2**16) for axis in (2, 3)}
     return torch.rand(1, 3, step * (least + 3), step * (least + 2)), sides
 
 

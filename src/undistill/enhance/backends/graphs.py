@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -36,7 +36,7 @@ class GraphBackend:
 
     def __init__(self, name: str, head: Head, dtype: torch.dtype) -> None:
         self._head = head
-        self._load = lambda model: RUNTIMES[name](model, dtype)
+        self._load: Callable[[ModelProto], Run] = partial(RUNTIMES[name], dtype=dtype)
         self._model = traced_graph(head, name)
         self._run = self._load(whole(self._model))
 
@@ -67,7 +67,7 @@ class GraphBackend:
             x = _run(run, {name: value for name, value in self._of_tile(tile, known).items() if name in names})
             gathered = gather(x, pool.second, tile, gathered)
         assert gathered is not None
-        _, mean, extra = gathered
+        mean, extra = gathered[1:]
         return {pool.mean: mean.float(), pool.extra: extra.float()}
 
     @cached_property

@@ -25,6 +25,8 @@ SIZE = 512
 """Of the image that is timed, px."""
 GAIN = 1.1
 """How many times as fast as torch another must be to be taken: less may be noise."""
+MANY = 200
+"""Images from which on it pays to time backends: to trace a graph and to try all takes some 20 s."""
 ROUNDS, BUDGET_S = 7, 4.0
 """No round begins after so many seconds, if there were three."""
 
@@ -32,12 +34,16 @@ ROUNDS, BUDGET_S = 7, 4.0
 TIMED: tuple[BackendName, ...] = ("torch", "contiguous", "onnx", "openvino")
 
 
-def fastest(head: Head, device: torch.device) -> BackendName:
+def fastest(head: Head, device: torch.device, images: int = MANY) -> BackendName:
     """The fastest backend that is installed, never a slower one than torch; by a table that is kept for this head,
-    machine, and number of threads. On a GPU it is torch: nothing else has been measured there."""
+    machine, and number of threads. On a GPU it is torch: nothing else has been measured there.
+
+    Args:
+        images: that wait for it; for less than MANY nothing is timed that is not known.
+    """
     if device.type != "cpu":
         return "torch"
-    return pick(seconds_by_backend(head, device))
+    return pick(seconds_by_backend(head, device, measure=images >= MANY))
 
 
 def pick(seconds: Mapping[str, float]) -> BackendName:
@@ -46,10 +52,13 @@ def pick(seconds: Mapping[str, float]) -> BackendName:
     return name if seconds["torch"] > GAIN * seconds[name] else "torch"  # type: ignore[return-value]  # of TIMED
 
 
-def seconds_by_backend(head: Head, device: torch.device) -> dict[str, float]:
+def seconds_by_backend(head: Head, device: torch.device, measure: bool = True) -> dict[str, float]:
     """Seconds of an image of SIZE px, by backend that is installed and can run the head.
 
     What was measured with other versions, on another CPU or with other threads is measured anew.
+
+    Args:
+        measure: what is not known; else torch alone comes back.
     """
     versions = {package: _version(package) for package in ("torch", "onnx", "onnxscript", "onnxruntime", "openvino")}
     where = (processor(), has_native_bfloat16(), torch.get_num_threads(), device)
@@ -59,6 +68,8 @@ def seconds_by_backend(head: Head, device: torch.device) -> dict[str, float]:
             known = {str(name): float(seconds) for name, seconds in json.loads(file.read_text()).items()}
             if "torch" in known and known.keys() <= set(TIMED):
                 return known
+        if not measure:
+            return {"torch": 0.0}
         show_words("timing backends, once on this machine")
         measured = time_backends(head, device, SIZE)
         rows = {name: median(seconds) for name, seconds in measured.items() if not isinstance(seconds, str)}
@@ -105,10 +116,10 @@ def time_backends(
         for turn in range(rounds):
             if turn >= 3 and time.perf_counter() - begin > budget:
                 break
-            for name, step in steps.items():
+            for timed, step in steps.items():
                 start = time.perf_counter()
                 step()
-                taken = found[name]
+                taken = found[timed]
                 assert isinstance(taken, list)
                 taken.append(time.perf_counter() - start)
     return found
