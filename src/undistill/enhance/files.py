@@ -7,7 +7,6 @@ from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, replace
 from functools import cache, partial
 from hashlib import sha256
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +15,9 @@ from undistill.base.engines.local import in_process
 from undistill.base.errors import Failure, UsageError, first_line
 from undistill.base.progress import progress
 from undistill.base.record import Record, holds, write
-from undistill.enhance.enhancer import Enhancer
+from undistill.enhance.bytes import Enhanced, enhance_bytes
 from undistill.enhance.jobs import READ_ONLY_ENDINGS, EnhanceJob
-from undistill.images import Encoding, ImageError, check_encoding, decode, encode, left_out
+from undistill.images import Encoding, ImageError
 
 
 @dataclass
@@ -42,19 +41,21 @@ class Outcome:
 def enhance_files(
     jobs: Sequence[EnhanceJob],
     out: Path,
-    enhancer: Callable[[], Enhancer],
+    enhancer: Callable[[], Any],
     head: dict[str, str],
     strength: float,
     engine: Engine = in_process,
     how: Encoding | None = None,
+    remake: Callable[..., Enhanced] = enhance_bytes,
 ) -> Outcome:
     """Work through the jobs; those that `out` holds already, whole and with this head and strength, are skipped.
 
     Args:
-        enhancer: makes the enhancer when a worker's first image needs it.
+        enhancer: makes the enhancer, or what else `remake` takes, when a worker's first image needs it.
         head: name and hash of the head, for the record.
         engine: who enhances, one image at a time each: `undistill.base.engines`.
         how: how files are written, if not like those before.
+        remake: makes a file's bytes with it, as `enhance_bytes` does.
 
     Raises:
         Failure: the disk is full, or the output folder can't be written; or the engine's.
@@ -82,7 +83,7 @@ def enhance_files(
         seen: set[Path] = set()  # a killed worker's image may come twice
         with (
             progress("enhancing", len(jobs)) as bar,
-            closing(engine(units, partial(cache, enhancer), enhance_file)) as results,
+            closing(engine(units, partial(cache, enhancer), partial(enhance_file, remake=remake))) as results,
         ):
             for result in results:
                 job = result.job
@@ -179,11 +180,14 @@ class ImageResult:
     full: str | None = None
 
 
-def enhance_file(unit: EnhanceTask, enhancer: Callable[[], Enhancer]) -> Iterator[ImageResult]:
+def enhance_file(
+    unit: EnhanceTask, enhancer: Callable[[], Any], remake: Callable[..., Enhanced] = enhance_bytes
+) -> Iterator[ImageResult]:
     """Enhance one image, unless its target is there, whole and made with the same.
 
     Args:
         enhancer: gives the enhancer, the same each time.
+        remake: makes the file's bytes with it, as `enhance_bytes` does.
 
     Raises:
         UsageError: the head can't be used.
@@ -195,18 +199,12 @@ def enhance_file(unit: EnhanceTask, enhancer: Callable[[], Enhancer]) -> Iterato
         if holds(unit.target, unit.known, wanted):
             yield ImageResult(job)
             return
-        picture = decode(BytesIO(data))
         # A JPEG that is called .gif becomes what its new name says.
-        renamed = "PNG" if unit.source.suffix.lower() in READ_ONLY_ENDINGS else picture.format
-        format = unit.how.format or renamed
-        how = replace(unit.how, format=format)
-        check_encoding(picture, how)
-        if unit.made_with["strength"] == 0 and _is_unchanged(unit, format == picture.format):
-            result, notes = data, []
-        else:
-            result = encode(picture, enhancer()(picture.pixels, unit.made_with["strength"]), how)
-            notes = picture.notes + [f"{what} left out" for what in left_out(picture.metadata, format)]
-        yield ImageResult(job, write(unit.target, result, wanted), ", ".join(notes))
+        renamed = unit.source.suffix.lower() in READ_ONLY_ENDINGS and unit.how.format is None
+        how = replace(unit.how, format="PNG") if renamed else unit.how
+        same_kind = unit.source.suffix.lower() == unit.target.suffix.lower()
+        made = remake(data, enhancer, unit.made_with["strength"], how, same_kind)
+        yield ImageResult(job, write(unit.target, made.data, wanted), ", ".join(made.notes))
     except ImageError as error:
         yield ImageResult(job, failure=str(error))
     except UsageError:
@@ -218,9 +216,3 @@ def enhance_file(unit: EnhanceTask, enhancer: Callable[[], Enhancer]) -> Iterato
             yield ImageResult(job, failure=error.strerror or first_line(error))
     except Exception as error:  # whatever it is, one bad file never stops the rest
         yield ImageResult(job, failure=f"failed: {first_line(error)}")
-
-
-def _is_unchanged(unit: EnhanceTask, same_format: bool) -> bool:
-    """Nothing but pixels could differ, so that without a change to them the file's bytes are the result."""
-    same = unit.source.suffix.lower() == unit.target.suffix.lower() and same_format
-    return same and unit.how == Encoding(unit.how.format)
