@@ -9,7 +9,7 @@ FLOORS = (
     {"base"},
     {"images", "heads", "losses", "metrics", "dataset"},
     {"names", "prompts", "pairs", "training", "enhance", "diversity", "bench", "judge"},
-    {"pipeline", "demo", "doctor", "report", "reproduce", "cli", "__init__", "__main__"},
+    {"pipeline", "demo", "doctor", "report", "reproduce", "serve", "client", "cli", "__init__", "__main__"},
 )
 
 

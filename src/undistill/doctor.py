@@ -23,7 +23,14 @@ from undistill.base.machine import cores, free_memory, memory
 PACKAGES = ("torch", "diffusers", "transformers", "numpy", "pillow", "pyarrow", "torchmetrics")
 """Packages on which figures depend, whose versions are told; of the others, only what is wrong with them."""
 
-MODULES = {"dlib-bin": "dlib", "opentsne": "openTSNE", "scikit-image": "skimage", "universal-pathlib": "upath"}
+MODULES = {
+    "dlib-bin": "dlib",
+    "opentsne": "openTSNE",
+    "prometheus-client": "prometheus_client",
+    "python-multipart": "python_multipart",
+    "scikit-image": "skimage",
+    "universal-pathlib": "upath",
+}
 """What is imported, where it has another name than the package."""
 
 WITHOUT = {
@@ -36,6 +43,7 @@ WITHOUT = {
     "quantised": "no weights in fewer bits: no pairs flux1-nf4 and flux1-gguf",
     "ray": "no --engine ray: `pairs create` and `enhance` on this machine alone",
     "report": "no plots: no `bench`",
+    "serve": "no `serve`: no service, and no page",
     "sweep": "no `sweep`",
 }
 """What each extra's absence costs."""

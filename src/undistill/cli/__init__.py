@@ -19,6 +19,7 @@ from undistill.cli.pairs import pairs
 from undistill.cli.prompts import prompts
 from undistill.cli.recipes import recipes
 from undistill.cli.reproduce import reproduce
+from undistill.cli.serve import serve
 from undistill.cli.sweep import sweep
 from undistill.cli.train import train
 
@@ -51,6 +52,7 @@ app.add_typer(sweep, name="sweep")
 app.command()(evaluate)
 app.command()(diversity)
 app.command()(bench)
+app.command()(serve)
 app.command()(judge)
 app.command()(reproduce)
 app.command()(doctor)

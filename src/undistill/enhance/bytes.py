@@ -4,8 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from io import BytesIO
 
-from undistill.enhance.enhancer import Enhancer
-from undistill.images import Encoding, check_encoding, decode, encode, left_out
+from undistill.images import Encoding, Pixels, check_encoding, decode, encode, left_out
+
+Run = Callable[[Pixels, float], Pixels]
+"""An `Enhancer`, or what enhances (H, W, 3) uint8 with a strength as it does."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,7 @@ class Enhanced:
 
 
 def enhance_bytes(
-    data: bytes, enhancer: Callable[[], Enhancer], strength: float, how: Encoding, same_kind: bool
+    data: bytes, enhancer: Callable[[], Run], strength: float, how: Encoding, same_kind: bool
 ) -> Enhanced:
     """The file that is made of a file.
 
