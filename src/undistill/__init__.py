@@ -4,17 +4,22 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from undistill.client import Client
     from undistill.pipeline import Pipeline
 
-__all__ = ["Pipeline", "__version__"]
+__all__ = ["Client", "Pipeline", "__version__"]
 
 __version__ = version("undistill")
 
 
 def __getattr__(name: str) -> Any:
-    # Torch and diffusers take seconds to import: only who asks for a pipeline waits.
+    # Torch and diffusers take seconds to import: only who asks for it waits.
     if name == "Pipeline":
         from undistill.pipeline import Pipeline
 
         return Pipeline
+    if name == "Client":
+        from undistill.client import Client
+
+        return Client
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

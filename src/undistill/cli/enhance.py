@@ -23,16 +23,20 @@ from undistill.cli.options import (
 
 if TYPE_CHECKING:
     from undistill.base.engines import Engine
+    from undistill.client import Client
+    from undistill.enhance.bytes import Enhanced
     from undistill.enhance.enhancer import Enhancer
     from undistill.enhance.files import Outcome
     from undistill.enhance.jobs import EnhanceJob
     from undistill.images import Encoding
 
-    Part = tuple[list[EnhanceJob], Callable[[], Enhancer], dict[str, str]]
-    """Jobs, what makes their enhancer, and what the record says of its head."""
+    Part = tuple[list[EnhanceJob], Callable[[], Enhancer | Client], dict[str, str]]
+    """Jobs, what makes their enhancer or the client that asks for it, and what the record says of its head."""
 
 DEFAULT = "flux1"
 """The head that is taken where none is named."""
+_REQUESTS = 4
+"""At a time, of a service."""
 
 
 def enhance(
@@ -70,12 +74,18 @@ def enhance(
         bool, typer.Option("--overwrite", help="Replace what was made there with another head, strength or format.")
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be made, and make nothing.")] = False,
+    server: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Have a service of `undistill serve` do it; its key is in UNDISTILL_API_KEY."),
+    ] = None,
     device: DeviceOption = None,
     engine: EngineOption = EngineName.local,
     workers: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Processes, each with one thread.  [default: this one, with all cores; ray: what has room]"
+            min=1,
+            help="Processes, each with one thread; with --server requests at a time.  [default: this one, with all "
+            "cores; --server: 4; ray: what has room]",
         ),
     ] = None,
     address: AddressOption = None,
@@ -105,6 +115,8 @@ def enhance(
     _check([*inputs, out], how, suffix)
     if folds is not None and head is not None:
         raise UsageError("give either --head, or --folds with heads of its own")
+    if server is not None and (folds or device or engine is not EngineName.local):
+        raise UsageError("--server does it all by itself: leave out --folds, --device and --engine")
     span = parse_split(split)
 
     sets = [path for path in inputs if (path / DESCRIPTION).exists()]
@@ -113,10 +125,10 @@ def enhance(
             raise UsageError(f"{sets[0]} is a data set: enhance it by itself, into a folder of its own")
         if overwrite:
             raise UsageError("a data set is never overwritten: choose a new folder for -o")
-        if folds is not None or how != Encoding() or suffix or dry_run:
+        if folds is not None or how != Encoding() or suffix or dry_run or server:
             raise UsageError(
-                f"{sets[0]} is a pairs data set, and becomes another: --folds, --dry-run and options of files don't go "
-                "with it"
+                f"{sets[0]} is a pairs data set, and becomes another: --folds, --server, --dry-run and options of "
+                "files don't go with it"
             )
         where, by = _workers(engine, workers, device, address, gpus)
         made_by = _maker(head or Pairs(sets[0]).description.pair.get("head") or DEFAULT, where)
@@ -124,7 +136,8 @@ def enhance(
         say(f"{made} enhanced, {before} done before -> {out}")
         return
     if dry_run:
-        parts = list(_parts(list_jobs(inputs, out, span, how.format, suffix), head or DEFAULT, folds, device))
+        jobs = list_jobs(inputs, out, span, how.format, suffix)
+        parts = list(_parts(jobs, head, folds, device, server))
         if not overwrite:
             for some, _, made_with in parts:
                 check_settings(Record(out), some, made_with, strength, how)
@@ -133,15 +146,16 @@ def enhance(
         return
     with locked(out):
         jobs = list_jobs(inputs, out, span, how.format, suffix)
-        where, by = _workers(engine, workers, device, address, gpus)
-        parts = list(_parts(jobs, head or DEFAULT, folds, where))
+        where, by = _workers(engine, workers, device, address, gpus, server)
+        parts = list(_parts(jobs, head, folds, where, server))
         if not overwrite:
             record = Record(out)
             for some, _, made_with in parts:
                 check_settings(record, some, made_with, strength, how)
         outcome = Outcome(0, 0, {}, {})
         for some, enhancer, made_with in parts:
-            outcome += enhance_files(some, out, enhancer, made_with, strength, by, how)
+            remake = _remake(server, made_with)
+            outcome += enhance_files(some, out, enhancer, made_with, strength, by, how, remake)
     _tell(outcome, inputs, out)
 
 
@@ -203,9 +217,18 @@ def _show(parts: "list[Part]", out: Path, strength: float, how: "Encoding") -> N
 
 
 def _workers(
-    engine: str, workers: int | None, device: str | None, address: str | None, gpus: float | None
+    engine: str,
+    workers: int | None,
+    device: str | None,
+    address: str | None,
+    gpus: float | None,
+    server: str | None = None,
 ) -> tuple[str | None, "Engine"]:
-    """Where the head runs, and who runs it."""
+    """Where the head runs, and who runs it, or asks the server to."""
+    if server is not None:
+        from undistill.base.engines.local import in_threads
+
+        return None, in_threads(workers or _REQUESTS)
     if engine == "ray":
         return ray_engine(workers, device, address, gpus)
     from undistill.base.device import pick_device
@@ -214,17 +237,45 @@ def _workers(
     return str(pick_device(device)), in_process if workers is None else in_processes(workers)
 
 
-def _parts(jobs: list["EnhanceJob"], head: str, folds: Path | None, device: str | None) -> "Iterator[Part]":
+def _parts(
+    jobs: list["EnhanceJob"], head: str | None, folds: Path | None, device: str | None, server: str | None
+) -> "Iterator[Part]":
     """The jobs of each head."""
     from undistill.dataset import within
     from undistill.enhance.folds import read_folds
 
+    if server is not None:
+        yield _asking(jobs, server, head)
+        return
     if folds is None:
-        yield jobs, *_maker(head, device)
+        yield jobs, *_maker(head or DEFAULT, device)
         return
     for fold in read_folds(folds):
         enhancer, made_with = _maker(str(fold.head), device)
         yield [job for job in jobs if within(job.source.stem, fold.ids)], enhancer, made_with | {"fold": fold.name}
+
+
+def _asking(jobs: list["EnhanceJob"], server: str, head: str | None) -> "Part":
+    """The jobs, a client for them, and what the record says of the service's head: the same as of one here."""
+    from undistill.client import Client
+
+    client = Client(server)
+    heads = {known["name"]: known["hash"] for known in client.heads()}
+    chosen = next(iter(heads)) if head is None else head
+    if chosen not in heads:
+        raise UsageError(f"{server} has no head {chosen!r}: take one of {', '.join(heads)}")
+    return jobs, lambda: client, {"head": chosen, "weights": heads[chosen]}
+
+
+def _remake(server: str | None, made_with: dict[str, str]) -> Callable[..., "Enhanced"]:
+    """What makes a file of a file."""
+    if server is None:
+        from undistill.enhance.bytes import enhance_bytes
+
+        return enhance_bytes
+    from undistill.client import enhance_remotely
+
+    return partial(enhance_remotely, head=made_with)
 
 
 def _maker(head: str, device: str | None) -> tuple["Callable[[], Enhancer]", dict[str, str]]:

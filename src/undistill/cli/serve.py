@@ -88,6 +88,7 @@ def serve(
         )
         say(f"http://{address}:{socket.getsockname()[1]}/ ({words}; Ctrl-C ends)", err=outside and not keys)
         Server(make_app(work, limits), work.close, seconds=timeout + 5).run([socket])
+        work.end()
     say("ended; all that was taken is answered")
 
 

@@ -3,8 +3,7 @@
 import asyncio
 import json
 import time
-from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from importlib.resources import files
@@ -69,18 +68,12 @@ class Limits:
 def make_app(work: Work, limits: Limits) -> FastAPI:
     """The service as an ASGI application."""
 
-    @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncGenerator[None, None]:
-        yield
-        work.end()
-
     app = FastAPI(
         title="undistill",
         version=__version__,
         summary="Gives the portraits of distilled text-to-image models back what distillation took.",
         docs_url=None,  # their scripts come from another host
         redoc_url=None,
-        lifespan=lifespan,
     )
     _add_enhance(app, work, limits)
     _add_heads(app, work)

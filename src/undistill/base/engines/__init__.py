@@ -4,7 +4,8 @@ A unit is a task (a shard, an image); its `work` is the same function on every e
 (a generator, an enhancer) that each worker makes once. Work reads and writes files itself: what it yields is small, an
 update on how it goes.
 
-Engines: `local.in_process`, `local.in_processes(workers)`, `ray.on_ray(workers, address, gpus)`.
+Engines: `local.in_process`, `local.in_threads(count)`, `local.in_processes(workers)`,
+`ray.on_ray(workers, address, gpus)`.
 """
 
 from collections.abc import Callable, Generator, Iterator, Sequence

@@ -1,9 +1,11 @@
-"""Engines on this machine: in this process, or in several."""
+"""Engines on this machine: in this process, in threads of it, or in several."""
 
 import os
 import signal
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor
+from concurrent.futures import wait as wait_for
 from contextlib import contextmanager
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection, wait
@@ -23,6 +25,26 @@ def in_process(tasks: Sequence[Any], maker: Maker[Any], work: Work[Any, Any, Upd
         tool = maker()
         for task in tasks:
             yield from work(task, tool)
+
+
+def in_threads(count: int) -> Engine:
+    """Do tasks in threads of this process, for work that is mostly waiting: they share one tool."""
+
+    def run(tasks: Sequence[Any], maker: Maker[Any], work: Work[Any, Any, Update]) -> Generator[Update, None, None]:
+        tool = maker() if tasks else None
+        left, at_work = deque(tasks), set[Future[list[Update]]]()
+        pool = ThreadPoolExecutor(count)
+        try:
+            while left or at_work:
+                while left and len(at_work) < count:
+                    at_work.add(pool.submit(lambda task: list(work(task, tool)), left.popleft()))
+                done, at_work = wait_for(at_work, return_when=FIRST_COMPLETED)
+                for future in done:
+                    yield from future.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    return run
 
 
 def in_processes(workers: int) -> Engine:
