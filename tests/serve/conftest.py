@@ -1,8 +1,10 @@
 """A service of tiny's head, in this process."""
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from io import BytesIO
+from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,7 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 from tests.cli.conftest import undistill  # noqa: F401
+from undistill.base.web import Server, listen
 from undistill.images import Pixels
 from undistill.serve.app import Limits, make_app
 from undistill.serve.meters import Meters
@@ -56,3 +59,17 @@ def picture(size: tuple[int, int] = (64, 64), format: str = "PNG", seed: int = 0
     buffer = BytesIO()
     Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC).save(buffer, format, **options)
     return buffer.getvalue()
+
+
+@contextmanager
+def served(work: Work, **limits: Any) -> Iterator[str]:
+    """The address of a service on a port of this machine."""
+    socket = listen("127.0.0.1", 0)
+    server = Server(make_app(work, Limits(**limits)))
+    thread = Thread(target=server.run, args=([socket],))
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{socket.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join()

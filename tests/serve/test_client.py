@@ -1,10 +1,8 @@
 """The client, against a service in this process, on a port of this machine."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from threading import Thread, Timer
-from typing import Any
+from threading import Timer
 
 import numpy as np
 import pytest
@@ -13,26 +11,11 @@ from PIL.PngImagePlugin import PngInfo
 
 import undistill as package
 from tests.cli.conftest import Run
-from tests.serve.conftest import picture, runs_instead
+from tests.serve.conftest import picture, runs_instead, served
 from undistill.base.errors import Failure, UsageError
-from undistill.base.web import Server, listen
 from undistill.enhance import Enhancer
 from undistill.images import ImageError
-from undistill.serve.app import Limits, make_app
 from undistill.serve.work import Work
-
-
-@contextmanager
-def served(work: Work, **limits: Any) -> Iterator[str]:
-    socket = listen("127.0.0.1", 0)
-    server = Server(make_app(work, Limits(**limits)))
-    thread = Thread(target=server.run, args=([socket],))
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{socket.getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        thread.join()
 
 
 @pytest.fixture

@@ -76,7 +76,7 @@ def make_app(work: Work, limits: Limits) -> FastAPI:
         redoc_url=None,
     )
     _add_enhance(app, work, limits)
-    _add_heads(app, work)
+    _add_heads(app, work, limits)
     _add_states(app, work)
     _add_page(app)
 
@@ -199,11 +199,12 @@ def _enhance(upload: Upload, work: Work, head: ServedHead, strength: float, how:
         raise unusable(error) from error
 
 
-def _add_heads(app: FastAPI, work: Work) -> None:
+def _add_heads(app: FastAPI, work: Work, limits: Limits) -> None:
     @app.get("/v1/heads", summary="The heads that may be asked for; the first where none is.", responses=documented())
     async def heads() -> JSONResponse:
         listed = [{"name": head.name, "hash": head.hash, **head.facts, **head.about} for head in work.heads.values()]
-        return JSONResponse({"heads": listed, "version": __version__})
+        taken = {"bytes": limits.bytes, "pixels": limits.pixels, "seconds": limits.seconds}
+        return JSONResponse({"heads": listed, "limits": taken, "pair": None, "faces": False, "version": __version__})
 
 
 def _add_states(app: FastAPI, work: Work) -> None:
