@@ -5,15 +5,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from undistill.client import Client
+    from undistill.integrations.diffusers import wrap
     from undistill.pipeline import Pipeline
 
-__all__ = ["Client", "Pipeline", "__version__"]
+__all__ = ["Client", "Pipeline", "__version__", "wrap"]
 
 __version__ = version("undistill")
 
 
 def __getattr__(name: str) -> Any:
-    # Torch and diffusers take seconds to import: only who asks for it waits.
+    # Torch and diffusers take seconds to import: only who asks for what needs them waits.
     if name == "Pipeline":
         from undistill.pipeline import Pipeline
 
@@ -22,4 +23,8 @@ def __getattr__(name: str) -> Any:
         from undistill.client import Client
 
         return Client
+    if name == "wrap":
+        from undistill.integrations.diffusers import wrap
+
+        return wrap
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

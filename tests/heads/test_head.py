@@ -185,6 +185,14 @@ def test_hash_is_independent_of_what_was_measured(saved: Path) -> None:
         assert head_hash(saved) == sha256(other.encode() + (saved / "model.safetensors").read_bytes()).hexdigest()
 
 
+@pytest.mark.parametrize("config", ["null", "1.5", "[]", "{", '"gflop_512"'])
+def test_a_config_that_is_none_has_a_hash_too(saved: Path, config: str) -> None:
+    (saved / "config.json").write_text(config)
+    assert head_hash(saved) == sha256(config.encode() + (saved / "model.safetensors").read_bytes()).hexdigest()
+    with pytest.raises(HeadError, match="is not a head this version can read"):
+        Head.from_pretrained(saved)
+
+
 def test_hashes_of_shipped_heads_stay() -> None:
     # Records of what they enhanced name them: another hash would mean to enhance all anew.
     assert {name: head_hash(WEIGHTS / name)[:12] for name in shipped_heads()} == {

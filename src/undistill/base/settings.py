@@ -11,6 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from undistill.base.errors import UsageError
 
+LONGEST = 60
+"""Characters of a key that a message quotes."""
+
 Positive = Annotated[int, Field(gt=0)]
 
 
@@ -26,7 +29,7 @@ def read_yaml(path: Path) -> Any:
     """
     try:
         return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:  # no UTF-8, or a path with a null byte
         raise UsageError(f"{path} can't be read: {error.strerror if isinstance(error, OSError) else error}") from error
     except yaml.YAMLError as error:
         raise UsageError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
@@ -61,4 +64,4 @@ def unknown_key(key: str, known: list[str]) -> str:
     """What to say of a key that a model lacks: the nearest of those it has; if none is near, the first of them."""
     near = get_close_matches(key, known, n=1)
     hint = f"did you mean {near[0]}?" if near else f"known are {shorten(', '.join(known), 100, placeholder=' ...')}"
-    return f"unknown key {key}; {hint}"
+    return f"unknown key {key if len(key) <= LONGEST else key[:LONGEST] + ' ...'}; {hint}"

@@ -19,6 +19,7 @@ def test_prompts_are_the_same_every_time_and_ask_for_all() -> None:
     assert (genders[1], ages[-1]) == ("female", 70)
 
 
+@pytest.mark.e2e  # ten seconds and more
 def test_a_pair_is_measured_and_a_stopped_measure_goes_on(
     portraits_like: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -34,6 +34,7 @@ def test_questions_go_on_without_end_with_new_noise() -> None:
     assert all(torch.equal(a, b) for a, b in zip(endless[7], endless[7], strict=True))
 
 
+@pytest.mark.e2e  # ten seconds and more
 def test_a_lora_begins_with_no_change_and_moves_towards_the_faces() -> None:
     settings = yaml.safe_load(RECIPE.read_text()) | {"precision": "32-true", "lr": 2e-3, "steps": 8, "ema": 0.0}
     recipe = RealismRecipe(**settings | {"memory": 0.0, "mmd": 1.0, "lpips": 0.0})

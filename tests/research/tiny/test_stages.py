@@ -89,6 +89,7 @@ def test_from_portraits_to_pipelines(whole: Path) -> None:
     assert all(weight.any() for name, weight in lora.items() if "lora_A" in name)
 
 
+@pytest.mark.e2e  # ten seconds and more
 def test_a_stopped_stage_goes_on_to_the_same_weights(
     portraits_like: Path, whole: Path, recipes: Path, tmp_path: Path
 ) -> None:

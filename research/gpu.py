@@ -1,0 +1,208 @@
+"""Everything that needs a GPU and has run on none, in one command of less than nine minutes.
+
+    bash research/gpu.sh [OUT]          # installs nothing: needs undistill, pytest and a torch that sees the GPU
+    python -m research.gpu -o gpu.json [--parts tests,heads,...]
+
+Each part is a process with a limit of its own: one that hangs or fails costs the others nothing, and what is done
+stands in the file at once. Parts:
+
+    tests      `pytest -m gpu`
+    heads      `undistill bench`: ways to an image and all heads at 256 to 2048 px, not compiled
+    compiled   the same of the paper's head and of `flux1` at 512 px, compiled and captured
+    training   ESA-CycleGAN beside the published loop at 512 px (research.training_speed)
+    mmd        the recipe `flux1` with the paper's U-Net, on random pictures of 512 px: images/s
+    flux       FLUX.1's networks of both sides with random weights: memory and seconds of a pass, beside `pairs plan`
+
+Without a GPU the parts run too, at the smallest sizes, to see that they do: figures of such a run say nothing.
+"""
+
+import csv
+import json
+import re
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+import typer
+from PIL import Image
+
+from undistill.base.command import run
+from undistill.base.device import pick_device
+from undistill.base.errors import UsageError
+from undistill.bench.machine import machine
+from undistill.metrics.results import write_json
+from undistill.pairs.networks import denoiser_pass, networks
+from undistill.pairs.plan import peak_memory, plan
+from undistill.pairs.spec import read_spec
+
+LIMITS = {"tests": 60, "heads": 150, "compiled": 90, "training": 70, "mmd": 60, "flux": 90}
+"""Seconds, together less than nine minutes."""
+Command = Callable[[str, float], str]
+"""Runs a command line of Python's arguments for so many seconds at most, and returns what it printed."""
+
+
+def _run(line: str, limit: float) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", *shlex.split(line)], timeout=limit, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise RuntimeError((done.stderr or done.stdout).strip()[-600:])
+    return done.stdout
+
+
+def tests(command: Command, folder: Path, small: bool) -> dict[str, Any]:
+    """How many passed."""
+    said = command("pytest -m gpu -q -p no:cacheprovider tests" + (" --collect-only" if small else ""), LIMITS["tests"])
+    return {"said": said.strip().splitlines()[-1]}
+
+
+def heads(command: Command, folder: Path, small: bool) -> dict[str, Any]:
+    """bench.json."""
+    what = "64 --heads tiny-best" if small else "256,512,1024,2048 --heads all"
+    command(f"undistill bench --sizes {what} --rounds 8 --no-compile -o {folder}", LIMITS["heads"])
+    bench: dict[str, Any] = json.loads((folder / "bench.json").read_text())
+    return bench
+
+
+def compiled(command: Command, folder: Path, small: bool) -> dict[str, Any]:
+    """bench.json."""
+    what = "64 --heads tiny-best --no-compile" if small else "512 --heads cyclegan-published --heads flux1 --compile"
+    command(f"undistill bench --sizes {what} --rounds 8 -o {folder}", LIMITS["compiled"])
+    bench: dict[str, Any] = json.loads((folder / "bench.json").read_text())
+    return bench
+
+
+def training(command: Command, folder: Path, small: bool) -> dict[str, Any]:
+    """The table of research.training_speed."""
+    what = "--size 32 --width 4 --blocks 1 --turns 2" if small else "--size 512 --turns 6"
+    return {"table": command(f"research.training_speed {what}", LIMITS["training"])}
+
+
+def mmd(command: Command, folder: Path, small: bool) -> dict[str, Any]:
+    """Images a second of training, from one row of metrics.csv to another, `--max-steps` apart."""
+    side, count, steps, width = (64, 12, (2, 4), 4) if small else (512, 64, (10, 70), 32)
+    random = np.random.default_rng(0)
+    for name in ("student", "teacher"):
+        (folder / name).mkdir()
+        for number in range(count):
+            coarse = random.integers(0, 256, (16, 16, 3), dtype=np.uint8)
+            Image.fromarray(coarse).resize((side, side), Image.Resampling.BICUBIC).save(
+                folder / name / f"{number:03d}.png", compress_level=1
+            )
+    sets = {
+        "head": f"{{architecture: UNet, width: {width}, depth: {4 if small else 6}, residual: true}}",
+        "data.size": side, "data.crop": side, "data.min_side": side, "view": side // 2, "sides": [max(64, side // 2)],
+        "log_every": 1, "validate_every": 1000, "sample_every": 1000, "save_every": 1000,
+        "precision": "32-true" if small else "bf16-mixed",
+    }  # fmt: skip
+    words = " ".join(f"--set '{key}={value}'" for key, value in sets.items())
+    seconds = []
+    for most in steps:
+        begin = time.perf_counter()
+        line = f"undistill train flux1 --student {folder / 'student'} --teacher {folder / 'teacher'} {words}"
+        command(f"{line} -o {folder / 'run'} --max-steps {most}", LIMITS["mmd"])
+        seconds.append(time.perf_counter() - begin)
+    with (folder / "run" / "metrics.csv").open() as file:
+        rows = len(list(csv.DictReader(file)))
+    more = 4 * (steps[1] - steps[0])
+    # Both calls start anew, and the second doesn't embed: a lower bound of the rate.
+    return {
+        "images_s_at_least": round(more / seconds[1], 2),
+        "seconds": seconds,
+        "rows": rows,
+        "batch": 4,
+        "size": side,
+    }
+
+
+def flux(command: Command, folder: Path, small: bool) -> dict[str, Any]:
+    """Peak memory of a pass of each denoiser with all networks held, batches of four, beside the plan's."""
+    spec = read_spec("tiny" if small else "flux1")
+    where = pick_device(None)
+    if where.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    parts = networks(spec)
+    dtype = getattr(torch, spec.dtype)
+    for part in parts:
+        part.model.to_empty(device=where)
+        for tensor in (*part.model.parameters(), *part.model.buffers()):
+            tensor.data.zero_() if not tensor.is_floating_point() else tensor.data.uniform_(-0.02, 0.02)
+    vae = next(part.model for part in parts if part.part == "vae")
+    side = spec.size // 2 ** (len(vae.config.block_out_channels) - 1)
+    zeros = partial(torch.zeros, device=where, dtype=dtype)
+    seconds: dict[str, float] = {}
+    with torch.no_grad():
+        for part in (part for part in parts if part.part == "transformer"):
+            of = spec.student if part.side == "student" else spec.teacher
+            step = denoiser_pass(part, 4, side, of.max_sequence_length or 256, zeros)
+            step()
+            begin = time.perf_counter()
+            for _ in range(3):
+                step()
+            if where.type == "cuda":
+                torch.cuda.synchronize()
+            seconds[f"{part.side}, a step of 4"] = (time.perf_counter() - begin) / 3
+        begin = time.perf_counter()
+        vae.decode(zeros(4, vae.config.latent_channels, side, side))
+        if where.type == "cuda":
+            torch.cuda.synchronize()
+        seconds["decode 4"] = time.perf_counter() - begin
+    planned = plan(spec, 1, 4)
+    peak = torch.cuda.max_memory_allocated() if where.type == "cuda" else None
+    estimate = peak_memory(planned.networks, planned.work, "none")
+    return {"peak_bytes": peak, "planned_peak_bytes": estimate, "seconds": seconds}
+
+
+PARTS: Mapping[str, Callable[[Command, Path, bool], dict[str, Any]]] = {
+    "tests": tests, "heads": heads, "compiled": compiled, "training": training, "mmd": mmd, "flux": flux,
+}  # fmt: skip
+
+
+def main(
+    out: Annotated[Path, typer.Option("-o", "--out", help="The file of all figures.")] = Path("gpu.json"),
+    parts: Annotated[str, typer.Option(help="With commas between.")] = ",".join(PARTS),
+    alone: Annotated[str | None, typer.Option(hidden=True)] = None,
+) -> None:
+    """Run the parts, each in a process of its own."""
+    small = not torch.cuda.is_available()
+    if alone is not None:
+        with TemporaryDirectory() as folder:
+            write_json(PARTS[alone](_run, Path(folder), small), out)
+        return
+    wanted = parts.split(",")
+    if unknown := set(wanted) - PARTS.keys():
+        raise UsageError(f"--parts: there is no {', '.join(sorted(unknown))}: take some of {', '.join(PARTS)}")
+    found: dict[str, Any] = {
+        "machine": machine(pick_device(None)),
+        "torch": torch.__version__,
+        "date": datetime.now(UTC).date().isoformat(),
+        "small": small,
+    }
+    for name in wanted:
+        typer.echo(f"{name} ...", err=True)
+        begin = time.perf_counter()
+        file = out.with_name(f"{out.stem}-{name}.json")
+        try:
+            _run(f"research.gpu --alone {name} -o {file}", LIMITS[name] + 10)
+            found[name] = json.loads(file.read_text())
+            file.unlink()
+        except (RuntimeError, subprocess.TimeoutExpired) as error:
+            found[name] = {"failed": re.sub(r"\s+", " ", str(error))[-600:]}
+        found[name]["wall_s"] = round(time.perf_counter() - begin, 1)
+        write_json(found, out)
+    typer.echo(f"-> {out}")
+
+
+if __name__ == "__main__":
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app.command()(main)
+    run(app)
