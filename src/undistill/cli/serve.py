@@ -24,6 +24,10 @@ def serve(
             "where a request names none.  [default: flux1, then the other shipped ones]",
         ),
     ] = None,
+    pair: Annotated[
+        str | None,
+        typer.Option(help="A shipped pair (tiny, flux1), or a pair spec (YAML): prompts are drawn with it as well."),
+    ] = None,
     devices: Annotated[
         list[str] | None,
         typer.Option("--device", help="cpu, cuda, cuda:1; may be repeated.  [default: a GPU if there is one]"),
@@ -77,17 +81,29 @@ def serve(
     with listen(host, port) as socket:  # before the heads are loaded, which takes a while
         from undistill.base.device import pick_device
         from undistill.heads.head import shipped_heads
+        from undistill.pairs.spec import read_spec
+        from undistill.serve.pair import ServedPair
         from undistill.serve.work import Work
 
         _log()
         shipped = ["flux1", *(name for name in shipped_heads() if name != "flux1")]
-        work = Work(heads or shipped, [pick_device(name) for name in devices or ("auto",)], queue)
+        places = [pick_device(name) for name in devices or ("auto",)]
+        spec = None if pair is None else read_spec(pair)
+        wanted = heads or shipped
+        if spec is not None and spec.head is not None and spec.head not in wanted:
+            wanted = [*wanted, spec.head]
+        work = Work(wanted, places, queue)
+        drawn = None
+        if spec is not None:
+            from undistill.pairs.generator import Generator  # it brings diffusers, for which others needn't wait
+
+            drawn = ServedPair(Generator(spec, places[0]), work.heads.get(spec.head or ""))
         address = f"[{host}]" if ":" in host else host
         words = (
             "with a key" if keys else "WITHOUT A KEY, to everyone who reaches it" if outside else "this machine alone"
         )
         say(f"http://{address}:{socket.getsockname()[1]}/ ({words}; Ctrl-C ends)", err=outside and not keys)
-        Server(make_app(work, limits), work.close, seconds=timeout + 5).run([socket])
+        Server(make_app(work, limits, drawn), work.close, seconds=timeout + 5).run([socket])
         work.end()
     say("ended; all that was taken is answered")
 

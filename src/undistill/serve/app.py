@@ -1,34 +1,31 @@
 """The service's operations."""
 
-import asyncio
 import json
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated
 
 from fastapi import FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
-from starlette.requests import ClientDisconnect
 
 from undistill import __version__
 from undistill.base.files import SAMPLES
 from undistill.base.settings import explain
 from undistill.enhance.bytes import Enhanced, enhance_bytes
 from undistill.images import READ_ONLY, Encoding, ImageError
+from undistill.serve.awaited import while_awaited
 from undistill.serve.guard import Guard
 from undistill.serve.options import EnhanceOptions, merged
+from undistill.serve.pair import ServedPair, add_pair
 from undistill.serve.problems import Problem, documented
 from undistill.serve.upload import Upload, read_upload, unusable
 from undistill.serve.work import ServedHead, Work
-
-Result = TypeVar("Result")
 
 PAGE = Path(str(files("undistill"))) / "serve" / "page"
 MEDIA = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp", "TIFF": "image/tiff", "AVIF": "image/avif"}
@@ -65,8 +62,12 @@ class Limits:
     seconds: float = 60.0
 
 
-def make_app(work: Work, limits: Limits) -> FastAPI:
-    """The service as an ASGI application."""
+def make_app(work: Work, limits: Limits, pair: ServedPair | None = None) -> FastAPI:
+    """The service as an ASGI application.
+
+    Args:
+        pair: that prompts are drawn with; None: there are no operations for it.
+    """
 
     app = FastAPI(
         title="undistill",
@@ -76,7 +77,9 @@ def make_app(work: Work, limits: Limits) -> FastAPI:
         redoc_url=None,
     )
     _add_enhance(app, work, limits)
-    _add_heads(app, work, limits)
+    if pair is not None:
+        add_pair(app, work, pair, limits.seconds)
+    _add_heads(app, work, limits, pair.name if pair else None)
     _add_states(app, work)
     _add_page(app)
 
@@ -112,31 +115,6 @@ def make_app(work: Work, limits: Limits) -> FastAPI:
             expose_headers=(*HEADERS, "Retry-After"),
         )
     return app
-
-
-async def while_awaited(request: Request, work: Callable[[], Any], seconds: float) -> Any:
-    """What `work()` comes to, unless the client goes away or time is over: then it is cancelled.
-
-    Raises:
-        ClientDisconnect: nobody waits for the answer.
-        Problem: it took more than `seconds`.
-    """
-
-    async def gone() -> None:
-        while (await request.receive())["type"] != "http.disconnect":
-            pass
-
-    tasks = [asyncio.ensure_future(work()), asyncio.ensure_future(gone())]
-    try:
-        done, _ = await asyncio.wait(tasks, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-        if tasks[0] in done:
-            return tasks[0].result()
-        if tasks[1] in done:
-            raise ClientDisconnect
-        raise Problem("late", f"The work took more than {seconds:g} s: send a smaller image, or ask again later.")
-    finally:
-        for task in tasks:
-            task.cancel()
 
 
 def _add_enhance(app: FastAPI, work: Work, limits: Limits) -> None:
@@ -199,12 +177,12 @@ def _enhance(upload: Upload, work: Work, head: ServedHead, strength: float, how:
         raise unusable(error) from error
 
 
-def _add_heads(app: FastAPI, work: Work, limits: Limits) -> None:
+def _add_heads(app: FastAPI, work: Work, limits: Limits, pair: str | None) -> None:
     @app.get("/v1/heads", summary="The heads that may be asked for; the first where none is.", responses=documented())
     async def heads() -> JSONResponse:
         listed = [{"name": head.name, "hash": head.hash, **head.facts, **head.about} for head in work.heads.values()]
         taken = {"bytes": limits.bytes, "pixels": limits.pixels, "seconds": limits.seconds}
-        return JSONResponse({"heads": listed, "limits": taken, "pair": None, "faces": False, "version": __version__})
+        return JSONResponse({"heads": listed, "limits": taken, "pair": pair, "faces": False, "version": __version__})
 
 
 def _add_states(app: FastAPI, work: Work) -> None:
