@@ -12,6 +12,7 @@ FLOORS = (
     {
         "pipeline",
         "integrations",
+        "hub",
         "demo",
         "doctor",
         "report",

@@ -4,7 +4,8 @@ import json
 import os
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from io import BytesIO
 from typing import Any, TypeVar
 
@@ -14,6 +15,9 @@ from PIL import Image
 
 from undistill.base.errors import Failure, UsageError, first_line
 from undistill.enhance.bytes import Enhanced
+from undistill.enhance.change import Change
+from undistill.enhance.faces import FEATHER, Where
+from undistill.enhance.provenance import Label
 from undistill.images import Encoding, ImageError, Pixels, decode, encode, to_image, to_picture
 
 Images = TypeVar("Images", Image.Image, Pixels)
@@ -61,13 +65,21 @@ class Client:
             raise UsageError(f"{self.url} is no service of undistill") from error
         return heads
 
-    def enhance(self, image: Images, head: str | None = None, strength: float = 1.0) -> Images:
+    def enhance(
+        self,
+        image: Images,
+        head: str | None = None,
+        strength: float = 1.0,
+        where: Where = "all",
+        feather: float = FEATHER,
+    ) -> Images:
         """The image as `Enhancer` gives it, of the same type.
 
         Args:
             image: a PIL image, or a numpy array (H, W, 3) of uint8.
             head: one of `heads`; None: the service's first.
             strength: 0 (the image as it is) to 1 (the head's image).
+            where, feather: see `Enhancer`.
 
         Raises:
             ValueError: it is no such image.
@@ -80,7 +92,8 @@ class Client:
             sent = to_picture(Image.fromarray(image))
         else:
             sent = to_picture(image)
-        asked = {"strength": f"{strength}", "format": "png", **({"head": head} if head else {})}
+        asked = {"strength": strength, "where": where, "feather": feather, "format": "png", "provenance": False}
+        asked |= {"head": head} if head else {}
         reply = self._ask(
             "POST", "/v1/enhance", content=encode(sent, sent.pixels, Encoding("PNG", colour=True)), params=asked
         )
@@ -88,29 +101,40 @@ class Client:
         return pixels if isinstance(image, np.ndarray) else to_image(sent, pixels)
 
     def enhance_bytes(
-        self, data: bytes, head: dict[str, str], strength: float = 1.0, how: Encoding | None = None
+        self,
+        data: bytes,
+        head: Mapping[str, str],
+        wanted: Change | None = None,
+        how: Encoding | None = None,
+        label: Label | None = None,
     ) -> Enhanced:
         """The file that the service makes of a file.
 
         Args:
             head: its name as "head" and its hash as "weights": no other may make it.
+            wanted: what is done to pixels; None: all of them, by the head.
+            how: how it is written.
+            label: whether, and as what, it is marked; the head's name and hash in it are the service's to tell.
 
         Raises:
             See `enhance`.
         """
-        how = how or Encoding()
+        wanted, how = wanted or Change(), how or Encoding()
         asked = {
             "head": head["head"],
-            "strength": f"{strength}",
             "format": (how.format or "same").lower(),
-            **({} if how.quality is None else {"quality": str(how.quality)}),
-            **{name: "true" for name in ("lossless", "colour") if getattr(how, name)},
+            "provenance": label is not None,
+            "generated": label is not None and label.generated,
+            **asdict(wanted),
+            **{key: value for key, value in asdict(how).items() if key != "format"},
         }
+        asked = {key: value for key, value in asked.items() if value is not None}
         reply = self._ask("POST", "/v1/enhance", content=data, params=asked)
         if reply.headers.get("Undistill-Hash") != head["weights"]:
             raise UsageError(f"{self.url} has another {head['head']} than when this began: run the same command again")
         format = reply.headers["Content-Type"].removeprefix("image/").upper()
-        return Enhanced(reply.content, format, json.loads(reply.headers["Undistill-Notes"]))
+        used = float(reply.headers["Undistill-Strength"])
+        return Enhanced(reply.content, format, used, json.loads(reply.headers["Undistill-Notes"]))
 
     def _ask(self, method: str, path: str, **body: Any) -> httpx2.Response:
         """Asked again while the service is full, ending or gone, for as long as `patience` lasts."""
@@ -141,7 +165,16 @@ class Client:
 
 
 def enhance_remotely(
-    data: bytes, client: Callable[[], Client], strength: float, how: Encoding, same_kind: bool, *, head: dict[str, str]
+    data: bytes,
+    client: Callable[[], Client],
+    wanted: Change,
+    how: Encoding,
+    same_kind: bool,
+    label: Label | None,
+    mask: bytes | None,
+    *,
+    head: Mapping[str, str],
 ) -> Enhanced:
     """`enhance_bytes`, by a service; see `Client.enhance_bytes`."""
-    return client().enhance_bytes(data, head, strength, how)
+    assert mask is None
+    return client().enhance_bytes(data, head, wanted, how, label)

@@ -34,7 +34,7 @@ def pems(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
         return x509.KeyUsage(sign, False, False, False, False, not sign, not sign, False, False)
 
     authority, signer = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
-    chain: list[Any] = []
+    chain: list[bytes] = []
     for number, (of, key) in enumerate((("authority", authority), ("signer", signer))):
         made = (
             x509.CertificateBuilder(name("authority"), name(of), key.public_key(), number + 1)
@@ -83,10 +83,10 @@ def edited(manifest: dict[str, Any]) -> list[str]:
 
 @pytest.mark.parametrize("format", ["PNG", "JPEG", "WEBP", "TIFF", "AVIF"])
 def test_the_manifest_before_becomes_an_ingredient(format: str, credentials: Credentials) -> None:
-    first = signed(file(format), format, file("PNG", 1), "PNG", GENERATED, credentials)
+    first = signed(file(format), format, file("PNG", 1), GENERATED, credentials)
     assert edited(manifest(first, format)) == [GENERATED]
     assert decode(BytesIO(first)).notes == [SIGNED]  # a manifest that is dropped is said
-    second = signed(file("PNG", 200), "PNG", first, format, COMPOSITE, credentials)
+    second = signed(file("PNG", 200), "PNG", first, COMPOSITE, credentials)
     active = manifest(second, "PNG")
     (ingredient,) = active["ingredients"]
     assert ingredient["relationship"] == "parentOf"
@@ -96,7 +96,7 @@ def test_the_manifest_before_becomes_an_ingredient(format: str, credentials: Cre
 
 
 def test_what_can_hold_no_manifest_is_made_anew(credentials: Credentials) -> None:
-    made = signed(file("PNG"), "PNG", file("BMP"), "BMP", COMPOSITE, credentials)
+    made = signed(file("PNG"), "PNG", file("BMP"), COMPOSITE, credentials)
     assert edited(manifest(made, "PNG")) == [COMPOSITE]
 
 

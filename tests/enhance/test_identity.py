@@ -31,7 +31,7 @@ class Stranger:
 
 def run(pixels: Pixels, wanted: Change, **more: Any) -> tuple[change.Changed, Stranger]:
     stranger = Stranger()
-    return changed(pixels, stranger, wanted, **more), stranger  # type: ignore[arg-type]
+    return changed(pixels, stranger, wanted, **more), stranger
 
 
 def test_embeddings_are_those_that_are_measured_with() -> None:

@@ -8,11 +8,11 @@ from PIL import ExifTags, Image
 from PIL.PngImagePlugin import PngInfo
 from research.faults.corpus import XMP
 
-from undistill.enhance.provenance import COMPOSITE, GENERATED, IPTC, OURS, Mark, is_generated, marked
+from undistill.enhance.provenance import COMPOSITE, GENERATED, IPTC, OURS, Label, is_generated, marked
 from undistill.images import FORMATS, READ_ONLY, Metadata, decode, encode
 from undistill.images.xmp import values_of
 
-MARK = Mark("flux1", "abc", 0.5)
+LABEL = Label("flux1", "abc")
 A1111 = "a portrait\nNegative prompt: wax\nSteps: 20, Sampler: Euler a, CFG scale: 7, Seed: 1"
 
 
@@ -29,9 +29,9 @@ def text(**values: str) -> bytes:
     return file(pnginfo=info)
 
 
-def enhanced(data: bytes, mark: Mark = MARK) -> tuple[Metadata, bytes, list[str]]:
+def enhanced(data: bytes, label: Label = LABEL, strength: float = 0.5) -> tuple[Metadata, bytes, list[str]]:
     picture = decode(BytesIO(data))
-    picture.metadata = marked(picture.metadata, picture.format, mark, picture.notes)
+    picture.metadata = marked(picture.metadata, picture.format, label, strength, picture.notes)
     written = encode(picture, 255 - picture.pixels)
     return decode(BytesIO(written)).metadata, written, picture.notes
 
@@ -50,12 +50,12 @@ def test_every_format_says_so(format: str) -> None:
     ]  # fmt: skip
     assert notes == []
     assert written == enhanced(file(format))[1]  # no date
-    assert source_type(enhanced(file(format), Mark("flux1", "abc", 1, generated=True))[0]) == GENERATED
+    assert source_type(enhanced(file(format), Label("flux1", "abc", generated=True))[0]) == GENERATED
 
 
 def test_a_png_says_it_as_text_and_once() -> None:
     _, written, _ = enhanced(text(Author="Ada", parameters=A1111))
-    again = enhanced(written, Mark("other", "def", 1.0))[1]
+    again = enhanced(written, Label("other", "def"))[1]
     said = [Image.open(BytesIO(data)).text for data in (written, again)]  # type: ignore[attr-defined]
     assert [each["Author"] for each in said] == ["Ada", "Ada"]
     assert [each["parameters"] for each in said] == [A1111, A1111]
@@ -138,6 +138,6 @@ def test_xmp_that_can_t_be_kept_is_said() -> None:
 
 
 def test_an_image_in_memory_says_it_in_its_info() -> None:
-    metadata = marked(Metadata(text={"Author": "Ada"}), "PNG", MARK, [])
+    metadata = marked(Metadata(text={"Author": "Ada"}), "PNG", LABEL, 1.0, [])
     assert json.loads(metadata.info["undistill"])["weights"] == "abc"
     assert metadata.info["Author"] == "Ada"

@@ -15,6 +15,7 @@ from tests.cli.conftest import Run
 from tests.serve.conftest import Serving, picture
 from undistill.base.files import WEIGHTS
 from undistill.heads.head import head_hash
+from undistill.serve.app import FACES
 from undistill.serve.work import Work
 
 
@@ -75,6 +76,22 @@ def test_another_head_may_be_asked_for_and_notes_are_told(serving: Serving) -> N
     assert [head["name"] for head in heads] == ["tiny-best", "tiny-esa"]
     assert "miniature" in heads[1]["summary"] or heads[1]["summary"]
     assert "0.22" in heads[0]["measured"]
+
+
+def test_faces_alone_and_marks_may_be_asked_for(serving: Serving) -> None:
+    client, sent = serving(), picture()
+    kept = client.post("/v1/enhance", files={"image": sent}, data={"where": "face", "no_face": "keep"})
+    if FACES:
+        assert kept.content == sent
+        assert json.loads(kept.headers["Undistill-Notes"]) == ["no face found: kept as it is"]
+        assert kept.headers["Undistill-Strength"] == "0"
+    else:
+        assert kept.status_code == 422
+    marked, bare = (
+        client.post("/v1/enhance", files={"image": sent}, data={"provenance": said}).content for said in ("1", "0")
+    )
+    assert b"compositeWithTrainedAlgorithmicMedia" in marked
+    assert b"Algorithmic" not in bare
 
 
 def animation() -> bytes:

@@ -37,7 +37,7 @@ def test_pictures_come_back_as_the_enhancer_gives_them(url: str) -> None:
     grey = image.convert("L")
     assert np.array_equal(np.asarray(client.enhance(grey)), np.asarray(enhancer(grey)))
     with pytest.raises(ValueError, match="take"):
-        client.enhance(pixels.astype(np.float32))
+        client.enhance(pixels.astype(np.float32))  # type: ignore[type-var]
     assert [head["name"] for head in client.heads()] == ["tiny-best", "tiny-esa"]
     with pytest.raises(ImageError, match="take one of tiny-best"):
         client.enhance(pixels, head="flux1")

@@ -2,13 +2,16 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from undistill.enhance.faces import FEATHER, Landmarks, Mask, NoFace, Where, find_faces, mask_of
+import numpy as np
+import torch
+
+from undistill.enhance.faces import FEATHER, Landmarks, Mask, NoFace, Where, blended, find_faces, mask_of
 from undistill.images import ImageError, Pixels
 
-if TYPE_CHECKING:
-    from undistill.enhance.enhancer import Enhancer
+Run = Callable[[Pixels, float], Pixels]
+"""An `Enhancer`, or what enhances (H, W, 3) uint8 with a strength as it does."""
 
 
 @dataclass(frozen=True)
@@ -53,10 +56,11 @@ class Changed:
     notes: Sequence[str] = ()
 
 
-def changed(pixels: Pixels, enhancer: "Enhancer", wanted: Change, mask: Mask | None = None) -> Changed:
+def changed(pixels: Pixels, run: Run, wanted: Change, mask: Mask | None = None) -> Changed:
     """A picture's pixels, (H, W, 3) uint8, enhanced as it is wanted. Its faces are found once.
 
     Args:
+        run: an `Enhancer`, or what stands for one.
         mask: the user's own, (H, W) in [0, 1], instead of faces.
 
     Raises:
@@ -79,12 +83,17 @@ def changed(pixels: Pixels, enhancer: "Enhancer", wanted: Change, mask: Mask | N
         return Changed(pixels, 0, ["its mask is empty: kept as it is"])
 
     def at(strength: float) -> Pixels:
-        return enhancer(pixels, strength) if mask is None else enhancer(pixels, strength, mask=mask)
+        return run(pixels, strength) if mask is None else _within(mask, pixels, run(pixels, strength))
 
     if faces and wanted.keep_identity is not None:
         return _kept(pixels, at, faces, wanted)
     notes = ["no face found: all of it enhanced"] if faces_wanted and not faces else []
     return Changed(at(wanted.strength), wanted.strength, notes)
+
+
+def _within(mask: Mask, pixels: Pixels, enhanced: Pixels) -> Pixels:
+    before, after = (torch.from_numpy(np.array(each)).movedim(-1, 0)[None] for each in (pixels, enhanced))
+    return blended(before, after, torch.from_numpy(mask)[None, None])[0].movedim(0, -1).numpy()
 
 
 def _kept(pixels: Pixels, at: Callable[[float], Pixels], faces: Sequence[Landmarks], wanted: Change) -> Changed:

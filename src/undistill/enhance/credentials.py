@@ -16,15 +16,14 @@ import numpy as np
 
 from undistill.base.errors import Failure, UsageError
 from undistill.enhance.provenance import GENERATED
-from undistill.images import ImageError, png
+from undistill.images import ImageError, format_of, png
 
 _NOTHING_ASKED = {
     "verify": {"remote_manifest_fetch": False, "ocsp_fetch": False},
     "builder": {"thumbnail": {"enabled": False}},
 }
 _CURVES = {256: "ES256", 384: "ES384", 521: "ES512"}
-_UNKNOWN = ("BMP",)
-"""Formats that hold no manifest."""
+_BMP = b"BM"
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,7 @@ def read_credentials(chain: Path, key: Path) -> Credentials:
         raise UsageError(f"{key} is no private key that can be signed with: give PEM, without a password") from error
     pixel = png(np.zeros((1, 1, 3), np.uint8))
     try:
-        signed(pixel, "PNG", pixel, "PNG", GENERATED, credentials)
+        signed(pixel, "PNG", pixel, GENERATED, credentials)
     except ImageError as error:
         raise UsageError(f"{chain}: {error}") from error
     return credentials
@@ -83,9 +82,7 @@ def _algorithm(key: Any) -> str:
     raise ValueError("of another kind")
 
 
-def signed(
-    data: bytes, format: str, source: bytes, source_format: str, source_type: str, credentials: Credentials
-) -> bytes:
+def signed(data: bytes, format: str, source: bytes, source_type: str, credentials: Credentials) -> bytes:
     """A file with a manifest that names the file before as what it was made of.
 
     Args:
@@ -106,14 +103,15 @@ def signed(
         context = c2pa.Context.from_dict(_NOTHING_ASKED)
         manifest = {"claim_generator_info": [made_by], "format": _mime(format)}
         with c2pa.Signer.from_info(info) as signer, c2pa.Builder(manifest, context) as builder:
-            if source_format in _UNKNOWN:
+            if source.startswith(_BMP):  # which holds no manifest
                 kinds = c2pa.C2paDigitalSourceType
                 generated, composite = kinds.TRAINED_ALGORITHMIC_MEDIA, kinds.COMPOSITE_WITH_TRAINED_ALGORITHMIC_MEDIA
                 kind = generated if source_type == GENERATED else composite
                 builder.set_intent(c2pa.C2paBuilderIntent.CREATE, kind)
             else:
                 builder.set_intent(c2pa.C2paBuilderIntent.EDIT)
-                builder.add_ingredient({"relationship": "parentOf"}, _mime(source_format), BytesIO(source))
+                before = "GIF" if source.startswith(b"GIF8") else format_of(source)
+                builder.add_ingredient({"relationship": "parentOf"}, _mime(before), BytesIO(source))
                 builder.add_action(
                     {"action": "c2pa.edited", "digitalSourceType": source_type, "softwareAgent": made_by}
                 )

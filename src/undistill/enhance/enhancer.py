@@ -74,6 +74,7 @@ class Enhancer:
         feather: float = FEATHER,
         no_face: NoFace = "whole",
         mask: "NDArray[Any] | Tensor | None" = None,
+        channels_last: bool = False,
     ) -> Images:
         """Enhanced images of the same type, shape, dtype and range.
 
@@ -91,6 +92,7 @@ class Enhancer:
             no_face: what becomes of an image without a face: "whole": all of it is enhanced; "keep": none; "fail".
             mask: a mask of one's own instead, (H, W), or (N, H, W) for a batch: bool, uint8, or float in [0, 1]; of a
                 PIL image, upright. What is 0 stays as it is.
+            channels_last: tensors are (H, W, 3) or (N, H, W, 3), as ComfyUI has them.
 
         Raises:
             ValueError: shape, dtype, range, strength, where, feather, no_face or mask is none of these.
@@ -110,6 +112,10 @@ class Enhancer:
             if tensor.ndim not in (3, 4) or tensor.shape[-1] != 3:
                 raise ValueError(f"an array of shape {images.shape}: take (H, W, 3) or (N, H, W, 3)")
             return self._part(tensor.movedim(-1, -3), strength, find).movedim(-3, -1).numpy()
+        if channels_last:
+            if images.ndim not in (3, 4) or images.shape[-1] != 3:
+                raise ValueError(f"a tensor of shape {tuple(images.shape)}: take (H, W, 3) or (N, H, W, 3)")
+            return self._part(images.movedim(-1, -3), strength, find).movedim(-3, -1)
         if images.ndim not in (3, 4) or images.shape[-3] != 3:
             raise ValueError(f"a tensor of shape {tuple(images.shape)}: take (3, H, W) or (N, 3, H, W)")
         return self._part(images, strength, find)

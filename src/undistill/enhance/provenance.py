@@ -10,7 +10,9 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cache
+from hashlib import sha256
 from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
 from PIL import ExifTags, Image
@@ -18,6 +20,9 @@ from PIL import ExifTags, Image
 from undistill.images import Metadata
 from undistill.images.metadata import XMP_LIMIT
 from undistill.images.xmp import XmpError, values_of, with_properties, without
+
+if TYPE_CHECKING:
+    from undistill.enhance.credentials import Credentials
 
 SOURCE_TYPES = "http://cv.iptc.org/newscodes/digitalsourcetype/"
 GENERATED = f"{SOURCE_TYPES}trainedAlgorithmicMedia"
@@ -44,20 +49,25 @@ _SETTINGS = re.compile(
 
 
 @dataclass(frozen=True)
-class Mark:
-    """What a picture is to say.
+class Label:
+    """What pictures are to say.
 
     Args:
         head: the head's name; of a folder, its last part: the rest is nobody's business.
         weights: hash of the head's weights.
-        strength: that was used.
-        generated: the user says that the picture was generated; else its metadata are asked.
+        generated: the user says that they were generated; else their metadata are asked.
+        credentials: what manifests are signed with; None: no manifest is made.
     """
 
     head: str
     weights: str
-    strength: float
     generated: bool = False
+    credentials: "Credentials | None" = None
+
+    def told(self) -> dict[str, Any]:
+        """For a record."""
+        told = {"marked": "as generated" if self.generated else "by metadata"}
+        return told | ({"signed": sha256(self.credentials.chain).hexdigest()} if self.credentials else {})
 
 
 def is_generated(metadata: Metadata) -> bool:
@@ -76,15 +86,21 @@ def is_generated(metadata: Metadata) -> bool:
         return GENERATED.encode() in metadata.xmp
 
 
-def marked(metadata: Metadata, format: str, mark: Mark, notes: list[str]) -> Metadata:
+def source_type(metadata: Metadata, label: Label) -> str:
+    """The IPTC's digital source type of what a head made of a picture."""
+    return GENERATED if label.generated or is_generated(metadata) else COMPOSITE
+
+
+def marked(metadata: Metadata, format: str, label: Label, strength: float, notes: list[str]) -> Metadata:
     """Metadata with the mark; what was there stays, but for an older mark.
 
     Args:
         format: Pillow's name of that of the file.
+        strength: that was used.
         notes: what can't be kept is added to it.
     """
-    said = {"head": mark.head, "weights": mark.weights, "strength": f"{mark.strength:g}", "version": _version()}
-    source = GENERATED if mark.generated or is_generated(metadata) else COMPOSITE
+    said = {"head": label.head, "weights": label.weights, "strength": f"{strength:g}", "version": _version()}
+    source = source_type(metadata, label)
     properties = {"Iptc4xmpExt:DigitalSourceType": source} | {f"{KEYWORD}:{key}": value for key, value in said.items()}
     prefixes = {"Iptc4xmpExt": IPTC, KEYWORD: OURS}
     try:
@@ -98,7 +114,7 @@ def marked(metadata: Metadata, format: str, mark: Mark, notes: list[str]) -> Met
         xmp = with_properties(b"", prefixes, properties)
     if format != "PNG":
         return replace(metadata, xmp=xmp)
-    text = json.dumps({**said, "strength": mark.strength})
+    text = json.dumps({**said, "strength": strength})
     chunks = b"".join(chunk for keyword, chunk, _ in _chunks(metadata.chunks) if keyword != KEYWORD)
     if chunks:
         body = b"tEXt" + KEYWORD.encode() + b"\0" + text.encode("ascii")

@@ -13,7 +13,13 @@ from typing import Any, ClassVar, Self
 
 import torch
 from huggingface_hub import ModelHubMixin, snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from huggingface_hub.errors import (
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -302,6 +308,10 @@ def head_folder(name: str | Path, revision: str | None = None, subfolder: str | 
         return Path(snapshot_download(str(name), revision=revision, allow_patterns=files, **hub)) / (subfolder or "")
     except HFValidationError as error:
         raise HeadError(f"{wanted}, nor a hub id (owner/name)") from error
+    except RevisionNotFoundError as error:
+        raise HeadError(f"the head {name} has no revision {revision} on the Hugging Face hub") from error
+    except RepositoryNotFoundError as error:
+        raise HeadError(f"{wanted}, nor on the Hugging Face hub (if it is private: `hf auth login`)") from error
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise HeadError(f"{wanted}, nor to be had from the hub: {first_line(error)}") from error
 

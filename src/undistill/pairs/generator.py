@@ -95,6 +95,11 @@ class Generator:
         )
         return self._load(mode, teacher, rest, shared)
 
+    @property
+    def student_parts(self) -> dict[str, Any]:
+        """The student's components by name: networks, scheduler, tokenizers."""
+        return dict(self._student.components)
+
     def at_size(self, size: int) -> Self:
         """A generator of images of another size, px, with the networks of this one: those that are loaded by now."""
         other = copy(self)

@@ -5,6 +5,7 @@ import time
 from dataclasses import dataclass
 from functools import partial
 from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -18,6 +19,8 @@ from undistill import __version__
 from undistill.base.files import SAMPLES
 from undistill.base.settings import explain
 from undistill.enhance.bytes import Enhanced, enhance_bytes
+from undistill.enhance.change import Change
+from undistill.enhance.provenance import Label
 from undistill.images import READ_ONLY, Encoding, ImageError
 from undistill.serve.awaited import while_awaited
 from undistill.serve.guard import Guard
@@ -36,6 +39,8 @@ HEADERS = {
     "Undistill-Milliseconds": "From the request's first byte to the answer's.",
     "Undistill-Notes": "What was changed or left out on the way: a JSON list of sentences in ASCII.",
 }
+FACES = find_spec("dlib") is not None
+"""Whether faces can be found here: the extra `faces`."""
 _NOTES = 4000
 """Characters of the header; some proxies take 8 kB of all headers."""
 
@@ -143,23 +148,27 @@ def _add_enhance(app: FastAPI, work: Work, limits: Limits) -> None:
         },
         openapi_extra={"requestBody": body},
     )
-    async def enhance(request: Request, query: Annotated[EnhanceOptions, Query()]) -> Response:
+    async def enhanced(request: Request, query: Annotated[EnhanceOptions, Query()]) -> Response:
         begun = time.perf_counter()
         with work.place():
             upload = await read_upload(request, limits.bytes, limits.pixels, limits.seconds)
             options = merged(query, upload.fields)
             head, how = work.head(options.head), options.encoding()
+            if not FACES and (options.where == "face" or options.keep_identity is not None):
+                raise Problem("invalid", "This service finds no faces: leave out where and keep_identity.")
+            if options.generated and not options.provenance:
+                raise Problem("invalid", "generated doesn't go with provenance=false: leave out one of the two.")
+            label = Label(head.name, head.hash, options.generated) if options.provenance else None
+            enhance = partial(_enhance, upload, work, head, options.change(), how, label)
             left = limits.seconds - (time.perf_counter() - begun)
-            made: Enhanced = await while_awaited(
-                request, lambda: work.do(partial(_enhance, upload, work, head, options.strength, how)), left
-            )
+            made: Enhanced = await while_awaited(request, lambda: work.do(enhance), left)
         work.meters.bytes.labels("in").inc(len(upload.data))
         work.meters.bytes.labels("out").inc(len(made.data))
         format = upload.header.format if made.data is upload.data else made.format
         said = {
             "Undistill-Head": head.name,
             "Undistill-Hash": head.hash,
-            "Undistill-Strength": f"{options.strength:g}",
+            "Undistill-Strength": f"{made.strength:g}",
             "Undistill-Milliseconds": f"{1000 * (time.perf_counter() - begun):.0f}",
             "Undistill-Notes": json.dumps(made.notes if len(json.dumps(made.notes)) <= _NOTES else ["much changed"]),
         }
@@ -169,10 +178,12 @@ def _add_enhance(app: FastAPI, work: Work, limits: Limits) -> None:
 _BINARY = {"type": "string", "format": "binary"}
 
 
-def _enhance(upload: Upload, work: Work, head: ServedHead, strength: float, how: Encoding) -> Enhanced:
+def _enhance(
+    upload: Upload, work: Work, head: ServedHead, wanted: Change, how: Encoding, label: Label | None
+) -> Enhanced:
     same_kind = upload.header.format not in READ_ONLY
     try:
-        return enhance_bytes(upload.data, lambda: work.run_on(head), strength, how, same_kind)
+        return enhance_bytes(upload.data, lambda: work.run_on(head), wanted, how, same_kind, label)
     except ImageError as error:
         raise unusable(error) from error
 
@@ -182,7 +193,7 @@ def _add_heads(app: FastAPI, work: Work, limits: Limits, pair: str | None) -> No
     async def heads() -> JSONResponse:
         listed = [{"name": head.name, "hash": head.hash, **head.facts, **head.about} for head in work.heads.values()]
         taken = {"bytes": limits.bytes, "pixels": limits.pixels, "seconds": limits.seconds}
-        return JSONResponse({"heads": listed, "limits": taken, "pair": pair, "faces": False, "version": __version__})
+        return JSONResponse({"heads": listed, "limits": taken, "pair": pair, "faces": FACES, "version": __version__})
 
 
 def _add_states(app: FastAPI, work: Work) -> None:

@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationError
 
 from undistill.base.settings import Strict, explain_all
+from undistill.enhance.change import Change
+from undistill.enhance.faces import FEATHER, NoFace, Where
 from undistill.images import Encoding
 from undistill.serve.problems import Problem
 
@@ -17,6 +19,16 @@ class EnhanceOptions(Strict):
 
     head: Annotated[str | None, Field(description="One of GET /v1/heads; the first of them unless told.")] = None
     strength: Annotated[Strength, Field(description="0: unchanged. 1: the head's image.", examples=[1.0])] = 1.0
+    where: Annotated[Where, Field(description="face: the faces alone, softly.")] = "all"
+    feather: Annotated[
+        float,
+        Field(ge=0, le=1, allow_inf_nan=False, description="How far beyond a face its mask may end, in heights of it."),
+    ] = FEATHER
+    no_face: Annotated[NoFace, Field(description="With where=face, what becomes of an image without one.")] = "whole"
+    keep_identity: Annotated[
+        float | None,
+        Field(ge=0, le=1, allow_inf_nan=False, description="Lower the strength until faces stay this near: 0.97."),
+    ] = None
     format: Annotated[
         Literal["same", "png", "jpeg", "webp", "avif"],
         Field(description="Of the answer; same: that of the image sent (BMP and GIF become PNG)."),
@@ -24,6 +36,13 @@ class EnhanceOptions(Strict):
     quality: Annotated[int | None, Field(ge=1, le=100, description="Of JPEG, WebP and AVIF.")] = None
     lossless: Annotated[bool, Field(description="WebP without loss.")] = False
     colour: Annotated[bool, Field(description="A greyscale picture becomes RGB, with the head's tint.")] = False
+
+    generated: Annotated[bool, Field(description="It was generated, even if its metadata don't say so.")] = False
+    provenance: Annotated[bool, Field(description="Say in the image how it was made.")] = True
+
+    def change(self) -> Change:
+        """What is done to pixels."""
+        return Change(self.strength, self.where, self.feather, self.no_face, self.keep_identity)
 
     def encoding(self) -> Encoding:
         """How the answer is written.

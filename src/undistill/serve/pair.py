@@ -12,6 +12,7 @@ from fastapi.responses import JSONResponse
 from pydantic import Field, ValidationError
 
 from undistill.base.settings import Strict, explain_all
+from undistill.enhance.provenance import Label, marked
 from undistill.images import Metadata, Picture, Pixels, encode
 from undistill.serve.awaited import while_awaited
 from undistill.serve.problems import Problem, documented
@@ -104,7 +105,7 @@ def add_pair(app: FastAPI, work: Work, pair: ServedPair, seconds: float) -> None
         if head is not None:
             made_with |= {"head": head.name, "weights": head.hash}
             said |= {"Undistill-Head": head.name, "Undistill-Hash": head.hash, "Undistill-Strength": "1"}
-        return Response(_png(pixels, made_with), headers=said, media_type="image/png")
+        return Response(_png(pixels, made_with, head), headers=said, media_type="image/png")
 
     @app.post(
         "/v1/compare",
@@ -159,5 +160,8 @@ async def _read(request: Request, model: type[Options], seconds: float) -> Optio
         raise Problem("invalid", explain_all(error, model, "the body")) from error
 
 
-def _png(pixels: Pixels, said: dict[str, str]) -> bytes:
-    return encode(Picture(pixels, None, "PNG", Metadata(text=said)), pixels)
+def _png(pixels: Pixels, said: dict[str, str], head: ServedHead | None = None) -> bytes:
+    metadata = Metadata(text=said)
+    if head is not None:
+        metadata = marked(metadata, "PNG", Label(head.name, head.hash, generated=True), 1.0, notes=[])
+    return encode(Picture(pixels, None, "PNG", metadata), pixels)

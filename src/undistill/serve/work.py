@@ -17,7 +17,7 @@ import torch
 from undistill.base.errors import UsageError
 from undistill.base.machine import cores
 from undistill.enhance import Enhancer
-from undistill.enhance.bytes import Run
+from undistill.enhance.change import Run
 from undistill.heads.head import head_folder, head_hash, shipped_heads
 from undistill.serve.meters import Meters
 from undistill.serve.problems import Problem
