@@ -45,7 +45,7 @@ WITHOUT = {
     "quantised": "no weights in fewer bits: no pairs flux1-nf4 and flux1-gguf",
     "ray": "no --engine ray: `pairs create` and `enhance` on this machine alone",
     "report": "no plots: no `bench`",
-    "serve": "no `serve`: no service, and no page",
+    "serve": "no `serve`: no service, and no page; `judge --export` alone",
     "sweep": "no `sweep`",
 }
 """What each extra's absence costs."""

@@ -64,12 +64,12 @@ def picture(size: tuple[int, int] = (64, 64), format: str = "PNG", seed: int = 0
 @contextmanager
 def served(work: Work, **limits: Any) -> Iterator[str]:
     """The address of a service on a port of this machine."""
-    socket = listen("127.0.0.1", 0)
-    server = Server(make_app(work, Limits(**limits)))
-    thread = Thread(target=server.run, args=([socket],))
+    server = Server(make_app(work, Limits(**limits)), listen("127.0.0.1", 0))
+    port = server.port
+    thread = Thread(target=server.serve_on)
     thread.start()
     try:
-        yield f"http://127.0.0.1:{socket.getsockname()[1]}"
+        yield f"http://127.0.0.1:{port}"
     finally:
-        server.should_exit = True
+        server.stop()
         thread.join()

@@ -38,15 +38,18 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 class Server(uvicorn.Server):
-    """Serves until SIGINT or SIGTERM comes: then it answers what it has taken, and ends.
+    """Serves until SIGINT or SIGTERM comes, or `stop` is called: then it answers what it has taken, and ends.
 
     Args:
         app: an ASGI application.
+        socket: that listens; it is closed at the end.
         closing: called at the first of the signals.
         seconds: it waits for answers at most.
     """
 
-    def __init__(self, app: Any, closing: Callable[[], object] = lambda: None, seconds: float = 10.0) -> None:
+    def __init__(
+        self, app: Any, socket: socket.socket, closing: Callable[[], object] = lambda: None, seconds: float = 10.0
+    ) -> None:
         # What comes with uvicorn's log would stand in ours.
         logging.getLogger("uvicorn").setLevel(logging.CRITICAL)
         config = uvicorn.Config(
@@ -59,7 +62,21 @@ class Server(uvicorn.Server):
             proxy_headers=False,
         )
         super().__init__(config)
+        self.socket = socket
         self._closing = closing
+
+    @property
+    def port(self) -> int:
+        """That it listens on."""
+        return int(self.socket.getsockname()[1])
+
+    def serve_on(self) -> None:
+        """Serve, until it ends."""
+        self.run([self.socket])
+
+    def stop(self) -> None:
+        """From another thread."""
+        self.should_exit = True
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """A second Ctrl-C doesn't wait."""

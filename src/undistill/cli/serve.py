@@ -103,7 +103,7 @@ def serve(
             "with a key" if keys else "WITHOUT A KEY, to everyone who reaches it" if outside else "this machine alone"
         )
         say(f"http://{address}:{socket.getsockname()[1]}/ ({words}; Ctrl-C ends)", err=outside and not keys)
-        Server(make_app(work, limits, drawn), work.close, seconds=timeout + 5).run([socket])
+        Server(make_app(work, limits, drawn), socket, work.close, seconds=timeout + 5).serve_on()
         work.end()
     say("ended; all that was taken is answered")
 
