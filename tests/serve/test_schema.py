@@ -79,7 +79,7 @@ def test_broken_bodies_are_refused_and_no_worker_is_lost(serving: Serving, work:
             if number % 2
             else {"files": {"image": body}}
         )
-        statuses.append(client.post("/v1/enhance", **sent).status_code)  # type: ignore[arg-type]
+        statuses.append(client.post("/v1/enhance", **sent).status_code)
     assert set(statuses) <= {200, 400, 413, 415, 422}
     assert 422 in statuses
     assert work.taken == 0
