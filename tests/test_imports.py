@@ -18,6 +18,8 @@ FLOORS = (
         "doctor",
         "report",
         "reproduce",
+        "serve",
+        "client",
         "cli",
         "__init__",
         "__main__",

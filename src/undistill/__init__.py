@@ -5,10 +5,11 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from undistill.client import Client
     from undistill.integrations.diffusers import wrap
     from undistill.pipeline import Pipeline
 
-__all__ = ["Pipeline", "__version__", "wrap"]
+__all__ = ["Client", "Pipeline", "__version__", "wrap"]
 
 __version__ = version("undistill")
 
@@ -19,6 +20,10 @@ def __getattr__(name: str) -> Any:
         from undistill.pipeline import Pipeline
 
         return Pipeline
+    if name == "Client":
+        from undistill.client import Client
+
+        return Client
     if name == "wrap":
         from undistill.integrations.diffusers import wrap
 

@@ -27,6 +27,8 @@ MODULES = {
     "c2pa-python": "c2pa",
     "dlib-bin": "dlib",
     "opentsne": "openTSNE",
+    "prometheus-client": "prometheus_client",
+    "python-multipart": "python_multipart",
     "scikit-image": "skimage",
     "universal-pathlib": "upath",
 }
@@ -45,6 +47,7 @@ WITHOUT = {
     "quantised": "no weights in fewer bits: no pairs flux1-nf4 and flux1-gguf",
     "ray": "no --engine ray: `pairs create` and `enhance` on this machine alone",
     "report": "no plots: no `bench`",
+    "serve": "no `serve`: no service, and no page; `judge --export` alone",
     "sweep": "no `sweep`",
 }
 """What each extra's absence costs."""

@@ -3,6 +3,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from urllib.request import Request, urlopen
 
@@ -83,7 +84,8 @@ def test_bad_input_is_one_line(
     others = image_folder("empty", 0)
     (tmp_path / "notes.txt").write_text("notes")
     study = make_study({"a": tmp_path / "a", "b": tmp_path / "bb"})
-    with make_server(AnswerFile(tmp_path / "x", study), str, 0) as server:
+    server = make_server(AnswerFile(tmp_path / "x", study), str, 0)
+    with closing(server.socket):
         cases = {
             ("judge",): "give two folders",
             ("judge", mine): "give two folders",
@@ -101,7 +103,7 @@ def test_bad_input_is_one_line(
             ("judge", "--summary", "nowhere"): "nowhere can't be read",
             ("judge", "--summary", "notes.txt"): "holds no answers",
             ("judge", *sides, "--summary", "answers.jsonl"): "--summary takes no folders",
-            ("judge", *sides, "-o", "y", "--port", server.server_port): "can't be had",
+            ("judge", *sides, "-o", "y", "--port", server.port): "can't be had",
         }
         for arguments, says in cases.items():
             code, _, error = undistill(*arguments)

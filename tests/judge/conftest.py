@@ -27,11 +27,12 @@ def study(folders: dict[str, Path]) -> Study:
 @contextmanager
 def serving(answers: AnswerFile) -> Iterator[str]:
     """The page's address."""
-    with make_server(answers, lambda: live_page(answers), 0) as server:
-        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}"
-        finally:
-            server.shutdown()
-            thread.join()
+    server = make_server(answers, lambda: live_page(answers), 0)
+    port = server.port
+    thread = Thread(target=server.serve_on)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.stop()
+        thread.join()

@@ -21,6 +21,7 @@ from undistill.cli.pairs import pairs
 from undistill.cli.prompts import prompts
 from undistill.cli.recipes import recipes
 from undistill.cli.reproduce import reproduce
+from undistill.cli.serve import serve
 from undistill.cli.sweep import sweep
 from undistill.cli.train import train
 
@@ -55,6 +56,7 @@ app.command()(evaluate)
 app.command()(card)
 app.command()(diversity)
 app.command()(bench)
+app.command()(serve)
 app.command()(judge)
 app.command()(reproduce)
 app.command()(doctor)

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from undistill.base.engines import Engine
     from undistill.cli.enhance_options import MakeLabel
     from undistill.enhance.backends import BackendName
+    from undistill.enhance.bytes import Enhanced
     from undistill.enhance.change import Change
     from undistill.enhance.enhancer import Enhancer
     from undistill.enhance.files import Outcome
@@ -50,13 +51,15 @@ if TYPE_CHECKING:
     from undistill.enhance.provenance import Label
     from undistill.images import Encoding
 
-    Part = tuple[list[EnhanceJob], Callable[[], Enhancer], dict[str, str]]
-    """Jobs, what makes their enhancer, and what the record says of its head."""
+    Part = tuple[list[EnhanceJob], Callable[[], Any], dict[str, str]]
+    """Jobs, what makes their enhancer or the client that asks for it, and what the record says of its head."""
 
 DEFAULT = "flux1"
 """The head that is taken where none is named."""
 DATASET = "dataset.json"
 """`undistill.dataset.shard.DESCRIPTION`, which brings pyarrow along: images don't need it."""
+_REQUESTS = 4
+"""At a time, of a service."""
 
 
 def enhance(
@@ -103,6 +106,10 @@ def enhance(
         bool, typer.Option("--overwrite", help="Replace what was made there with another head, strength or format.")
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be made, and make nothing.")] = False,
+    server: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Have a service of `undistill serve` do it; its key is in UNDISTILL_API_KEY."),
+    ] = None,
     device: DeviceOption = None,
     backend: Annotated[
         AnyBackend,
@@ -115,7 +122,9 @@ def enhance(
     workers: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Processes, each with one thread.  [default: this one, with all cores; ray: what has room]"
+            min=1,
+            help="Processes, each with one thread; with --server requests at a time.  [default: this one, with all "
+            "cores; --server: 4; ray: what has room]",
         ),
     ] = None,
     address: AddressOption = None,
@@ -131,12 +140,12 @@ def enhance(
     Run it again to go on: what is done with this head and strength is skipped. Inputs and files of others are never
     overwritten; what undistill made with another head or strength is with --overwrite alone.
     """
-    from undistill.base.engines.local import in_process, in_threads
+    from undistill.base.engines.local import in_process
     from undistill.base.files import SAMPLES
     from undistill.base.record import Record
     from undistill.dataset import parse_split
     from undistill.enhance.change import Change
-    from undistill.enhance.files import Outcome, check_settings, enhance_files, runs_alone
+    from undistill.enhance.files import Outcome, check_settings, enhance_files
     from undistill.enhance.jobs import list_jobs
     from undistill.images import Encoding
 
@@ -150,16 +159,20 @@ def enhance(
     _check([*inputs, out], how, suffix)
     if folds is not None and head is not None:
         raise UsageError("give either --head, or --folds with heads of its own")
+    _check_server(
+        server,
+        folds or masks or c2pa_cert or device or engine is not EngineName.local or backend != "auto" or out == PIPE,
+    )
     span = parse_split(split)
 
     sets = [path for path in inputs if (path / DATASET).exists()]
     if sets:
         _check_set(sets[0], inputs, overwrite)
         of_files = how != Encoding() or suffix or masks or c2pa_cert or generated or wanted != Change(strength)
-        if folds is not None or dry_run or of_files:
+        if folds is not None or dry_run or server or of_files:
             raise UsageError(
-                f"{sets[0]} is a pairs data set, and becomes another: --folds, --dry-run and options of files don't go "
-                "with it"
+                f"{sets[0]} is a pairs data set, and becomes another: --folds, --server, --dry-run and options of "
+                "files don't go with it"
             )
         by_whom = _workers(engine, workers, device, address, gpus, in_process)
         _enhance_set(sets[0], out, head, backend, strength, span, by_whom)
@@ -172,14 +185,14 @@ def enhance(
         return
     with read_pipe(inputs) as files, nullcontext() if dry_run else locked(out):
         jobs = list_jobs(files, out, span, how.format, suffix, masks)
-        by: Engine | None = None
-        place = device
-        if not dry_run:
-            place, by = _workers(engine, workers, device, address, gpus, in_threads(runs_alone))
+        by: Engine | None
+        place, by = (device, None) if dry_run else _who(server, engine, workers, device, address, gpus)
         record = Record(out)
         kept = () if overwrite else record.files.values()
         choice = _Choice(backend, 0 if dry_run else strength, kept, len(jobs))
-        parts = list(_parts(jobs, head or DEFAULT, folds, place, choice))
+        parts = list(
+            _parts(jobs, head or DEFAULT, folds, place, choice) if server is None else _asking(jobs, server, head)
+        )
         for some, _, made_with in parts if not overwrite else ():
             check_settings(record, some, made_with, wanted, how, label(made_with))
         if by is None:
@@ -187,7 +200,8 @@ def enhance(
             return
         outcome = Outcome(0, 0, {}, {})
         for some, enhancer, made_with in parts:
-            outcome += enhance_files(some, out, enhancer, made_with, wanted, by, how, label(made_with))
+            how_made = label(made_with), _remake(server, made_with)
+            outcome += enhance_files(some, out, enhancer, made_with, wanted, by, how, *how_made)
         _tell(outcome, files, out)
 
 
@@ -207,6 +221,16 @@ def _to_pipe(
     with read_pipe(inputs) as files:
         (job,) = list_jobs(files, PIPE, span, how.format, masks=masks)
         write_pipe(job, enhancer, wanted, how, label)
+
+
+def _check_server(server: str | None, here: object) -> None:
+    """Raises:
+    UsageError: it is to be done there, and something of it here.
+    """
+    if server is not None and here:
+        raise UsageError(
+            "--server does it there: leave out --folds, --mask, --c2pa-cert, --device, --backend, --engine, and -o -"
+        )
 
 
 def _check_set(source: Path, inputs: list[Path], overwrite: bool) -> None:
@@ -298,6 +322,23 @@ def _show(
     _say_passed_over(inputs)
 
 
+def _who(
+    server: str | None,
+    engine: str,
+    workers: int | None,
+    device: str | None,
+    address: str | None,
+    gpus: float | None,
+) -> tuple[str | None, "Engine"]:
+    """Where heads run, and who runs them or asks the server to."""
+    from undistill.base.engines.local import in_threads
+    from undistill.enhance.files import runs_alone
+
+    if server is not None:
+        return None, in_threads(lambda _: False, workers or _REQUESTS)
+    return _workers(engine, workers, device, address, gpus, in_threads(runs_alone))
+
+
 def _workers(
     engine: str,
     workers: int | None,
@@ -354,6 +395,29 @@ def _parts(
     for fold in read_folds(folds):
         enhancer, made_with = _maker(str(fold.head), device, choice)
         yield [job for job in jobs if within(job.source.stem, fold.ids)], enhancer, made_with | {"fold": fold.name}
+
+
+def _asking(jobs: list["EnhanceJob"], server: str, head: str | None) -> "Iterator[Part]":
+    """The jobs, a client for them, and what the record says of the service's head: the same as of one here."""
+    from undistill.client import Client
+
+    client = Client(server)
+    heads = {known["name"]: known["hash"] for known in client.heads()}
+    chosen = next(iter(heads)) if head is None else head
+    if chosen not in heads:
+        raise UsageError(f"{server} has no head {chosen!r}: take one of {', '.join(heads)}")
+    yield jobs, lambda: client, {"head": chosen, "weights": heads[chosen]}
+
+
+def _remake(server: str | None, made_with: dict[str, str]) -> Callable[..., "Enhanced"]:
+    """What makes a file of a file."""
+    if server is None:
+        from undistill.enhance.bytes import enhance_bytes
+
+        return enhance_bytes
+    from undistill.client import enhance_remotely
+
+    return partial(enhance_remotely, head=made_with)
 
 
 def _maker(head: str, device: str | None, choice: _Choice) -> tuple["Callable[[], Enhancer]", dict[str, str]]:

@@ -60,14 +60,15 @@ def judge(
         return
     answers = AnswerFile(out, study)
     if not answers.finished:
-        from undistill.judge.server import HOST, make_server
-
-        with make_server(answers, lambda: live_page(answers), port) as server:
-            typer.echo(f"http://{HOST}:{server.server_port}/ (Ctrl-C ends; every answer is in {out})")
-            try:
-                server.serve_forever()
-            except KeyboardInterrupt:
-                typer.echo()
+        try:
+            from undistill.judge.server import HOST, make_server
+        except ImportError as error:
+            raise UsageError(
+                f"the live page needs {error.name}: pip install 'undistill[serve]'; --export needs nothing more"
+            ) from None
+        server = make_server(answers, lambda: live_page(answers), port)
+        typer.echo(f"http://{HOST}:{server.port}/ (Ctrl-C ends; every answer is in {out})")
+        server.serve_on()
     typer.echo(to_text(summarise([read_answers(out)])))
 
 

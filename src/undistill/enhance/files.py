@@ -15,9 +15,9 @@ from undistill.base.engines.local import in_process
 from undistill.base.errors import Failure, UsageError, first_line
 from undistill.base.progress import progress
 from undistill.base.record import Record, holds, write
-from undistill.enhance.bytes import enhance_bytes
+from undistill.enhance.bytes import Enhanced, enhance_bytes
 from undistill.enhance.change import Change
-from undistill.enhance.enhancer import WHOLE, Enhancer
+from undistill.enhance.enhancer import WHOLE
 from undistill.enhance.jobs import READ_ONLY_ENDINGS, EnhanceJob
 from undistill.enhance.provenance import Label
 from undistill.enhance.shared import SharedEnhancer
@@ -45,22 +45,24 @@ class Outcome:
 def enhance_files(
     jobs: Sequence[EnhanceJob],
     out: Path,
-    enhancer: Callable[[], Enhancer],
+    enhancer: Callable[[], Any],
     head: dict[str, str],
     wanted: Change,
     engine: Engine = in_process,
     how: Encoding | None = None,
     label: Label | None = None,
+    remake: Callable[..., Enhanced] = enhance_bytes,
 ) -> Outcome:
     """Work through the jobs; those that `out` holds already, whole and made with all this, are skipped.
 
     Args:
-        enhancer: makes the enhancer when a worker's first image needs it.
+        enhancer: makes the enhancer, or what else `remake` takes, when a worker's first image needs it.
         head: name and hash of the head, for the record, and what runs it ("backend") where that is not torch.
         wanted: what is done to pixels.
         engine: who enhances, one image at a time each: `undistill.base.engines`; in threads with `runs_alone`.
         how: how files are written, if not like those before.
         label: what they are to say of how they were made; None: nothing.
+        remake: makes a file's bytes, as `enhance_bytes` does.
 
     Raises:
         Failure: the disk is full, or the output folder can't be written; or the engine's.
@@ -92,10 +94,11 @@ def enhance_files(
             )
             for job in jobs
         ]
+        tool = partial(SharedEnhancer, enhancer) if remake is enhance_bytes else enhancer
         seen: set[Path] = set()  # a killed worker's image may come twice
         with (
             progress("enhancing", len(jobs)) as bar,
-            closing(engine(units, partial(SharedEnhancer, enhancer), enhance_file)) as results,
+            closing(engine(units, tool, partial(enhance_file, remake=remake))) as results,
         ):
             for result in results:
                 job = result.job
@@ -223,8 +226,14 @@ def runs_alone(unit: EnhanceTask) -> bool:
     return width * height > WHOLE
 
 
-def enhance_file(unit: EnhanceTask, enhancer: SharedEnhancer) -> Iterator[ImageResult]:
+def enhance_file(
+    unit: EnhanceTask, enhancer: Any, remake: Callable[..., Enhanced] = enhance_bytes
+) -> Iterator[ImageResult]:
     """Enhance one image, unless its target is there, whole and made with the same.
+
+    Args:
+        enhancer: a `SharedEnhancer`, or what else `remake` takes.
+        remake: makes the file's bytes with it, as `enhance_bytes` does.
 
     Raises:
         UsageError: the head can't be used.
@@ -241,7 +250,7 @@ def enhance_file(unit: EnhanceTask, enhancer: SharedEnhancer) -> Iterator[ImageR
         renamed = unit.source.suffix.lower() in READ_ONLY_ENDINGS and unit.how.format is None
         how = replace(unit.how, format="PNG") if renamed else unit.how
         same_kind = unit.source.suffix.lower() == unit.target.suffix.lower()
-        made = enhance_bytes(data, enhancer, unit.wanted, how, same_kind, unit.label, mask)
+        made = remake(data, enhancer, unit.wanted, how, same_kind, unit.label, mask)
         yield ImageResult(job, write(unit.target, made.data, made_with), ", ".join(made.notes))
     except ImageError as error:
         yield ImageResult(job, failure=str(error))

@@ -5,11 +5,13 @@ is made from it, travels along in a `Picture`.
 """
 
 from undistill.images.metadata import Metadata, left_out
-from undistill.images.picture import EXTENSIONS, FORMATS, READ_ONLY, ImageError, Picture, Pixels
+from undistill.images.picture import EXTENSIONS, FORMATS, READ_ONLY, ImageError, NoImage, Picture, Pixels, TooLarge
 from undistill.images.read import (
+    Header,
     decode,
     decode_rgb,
     format_of,
+    header_of,
     list_images,
     look_through,
     read_rgb,
@@ -26,15 +28,19 @@ __all__ = [
     "QUALITY",
     "READ_ONLY",
     "Encoding",
+    "Header",
     "ImageError",
     "Metadata",
+    "NoImage",
     "Picture",
     "Pixels",
+    "TooLarge",
     "check_encoding",
     "decode",
     "decode_rgb",
     "encode",
     "format_of",
+    "header_of",
     "left_out",
     "list_images",
     "look_through",

@@ -24,6 +24,14 @@ class ImageError(Failure):
     """An image that can't be used."""
 
 
+class NoImage(ImageError):
+    """It is in none of the `FORMATS`."""
+
+
+class TooLarge(ImageError):
+    """It has more pixels than can be read."""
+
+
 @dataclass
 class Picture:
     """A decoded image.

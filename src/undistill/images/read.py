@@ -13,11 +13,12 @@ from PIL import ExifTags, Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from undistill.base.errors import first_line
 from undistill.images.metadata import SIGNED, is_signed, read_metadata, set_apart, srgb_profile, webp_chunks
-from undistill.images.picture import EXTENSIONS, FORMATS, READ_ONLY, ImageError, Picture, Pixels
+from undistill.images.picture import EXTENSIONS, FORMATS, READ_ONLY, ImageError, NoImage, Picture, Pixels, TooLarge
 
 warnings.filterwarnings("ignore", module=r"PIL\.")  # broken files warn, and then raise: that is what is said of them
 # Pictures that Python's table of types may lack.
 _FOREIGN = (".heic", ".heif", ".avif", ".jxl", ".jp2", ".psd", ".exr", ".hdr", ".dng", ".cr2", ".cr3", ".nef", ".arw")
+_NO_IMAGE = "is no image in a known format (PNG, JPEG, WebP, TIFF, AVIF, BMP, GIF)"
 _GREY = ("1", "L", "LA", "La")
 
 
@@ -42,9 +43,9 @@ def decode(file: Path | BytesIO) -> Picture:
     except ImageError:
         raise
     except UnidentifiedImageError as error:
-        raise ImageError("is no image in a known format (PNG, JPEG, WebP, TIFF, AVIF, BMP, GIF)") from error
+        raise NoImage(_NO_IMAGE) from error
     except Image.DecompressionBombError as error:
-        raise ImageError(f"is too large: {first_line(error)}") from error
+        raise TooLarge(f"is too large: {first_line(error)}") from error
     except Exception as error:  # Pillow's readers raise whatever the broken bytes led them to
         raise ImageError(f"is broken: {first_line(error)}") from error
     kinds = webp_chunks(data)
@@ -91,6 +92,34 @@ def format_of(data: bytes) -> str:
     try:
         with _opened(data) as image:
             return _format(image)
+    except Exception as error:  # see decode
+        raise ImageError(f"is broken: {first_line(error)}") from error
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a file's first bytes say: Pillow's name of its format, and its size, px."""
+
+    format: str
+    width: int
+    height: int
+
+
+def header_of(data: bytes) -> Header:
+    """See `Header`; no pixel is decoded.
+
+    Raises:
+        NoImage: of a format that is not read.
+        TooLarge: of more pixels than `decode` takes.
+        ImageError: broken.
+    """
+    try:
+        with _opened(data) as image:
+            return Header(image.format or "", *image.size)
+    except UnidentifiedImageError as error:
+        raise NoImage(_NO_IMAGE) from error
+    except Image.DecompressionBombError as error:
+        raise TooLarge(f"is too large: {first_line(error)}") from error
     except Exception as error:  # see decode
         raise ImageError(f"is broken: {first_line(error)}") from error
 

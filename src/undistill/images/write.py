@@ -65,9 +65,9 @@ def check_encoding(picture: Picture, how: Encoding) -> None:
     """
     format = how.format or picture.format
     if how.lossless and format in ("JPEG", "AVIF"):
-        raise ImageError(f"can't be written as {format} without loss: take --format png or webp")
+        raise ImageError(f"can't be written as {format} without loss: take the format png or webp")
     if format == "JPEG" and picture.alpha is not None and picture.alpha.min() < 255:
-        raise ImageError("has transparency, which JPEG can't hold: take --format png, webp or avif")
+        raise ImageError("has transparency, which JPEG can't hold: take the format png, webp or avif")
 
 
 def encode(picture: Picture, pixels: Pixels, how: Encoding | None = None) -> bytes:

@@ -1,4 +1,4 @@
-"""Engines on this machine: in this process, or in several."""
+"""Engines on this machine: in this process, in threads of it, or in several."""
 
 import os
 import signal
@@ -27,8 +27,8 @@ def in_process(tasks: Sequence[Any], maker: Maker[Any], work: Work[Any, Any, Upd
             yield from work(task, tool)
 
 
-def in_threads(alone: Callable[[Any], bool]) -> Engine:
-    """Do tasks here, side by side: as many as torch has threads, each with one of them; updates in the tasks' order.
+def in_threads(alone: Callable[[Any], bool], count: int | None = None) -> Engine:
+    """Do tasks here, side by side, each with one of torch's threads; updates in the tasks' order.
 
     So one task reads while another computes and a third writes, and what comes out doesn't depend on how many cores
     there are.
@@ -36,16 +36,17 @@ def in_threads(alone: Callable[[Any], bool]) -> Engine:
     Args:
         alone: whether a task is to have all of torch's threads, and the memory, for itself. So has one that is the
             only one.
+        count: of threads; None: as many as torch has.
     """
 
     def run(tasks: Sequence[Any], maker: Maker[Any], work: Work[Any, Any, Update]) -> Generator[Update, None, None]:
-        tool = maker()
+        tool = maker() if tasks else None
         for one_by_one, some in groupby(tasks, lambda task: len(tasks) == 1 or alone(task)):
             if one_by_one:
                 for task in some:
                     yield from work(task, tool)
             else:
-                with closing(spread(lambda task: list(work(task, tool)), some)) as updates:
+                with closing(spread(lambda task: list(work(task, tool)), some, count)) as updates:
                     yield from chain.from_iterable(updates)
 
     return run

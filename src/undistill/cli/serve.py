@@ -1,0 +1,126 @@
+"""undistill serve"""
+
+import os
+import re
+from typing import Annotated
+
+import typer
+
+from undistill.base.errors import UsageError
+from undistill.base.output import QUIET, say
+
+
+def serve(
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free.")] = 8000,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on. Another than this machine's own needs a key, or --no-key.")
+    ] = "127.0.0.1",
+    heads: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--head",
+            metavar="HEAD",
+            help="A shipped head, a folder (or NAME=DIR), or a Hugging Face id; may be repeated, the first is taken "
+            "where a request names none.  [default: flux1, then the other shipped ones]",
+        ),
+    ] = None,
+    pair: Annotated[
+        str | None,
+        typer.Option(help="A shipped pair (tiny, flux1), or a pair spec (YAML): prompts are drawn with it as well."),
+    ] = None,
+    devices: Annotated[
+        list[str] | None,
+        typer.Option("--device", help="cpu, cuda, cuda:1; may be repeated.  [default: a GPU if there is one]"),
+    ] = None,
+    queue: Annotated[int, typer.Option(min=1, help="Requests that are taken at a time; the next is told 503.")] = 32,
+    timeout: Annotated[float, typer.Option(min=1, help="Seconds that a request may take.")] = 60,
+    megabytes: Annotated[float, typer.Option("--max-megabytes", min=0.001, help="Of an image.")] = 32,
+    megapixels: Annotated[float, typer.Option("--max-megapixels", min=0.001, help="Of an image.")] = 40,
+    rate: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Requests a minute of each key, or each address.  [default: any number; with keys 600]"
+        ),
+    ] = None,
+    cors: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ORIGIN", help="A site whose pages may ask, as https://example.com; may be repeated."),
+    ] = None,
+    no_key: Annotated[bool, typer.Option("--no-key", help="Let everyone ask who reaches HOST.")] = False,
+) -> None:
+    """Enhance what is posted: a service, and a page to try it at.
+
+    It answers to this machine alone. The environment variable UNDISTILL_API_KEY (several: with commas between) holds
+    the keys that requests must bring; with --host of another address there must be one. SIGTERM and Ctrl-C end it when
+    all that it has taken is answered.
+    """
+    try:
+        from undistill.base.web import Server, listen
+        from undistill.serve.app import Limits, make_app
+    except ImportError as error:
+        raise UsageError(f"serve needs {error.name}: pip install 'undistill[serve]'") from None
+    from undistill.serve.guard import is_loopback
+
+    keys = _keys()
+    outside = not is_loopback(host)
+    if outside and not keys and not no_key:
+        raise UsageError(
+            f"--host {host} lets others in: set UNDISTILL_API_KEY to a key of 16 characters or more, or take --no-key"
+        )
+    if no_key and keys:
+        raise UsageError("UNDISTILL_API_KEY is set, and --no-key is without: take one of the two")
+    limits = Limits(
+        keys=keys,
+        local=not outside and not keys and not no_key,
+        origins=tuple(cors or ()),
+        per_minute=rate or (600 if keys else None),
+        bytes=round(megabytes * 1e6),
+        pixels=round(megapixels * 1e6),
+        seconds=timeout,
+    )
+    with listen(host, port) as socket:  # before the heads are loaded, which takes a while
+        from undistill.base.device import pick_device
+        from undistill.heads.head import shipped_heads
+        from undistill.pairs.spec import read_spec
+        from undistill.serve.pair import ServedPair
+        from undistill.serve.work import Work
+
+        _log()
+        shipped = ["flux1", *(name for name in shipped_heads() if name != "flux1")]
+        places = [pick_device(name) for name in devices or ("auto",)]
+        spec = None if pair is None else read_spec(pair)
+        wanted = heads or shipped
+        if spec is not None and spec.head is not None and spec.head not in wanted:
+            wanted = [*wanted, spec.head]
+        work = Work(wanted, places, queue)
+        drawn = None
+        if spec is not None:
+            from undistill.pairs.generator import Generator  # it brings diffusers, for which others needn't wait
+
+            drawn = ServedPair(Generator(spec, places[0]), work.heads.get(spec.head or ""))
+        address = f"[{host}]" if ":" in host else host
+        words = (
+            "with a key" if keys else "WITHOUT A KEY, to everyone who reaches it" if outside else "this machine alone"
+        )
+        say(f"http://{address}:{socket.getsockname()[1]}/ ({words}; Ctrl-C ends)", err=outside and not keys)
+        Server(make_app(work, limits, drawn), socket, work.close, seconds=timeout + 5).serve_on()
+        work.end()
+    say("ended; all that was taken is answered")
+
+
+def _keys() -> tuple[str, ...]:
+    keys = tuple(filter(None, re.split(r"[,\s]+", os.environ.get("UNDISTILL_API_KEY", ""))))
+    if any(len(key) < 16 for key in keys):
+        raise UsageError("UNDISTILL_API_KEY: a key has 16 characters or more (openssl rand -hex 16 makes one)")
+    return keys
+
+
+def _log() -> None:
+    """A line for each request to standard error; with --quiet, errors alone."""
+    import logging
+
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    log = logging.getLogger("undistill.serve")
+    log.handlers, log.propagate = [handler], False
+    log.setLevel(logging.ERROR if QUIET.get() else logging.INFO)

@@ -1,0 +1,234 @@
+"""The service's operations."""
+
+import json
+import time
+from dataclasses import dataclass
+from functools import partial
+from importlib.resources import files
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated
+
+from fastapi import FastAPI, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import FileResponse, JSONResponse
+from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
+
+from undistill import __version__
+from undistill.base.files import SAMPLES
+from undistill.base.settings import explain
+from undistill.enhance.bytes import Enhanced, enhance_bytes
+from undistill.enhance.change import Change
+from undistill.enhance.provenance import Label
+from undistill.images import READ_ONLY, Encoding, ImageError
+from undistill.serve.awaited import while_awaited
+from undistill.serve.guard import Guard
+from undistill.serve.options import EnhanceOptions, merged
+from undistill.serve.pair import ServedPair, add_pair
+from undistill.serve.problems import Problem, documented
+from undistill.serve.upload import Upload, read_upload, unusable
+from undistill.serve.work import ServedHead, Work
+
+PAGE = Path(str(files("undistill"))) / "serve" / "page"
+MEDIA = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp", "TIFF": "image/tiff", "AVIF": "image/avif"}
+HEADERS = {
+    "Undistill-Head": "The head's name.",
+    "Undistill-Hash": "SHA-256 of its configuration and weights.",
+    "Undistill-Strength": "As it was applied.",
+    "Undistill-Milliseconds": "From the request's first byte to the answer's.",
+    "Undistill-Notes": "What was changed or left out on the way: a JSON list of sentences in ASCII.",
+}
+FACES = find_spec("dlib") is not None
+"""Whether faces can be found here: the extra `faces`."""
+_NOTES = 4000
+"""Characters of the header; some proxies take 8 kB of all headers."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a service takes.
+
+    Args:
+        keys: one of them is needed; none: none is.
+        local: answer to this machine's own names alone.
+        origins: of sites whose pages may ask.
+        per_minute: requests of each key; None: any number.
+        bytes, pixels: of an image.
+        seconds: for a request, from its first byte to its answer's.
+    """
+
+    keys: tuple[str, ...] = ()
+    local: bool = True
+    origins: tuple[str, ...] = ()
+    per_minute: int | None = None
+    bytes: int = 32_000_000
+    pixels: int = 40_000_000
+    seconds: float = 60.0
+
+
+def make_app(work: Work, limits: Limits, pair: ServedPair | None = None) -> FastAPI:
+    """The service as an ASGI application.
+
+    Args:
+        pair: that prompts are drawn with; None: there are no operations for it.
+    """
+
+    app = FastAPI(
+        title="undistill",
+        version=__version__,
+        summary="Gives the portraits of distilled text-to-image models back what distillation took.",
+        docs_url=None,  # their scripts come from another host
+        redoc_url=None,
+    )
+    _add_enhance(app, work, limits)
+    if pair is not None:
+        add_pair(app, work, pair, limits.seconds)
+    _add_heads(app, work, limits, pair.name if pair else None)
+    _add_states(app, work)
+    _add_page(app)
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(_: Request, error: RequestValidationError) -> Response:
+        problem = error.errors()[0]
+        words = explain(problem, [str(key) for key in problem["loc"][1:]], EnhanceOptions, "the request")
+        raise Problem("invalid", words)
+
+    @app.exception_handler(HTTPException)
+    async def unknown(request: Request, error: HTTPException) -> Response:
+        if error.status_code == 405:
+            allow = (error.headers or {}).get("Allow", "")
+            raise Problem("method", f"{request.method} is not for this: use {allow}.", allow=allow)
+        raise Problem("path", "There is nothing of this name: see /openapi.json.")
+
+    paths = {path for route in app.routes if (path := getattr(route, "path", None))}
+    app.add_middleware(
+        Guard,
+        meters=work.meters,
+        keys=limits.keys,
+        local=limits.local,
+        origins=limits.origins,
+        per_minute=limits.per_minute,
+        paths=lambda: paths,
+    )
+    if limits.origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=limits.origins,
+            allow_methods=("GET", "POST"),
+            allow_headers=("Authorization", "Content-Type"),
+            expose_headers=(*HEADERS, "Retry-After"),
+        )
+    return app
+
+
+def _add_enhance(app: FastAPI, work: Work, limits: Limits) -> None:
+    fields = EnhanceOptions.model_json_schema()["properties"]
+    form = {"type": "object", "required": ["image"], "properties": {"image": _BINARY, **fields}}
+    body = {
+        "required": True,
+        "content": {
+            "multipart/form-data": {"schema": form, "encoding": {"image": {"contentType": "image/*"}}},
+            **{kind: {"schema": _BINARY} for kind in (*MEDIA.values(), "application/octet-stream")},
+        },
+    }
+    answer = {
+        "description": "The enhanced image, with all that the one sent says of itself.",
+        "content": {kind: {"schema": _BINARY} for kind in (*MEDIA.values(), "image/gif", "image/bmp")},
+        "headers": {name: {"description": words, "schema": {"type": "string"}} for name, words in HEADERS.items()},
+    }
+
+    @app.post(
+        "/v1/enhance",
+        summary="Enhance an image.",
+        response_class=Response,
+        responses={
+            200: answer,
+            **documented("malformed", "slow", "bytes", "pixels", "type", "invalid", "full", "closing", "late"),
+        },
+        openapi_extra={"requestBody": body},
+    )
+    async def enhanced(request: Request, query: Annotated[EnhanceOptions, Query()]) -> Response:
+        begun = time.perf_counter()
+        with work.place():
+            upload = await read_upload(request, limits.bytes, limits.pixels, limits.seconds)
+            options = merged(query, upload.fields)
+            head, how = work.head(options.head), options.encoding()
+            if not FACES and (options.where == "face" or options.keep_identity is not None):
+                raise Problem("invalid", "This service finds no faces: leave out where and keep_identity.")
+            if options.generated and not options.provenance:
+                raise Problem("invalid", "generated doesn't go with provenance=false: leave out one of the two.")
+            label = Label(head.name, head.hash, options.generated) if options.provenance else None
+            enhance = partial(_enhance, upload, work, head, options.change(), how, label)
+            left = limits.seconds - (time.perf_counter() - begun)
+            made: Enhanced = await while_awaited(request, lambda: work.do(enhance), left)
+        work.meters.bytes.labels("in").inc(len(upload.data))
+        work.meters.bytes.labels("out").inc(len(made.data))
+        format = upload.header.format if made.data is upload.data else made.format
+        said = {
+            "Undistill-Head": head.name,
+            "Undistill-Hash": head.hash,
+            "Undistill-Strength": f"{made.strength:g}",
+            "Undistill-Milliseconds": f"{1000 * (time.perf_counter() - begun):.0f}",
+            "Undistill-Notes": json.dumps(made.notes if len(json.dumps(made.notes)) <= _NOTES else ["much changed"]),
+        }
+        return Response(made.data, headers=said, media_type=MEDIA.get(format, f"image/{format.lower()}"))
+
+
+_BINARY = {"type": "string", "format": "binary"}
+
+
+def _enhance(
+    upload: Upload, work: Work, head: ServedHead, wanted: Change, how: Encoding, label: Label | None
+) -> Enhanced:
+    same_kind = upload.header.format not in READ_ONLY
+    try:
+        return enhance_bytes(upload.data, work.run_on(head), wanted, how, same_kind, label)
+    except ImageError as error:
+        raise unusable(error) from error
+
+
+def _add_heads(app: FastAPI, work: Work, limits: Limits, pair: str | None) -> None:
+    @app.get("/v1/heads", summary="The heads that may be asked for; the first where none is.", responses=documented())
+    async def heads() -> JSONResponse:
+        listed = [{"name": head.name, "hash": head.hash, **head.facts, **head.about} for head in work.heads.values()]
+        taken = {"bytes": limits.bytes, "pixels": limits.pixels, "seconds": limits.seconds}
+        return JSONResponse({"heads": listed, "limits": taken, "pair": pair, "faces": FACES, "version": __version__})
+
+
+def _add_states(app: FastAPI, work: Work) -> None:
+    @app.get("/healthz", summary="Whether the process answers.", include_in_schema=False)
+    async def healthy() -> JSONResponse:
+        return JSONResponse({"status": "ok"})
+
+    @app.get("/readyz", summary="Whether requests are taken.", responses=documented("closing"))
+    async def ready() -> JSONResponse:
+        if work.closing:
+            raise Problem("closing", "The service is ending: ask another.", retry_after="5")
+        return JSONResponse({"status": "ready"})
+
+    @app.get("/metrics", summary="For Prometheus.", response_class=Response, responses=documented())
+    async def metrics() -> Response:
+        text, kind = work.meters.text()
+        return Response(text, media_type=kind)
+
+
+def _add_page(app: FastAPI) -> None:
+    samples = {path.name: path for path in sorted(SAMPLES.iterdir())}
+
+    @app.get("/samples", summary="Names of the portraits that are shipped.", include_in_schema=False)
+    async def names() -> JSONResponse:
+        return JSONResponse(list(samples))
+
+    @app.get("/samples/{name}", include_in_schema=False)
+    async def sample(name: str) -> Response:
+        if name not in samples:
+            raise Problem("path", "There is no such sample: see /samples.")
+        return FileResponse(samples[name])
+
+    for path, name in (("/", "index.html"), ("/page.js", "page.js"), ("/page.css", "page.css")):
+        app.add_api_route(path, partial(_file, PAGE / name), include_in_schema=False, response_class=FileResponse)
+
+
+async def _file(path: Path) -> FileResponse:
+    return FileResponse(path, headers={"Cache-Control": "no-cache"})

@@ -1,0 +1,35 @@
+"""Work that is given up when nobody waits for it."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from fastapi import Request
+from starlette.requests import ClientDisconnect
+
+from undistill.serve.problems import Problem
+
+
+async def while_awaited(request: Request, work: Callable[[], Any], seconds: float) -> Any:
+    """What `work()` comes to, unless the client goes away or time is over: then it is cancelled.
+
+    Raises:
+        ClientDisconnect: nobody waits for the answer.
+        Problem: it took more than `seconds`.
+    """
+
+    async def gone() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+
+    tasks = [asyncio.ensure_future(work()), asyncio.ensure_future(gone())]
+    try:
+        done, _ = await asyncio.wait(tasks, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        if tasks[0] in done:
+            return tasks[0].result()
+        if tasks[1] in done:
+            raise ClientDisconnect
+        raise Problem("late", f"The work took more than {seconds:g} s: send a smaller image, or ask again later.")
+    finally:
+        for task in tasks:
+            task.cancel()

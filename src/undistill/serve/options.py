@@ -1,0 +1,72 @@
+"""What a request may ask for, in its query or as fields of its form, by the names of `undistill enhance`'s options."""
+
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+from pydantic import Field, ValidationError
+
+from undistill.base.settings import Strict, explain_all
+from undistill.enhance.change import Change
+from undistill.enhance.faces import FEATHER, NoFace, Where
+from undistill.images import Encoding
+from undistill.serve.problems import Problem
+
+Strength = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+
+
+class EnhanceOptions(Strict):
+    """Of POST /v1/enhance."""
+
+    head: Annotated[str | None, Field(description="One of GET /v1/heads; the first of them unless told.")] = None
+    strength: Annotated[Strength, Field(description="0: unchanged. 1: the head's image.", examples=[1.0])] = 1.0
+    where: Annotated[Where, Field(description="face: the faces alone, softly.")] = "all"
+    feather: Annotated[
+        float,
+        Field(ge=0, le=1, allow_inf_nan=False, description="How far beyond a face its mask may end, in heights of it."),
+    ] = FEATHER
+    no_face: Annotated[NoFace, Field(description="With where=face, what becomes of an image without one.")] = "whole"
+    keep_identity: Annotated[
+        float | None,
+        Field(ge=0, le=1, allow_inf_nan=False, description="Lower the strength until faces stay this near: 0.97."),
+    ] = None
+    format: Annotated[
+        Literal["same", "png", "jpeg", "webp", "avif"],
+        Field(description="Of the answer; same: that of the image sent (BMP and GIF become PNG)."),
+    ] = "same"
+    quality: Annotated[int | None, Field(ge=1, le=100, description="Of JPEG, WebP and AVIF.")] = None
+    lossless: Annotated[bool, Field(description="WebP without loss.")] = False
+    colour: Annotated[bool, Field(description="A greyscale picture becomes RGB, with the head's tint.")] = False
+
+    generated: Annotated[bool, Field(description="It was generated, even if its metadata don't say so.")] = False
+    provenance: Annotated[bool, Field(description="Say in the image how it was made.")] = True
+
+    def change(self) -> Change:
+        """What is done to pixels."""
+        return Change(self.strength, self.where, self.feather, self.no_face, self.keep_identity)
+
+    def encoding(self) -> Encoding:
+        """How the answer is written.
+
+        Raises:
+            Problem: options that don't go together.
+        """
+        format = None if self.format == "same" else self.format.upper()
+        if self.quality is not None and (format == "PNG" or self.lossless):
+            raise Problem("invalid", "quality goes with formats that lose something: leave it out.")
+        if self.lossless and format in ("JPEG", "AVIF"):
+            raise Problem("invalid", f"{format} can't be written without loss: take the format png or webp.")
+        return Encoding(format, self.quality, self.lossless, self.colour)
+
+
+def merged(query: EnhanceOptions, fields: Mapping[str, str]) -> EnhanceOptions:
+    """The query's options, and those of the form, which count where both say something.
+
+    Raises:
+        Problem: a field that is no option, or has no value that it takes.
+    """
+    if not fields:
+        return query
+    try:
+        return EnhanceOptions.model_validate({**query.model_dump(exclude_unset=True), **fields})
+    except ValidationError as error:
+        raise Problem("invalid", explain_all(error, EnhanceOptions, "the form")) from error

@@ -1,0 +1,37 @@
+from collections import Counter
+
+import httpx2
+import numpy as np
+from research.load import broken, number_in, numbered, under_load
+
+from tests.serve.conftest import picture
+
+PIXELS = np.random.default_rng(0).integers(60, 200, (64, 64, 3), dtype=np.uint8)
+
+
+def test_a_number_survives_in_pixels() -> None:
+    assert [number_in(numbered(PIXELS, number)) for number in range(0, 4096, 97)] == list(range(0, 4096, 97))
+
+
+def test_a_mixed_up_answer_and_a_refusal_are_counted() -> None:
+    bodies = [numbered(PIXELS, number) for number in range(4)]
+    answers = {bodies[0]: bodies[0], bodies[1]: bodies[2], bodies[2]: bodies[2]}
+
+    def ask(body: bytes) -> httpx2.Response:
+        return httpx2.Response(200, content=answers[body]) if body in answers else httpx2.Response(503)
+
+    row = under_load(ask, bodies, clients=4, seconds=0.2, times=1)
+    assert row.failed == 0
+    assert min(row.accepted, row.mixed, row.refused) > 0
+    assert row.p99 >= row.p50 > 0
+
+
+def test_bodies_are_broken_each_in_its_way() -> None:
+    seen: set[bytes] = set()
+
+    def ask(body: bytes) -> httpx2.Response:
+        seen.add(body)
+        return httpx2.Response(422)
+
+    assert broken(ask, [picture(), picture(seed=1)], 20) == Counter({422: 20})
+    assert len(seen) > 15

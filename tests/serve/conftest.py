@@ -1,0 +1,75 @@
+"""A service of tiny's head, in this process."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from io import BytesIO
+from threading import Thread
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from fastapi.testclient import TestClient
+from PIL import Image
+
+from tests.cli.conftest import undistill  # noqa: F401
+from undistill.base.web import Server, listen
+from undistill.images import Pixels
+from undistill.serve.app import Limits, make_app
+from undistill.serve.meters import Meters
+from undistill.serve.work import Work
+
+Serving = Callable[..., TestClient]
+
+
+@pytest.fixture(scope="session")
+def loaded() -> Iterator[Work]:
+    made = Work(["tiny-best", "tiny-esa"], [torch.device("cpu")], places=4)
+    yield made
+    made.end()
+
+
+@pytest.fixture
+def work(loaded: Work) -> Iterator[Work]:
+    """As if new."""
+    heads, loaded.meters = dict(loaded.heads), Meters(lambda: loaded.taken)
+    yield loaded
+    loaded.heads, loaded.closing = heads, False
+
+
+@pytest.fixture
+def serving(work: Work) -> Serving:
+    """A client of the service with these limits."""
+
+    def make(**limits: Any) -> TestClient:
+        return TestClient(make_app(work, Limits(**limits)), base_url="http://127.0.0.1")
+
+    return make
+
+
+def runs_instead(work: Work, run: Callable[[Pixels, float], Pixels]) -> None:
+    """The first head does this."""
+    name = next(iter(work.heads))
+    work.heads[name] = replace(work.heads[name], runs=[run])
+
+
+def picture(size: tuple[int, int] = (64, 64), format: str = "PNG", seed: int = 0, **options: Any) -> bytes:
+    coarse = np.random.default_rng(seed).integers(0, 256, (6, 6, 3), dtype=np.uint8)
+    buffer = BytesIO()
+    Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC).save(buffer, format, **options)
+    return buffer.getvalue()
+
+
+@contextmanager
+def served(work: Work, **limits: Any) -> Iterator[str]:
+    """The address of a service on a port of this machine."""
+    server = Server(make_app(work, Limits(**limits)), listen("127.0.0.1", 0))
+    port = server.port
+    thread = Thread(target=server.serve_on)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.stop()
+        thread.join()

@@ -1,0 +1,199 @@
+"""What a request is answered: an image as `undistill enhance` writes it, or what to do."""
+
+import json
+from io import BytesIO
+from pathlib import Path
+from tempfile import SpooledTemporaryFile
+from typing import Any
+from zlib import crc32
+
+import pytest
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from tests.cli.conftest import Run
+from tests.serve.conftest import Serving, picture
+from undistill.base.files import WEIGHTS
+from undistill.heads.head import head_hash
+from undistill.serve.app import FACES
+from undistill.serve.work import Work
+
+
+def said() -> PngInfo:
+    text = PngInfo()
+    text.add_text("parameters", "a portrait, seed 7")
+    return text
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "options"),
+    [
+        ("one.png", picture(pnginfo=said()), {}),
+        ("one.jpg", picture(format="JPEG", quality=90, dpi=(72, 72)), {"strength": "0.5"}),
+        ("one.webp", picture((70, 90), "WEBP", lossless=True), {}),
+        ("one.gif", picture(format="GIF"), {}),
+        ("one.png", picture(), {"format": "jpeg", "quality": "80"}),
+        ("one.png", picture(), {"strength": "0"}),
+    ],
+)
+def test_the_bytes_are_those_of_enhance(
+    serving: Serving,
+    undistill: Run,
+    tmp_path: Path,
+    name: str,
+    data: bytes,
+    options: dict[str, str],
+) -> None:
+    (tmp_path / name).write_bytes(data)
+    words = [word for key, value in options.items() for word in (f"--{key}", value)]
+    code, _, errors = undistill(
+        "--quiet", "enhance", tmp_path / name, "-o", tmp_path / "out", "--head", "tiny-best", *words
+    )
+    assert code is None, errors
+    (made,) = [path for path in (tmp_path / "out").iterdir() if not path.name.startswith(".")]
+    client = serving()
+    as_form = client.post("/v1/enhance", files={"image": (name, data)}, data=options)
+    as_body = client.post("/v1/enhance", params=options, content=data, headers={"Content-Type": "image/png"})
+    for reply in (as_form, as_body):
+        assert reply.status_code == 200, reply.text
+        assert reply.content == made.read_bytes()
+        kinds = {".jpg": "jpeg", ".png": "png", ".webp": "webp"}
+        assert reply.headers["Content-Type"] == f"image/{kinds[made.suffix]}"
+        assert reply.headers["Undistill-Head"] == "tiny-best"
+        assert reply.headers["Undistill-Hash"] == head_hash(WEIGHTS / "tiny-best")
+        assert reply.headers["Undistill-Strength"] == options.get("strength", "1")
+        assert int(reply.headers["Undistill-Milliseconds"]) >= 0
+
+
+def test_another_head_may_be_asked_for_and_notes_are_told(serving: Serving) -> None:
+    client = serving()
+    form = {"image": picture(format="GIF")}
+    first, second = (client.post("/v1/enhance", files=form, data={"head": head}) for head in ("tiny-best", "tiny-esa"))
+    assert first.content != second.content
+    assert second.headers["Undistill-Head"] == "tiny-esa"
+    assert json.loads(first.headers["Undistill-Notes"]) == ["palette read as RGB", "GIF written as PNG"]
+    heads = client.get("/v1/heads").json()["heads"]
+    assert [head["name"] for head in heads] == ["tiny-best", "tiny-esa"]
+    assert "miniature" in heads[1]["summary"] or heads[1]["summary"]
+    assert "0.22" in heads[0]["measured"]
+
+
+def test_faces_alone_and_marks_may_be_asked_for(serving: Serving) -> None:
+    client, sent = serving(), picture()
+    kept = client.post("/v1/enhance", files={"image": sent}, data={"where": "face", "no_face": "keep"})
+    if FACES:
+        assert kept.content == sent
+        assert json.loads(kept.headers["Undistill-Notes"]) == ["no face found: kept as it is"]
+        assert kept.headers["Undistill-Strength"] == "0"
+    else:
+        assert kept.status_code == 422
+    marked, bare = (
+        client.post("/v1/enhance", files={"image": sent}, data={"provenance": said}).content for said in ("1", "0")
+    )
+    assert b"compositeWithTrainedAlgorithmicMedia" in marked
+    assert b"Algorithmic" not in bare
+
+
+def animation() -> bytes:
+    buffer = BytesIO()
+    frames = [Image.new("RGB", (64, 64), colour) for colour in ("red", "blue")]
+    frames[0].save(buffer, "GIF", save_all=True, append_images=frames[1:])
+    return buffer.getvalue()
+
+
+def clear() -> bytes:
+    buffer = BytesIO()
+    Image.new("RGBA", (64, 64)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("asked", "status", "says"),
+    [
+        ({"content": b"x", "headers": {"Content-Type": "text/plain"}}, 415, "curl -F image=@FILE"),
+        ({"data": {"strength": "1"}}, 415, "curl -F image=@FILE"),
+        ({"content": b"x", "headers": {"Content-Type": "image/png", "Content-Encoding": "gzip"}}, 415, "Encoding"),
+        ({"files": {"image": b"GIF89a"}}, 415, "no image in a format that is read"),
+        ({"files": {"image": b"%PDF-1.7"}}, 415, "no image in a format that is read"),
+        ({"files": {"image": b""}}, 422, "empty"),
+        ({"files": {"image": picture()[:200]}}, 422, "The image is broken"),
+        ({"files": {"image": animation()}}, 422, "only still images"),
+        ({"files": {"image": clear()}, "data": {"format": "jpeg"}}, 422, "take the format png"),
+        ({"files": {"picture": picture()}}, 422, "call it so"),
+        ({"files": {"image": picture(), "mask": picture()}}, 400, "one file, image"),
+        ({"files": {"image": picture()}, "data": {"strenth": "1"}}, 422, "did you mean strength?"),
+        ({"files": {"image": picture()}, "data": {"strength": "nan"}}, 422, "strength:"),
+        ({"files": {"image": picture()}, "params": {"strength": "2"}}, 422, "strength:"),
+        ({"files": {"image": picture()}, "data": {"head": "../../etc"}}, 422, "tiny-best, tiny-esa"),
+        ({"files": {"image": picture()}, "data": {"format": "avif", "lossless": "1"}}, 422, "without loss"),
+        ({"files": {"image": picture()}, "data": {"format": "png", "quality": "9"}}, 422, "leave it out"),
+        ({"content": b"--x\r\nbroken", "headers": {"Content-Type": "multipart/form-data; boundary=x"}}, 422, "form"),
+        ({"content": b"", "headers": {"Content-Type": "multipart/form-data"}}, 400, "form"),
+    ],
+)
+def test_what_is_wrong_is_told_in_a_sentence(
+    serving: Serving, work: Work, asked: dict[str, Any], status: int, says: str
+) -> None:
+    reply = serving().post("/v1/enhance", **asked)
+    assert reply.status_code == status, reply.text
+    assert reply.headers["Content-Type"] == "application/problem+json"
+    problem = reply.json()
+    assert problem["status"] == status
+    assert says in problem["detail"]
+    assert "/root" not in reply.text
+    assert "object at 0x" not in reply.text
+    assert work.taken == 0
+
+
+def test_too_many_bytes_and_pixels_are_refused_before_anything_is_decoded(
+    serving: Serving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("undistill.enhance.bytes.decode", lambda _: pytest.fail("decoded"))
+    client = serving(bytes=10_000, pixels=5_000)
+    for length in (80_000, 10_001):
+        reply = client.post("/v1/enhance", files={"image": b"x" * length})
+        assert (reply.status_code, reply.json()["type"]) == (413, "urn:undistill:bytes")
+    kind = {"Content-Type": "image/png"}
+    unannounced = client.post("/v1/enhance", content=iter([b"x" * 6000] * 3), headers=kind)
+    assert unannounced.status_code == 413
+    reply = client.post("/v1/enhance", files={"image": picture((100, 51))})
+    assert (reply.status_code, reply.json()["type"]) == (413, "urn:undistill:pixels")
+    header = b"IHDR" + (40_000).to_bytes(4, "big") * 2 + picture()[24:29]
+    bomb = picture()[:12] + header + crc32(header).to_bytes(4, "big") + picture()[33:]
+    reply = serving().post("/v1/enhance", files={"image": bomb})
+    assert (reply.status_code, reply.json()["type"]) == (413, "urn:undistill:pixels")
+
+
+def test_uploads_are_never_written_to_disk(serving: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SpooledTemporaryFile, "rollover", lambda _: pytest.fail("on the disk"))
+    noise = BytesIO()
+    Image.effect_noise((1500, 1500), 100).save(noise, "PNG")  # beyond the megabyte at which starlette's would
+    assert len(noise.getvalue()) > 2_000_000
+    reply = serving().post("/v1/enhance", files={"image": noise.getvalue()}, data={"strength": "0"})
+    assert reply.content == noise.getvalue()
+
+
+def test_unknown_names_and_methods(serving: Serving) -> None:
+    client = serving()
+    assert client.get("/etc/passwd").json()["type"] == "urn:undistill:path"
+    assert client.get("/samples/..%2f..%2fpyproject.toml").status_code == 404
+    reply = client.get("/v1/enhance")
+    assert (reply.status_code, reply.headers["Allow"]) == (405, "POST")
+    assert client.get("/samples").json()
+    assert client.get(f"/samples/{client.get('/samples').json()[0]}").headers["Content-Type"] == "image/webp"
+    assert client.get("/healthz").status_code == client.get("/readyz").status_code == 200
+
+
+def test_metrics_count_what_was_asked(serving: Serving) -> None:
+    client = serving()
+    client.post("/v1/enhance", files={"image": picture()})
+    client.post("/v1/enhance", files={"image": b"x"})
+    text = client.get("/metrics").text
+    for line in (
+        'undistill_requests_total{path="/v1/enhance",status="200"} 1.0',
+        'undistill_refusals_total{reason="type"} 1.0',
+        f'undistill_bytes_total{{way="in"}} {float(len(picture()))}',
+        'undistill_seconds_count{part="work"} 1.0',
+        "undistill_queue 0.0",
+    ):
+        assert line in text
