@@ -1,18 +1,17 @@
 """undistill enhance"""
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from undistill.base.errors import Failure, UsageError
 from undistill.base.lock import locked
 from undistill.base.output import say
+from undistill.cli.enhance_heads import AnyBackend, Choice, asking, maker, parts_of, remake
 from undistill.cli.enhance_options import (
     C2paCertOption,
     C2paKeyOption,
@@ -37,22 +36,16 @@ from undistill.cli.options import (
 )
 from undistill.cli.pipe import PIPE, read_pipe, write_pipe
 
-AnyBackend = Literal["auto", "torch", "contiguous", "compile", "onnx", "openvino"]
-
 if TYPE_CHECKING:
     from undistill.base.engines import Engine
+    from undistill.cli.enhance_heads import Part
     from undistill.cli.enhance_options import MakeLabel
-    from undistill.enhance.backends import BackendName
-    from undistill.enhance.bytes import Enhanced
     from undistill.enhance.change import Change
     from undistill.enhance.enhancer import Enhancer
     from undistill.enhance.files import Outcome
-    from undistill.enhance.jobs import EnhanceJob
     from undistill.enhance.provenance import Label
     from undistill.images import Encoding
 
-    Part = tuple[list[EnhanceJob], Callable[[], Any], dict[str, str]]
-    """Jobs, what makes their enhancer or the client that asks for it, and what the record says of its head."""
 
 DEFAULT = "flux1"
 """The head that is taken where none is named."""
@@ -180,7 +173,7 @@ def enhance(
     if out == PIPE:
         if folds is not None or suffix or dry_run or overwrite or workers or engine == "ray":
             raise UsageError("--folds, --suffix, --dry-run, --overwrite, --workers and --engine don't go with -o -")
-        enhancer, made_with = _maker(head or DEFAULT, device, _Choice(backend, strength, (), 1))
+        enhancer, made_with = maker(head or DEFAULT, device, Choice(backend, strength, (), 1))
         _to_pipe(inputs, span, masks, enhancer, wanted, how, label(made_with))
         return
     with read_pipe(inputs) as files, nullcontext() if dry_run else locked(out):
@@ -189,9 +182,9 @@ def enhance(
         place, by = (device, None) if dry_run else _who(server, engine, workers, device, address, gpus)
         record = Record(out)
         kept = () if overwrite else record.files.values()
-        choice = _Choice(backend, 0 if dry_run else strength, kept, len(jobs))
+        choice = Choice(backend, 0 if dry_run else strength, kept, len(jobs))
         parts = list(
-            _parts(jobs, head or DEFAULT, folds, place, choice) if server is None else _asking(jobs, server, head)
+            parts_of(jobs, head or DEFAULT, folds, place, choice) if server is None else asking(jobs, server, head)
         )
         for some, _, made_with in parts if not overwrite else ():
             check_settings(record, some, made_with, wanted, how, label(made_with))
@@ -200,7 +193,7 @@ def enhance(
             return
         outcome = Outcome(0, 0, {}, {})
         for some, enhancer, made_with in parts:
-            how_made = label(made_with), _remake(server, made_with)
+            how_made = label(made_with), remake(server, made_with)
             outcome += enhance_files(some, out, enhancer, made_with, wanted, by, how, *how_made)
         _tell(outcome, files, out)
 
@@ -257,7 +250,7 @@ def _enhance_set(
     before = [read_enhancement(out).model_dump()] if (out / DESCRIPTION).exists() else []
     description = Pairs(pairs).description
     name = head or description.pair.get("head") or DEFAULT
-    made_by = _maker(name, device, _Choice(backend, strength, before, description.rows))
+    made_by = maker(name, device, Choice(backend, strength, before, description.rows))
     made, done = enhance_shards(pairs, out, *made_by, strength, span, engine)
     say(f"{made} enhanced, {done} done before -> {out}")
 
@@ -354,79 +347,3 @@ def _workers(
     from undistill.base.engines.local import in_processes
 
     return str(pick_device(device)), unless_told if workers is None else in_processes(workers)
-
-
-@dataclass(frozen=True)
-class _Choice:
-    """What runs heads: what was asked, the strength, the record's entries of what is there, how many images wait."""
-
-    asked: AnyBackend
-    strength: float
-    entries: Iterable[Mapping[str, Any]]
-    images: int
-
-    def of(self, folder: Path, weights: str, device: str | None) -> "BackendName":
-        """The backend of a head."""
-        if self.asked != "auto":
-            return self.asked
-        for entry in self.entries:
-            if entry.get("weights") == weights:
-                kept: BackendName = entry.get("backend", "torch")
-                return kept
-        if self.strength == 0 or device is None:  # nothing is run; or who knows where
-            return "torch"
-        from undistill.base.device import pick_device
-        from undistill.enhance.backends.table import fastest
-        from undistill.heads import Head
-
-        return fastest(Head.from_pretrained(folder), pick_device(device), self.images)
-
-
-def _parts(
-    jobs: list["EnhanceJob"], head: str, folds: Path | None, device: str | None, choice: _Choice
-) -> "Iterator[Part]":
-    """The jobs of each head."""
-    if folds is None:
-        yield jobs, *_maker(head, device, choice)
-        return
-    from undistill.dataset import within
-    from undistill.enhance.folds import read_folds
-
-    for fold in read_folds(folds):
-        enhancer, made_with = _maker(str(fold.head), device, choice)
-        yield [job for job in jobs if within(job.source.stem, fold.ids)], enhancer, made_with | {"fold": fold.name}
-
-
-def _asking(jobs: list["EnhanceJob"], server: str, head: str | None) -> "Iterator[Part]":
-    """The jobs, a client for them, and what the record says of the service's head: the same as of one here."""
-    from undistill.client import Client
-
-    client = Client(server)
-    heads = {known["name"]: known["hash"] for known in client.heads()}
-    chosen = next(iter(heads)) if head is None else head
-    if chosen not in heads:
-        raise UsageError(f"{server} has no head {chosen!r}: take one of {', '.join(heads)}")
-    yield jobs, lambda: client, {"head": chosen, "weights": heads[chosen]}
-
-
-def _remake(server: str | None, made_with: dict[str, str]) -> Callable[..., "Enhanced"]:
-    """What makes a file of a file."""
-    if server is None:
-        from undistill.enhance.bytes import enhance_bytes
-
-        return enhance_bytes
-    from undistill.client import enhance_remotely
-
-    return partial(enhance_remotely, head=made_with)
-
-
-def _maker(head: str, device: str | None, choice: _Choice) -> tuple["Callable[[], Enhancer]", dict[str, str]]:
-    """What makes the enhancer, and what the record says of the head."""
-    from undistill.enhance.enhancer import Enhancer
-    from undistill.heads.head import head_folder, head_hash
-
-    folder = head_folder(head).absolute()
-    weights = head_hash(folder)
-    backend = choice.of(folder, weights, device)
-    told = {} if backend == "torch" else {"backend": str(backend)}
-    return partial(Enhancer, folder, device, backend=backend), {"head": head, "weights": weights, **told}
