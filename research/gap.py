@@ -25,9 +25,9 @@ from scipy.optimize import linear_sum_assignment
 from undistill.base.progress import progressed
 from undistill.dataset import fold_of
 from undistill.dataset.samples import ImageFolders, Sample, list_sides, pixels_of
+from undistill.faces import load_finder
 from undistill.images import Pixels
 from undistill.metrics.distance import Gap, Points, cross_fitted, fitted_on_others
-from undistill.metrics.faces import load_finder
 from undistill.metrics.features import load_extractor
 from undistill.metrics.jackknife import Value, interval
 

@@ -20,9 +20,10 @@ from PIL import Image
 from undistill.base.errors import UsageError
 from undistill.base.progress import progressed
 from undistill.dataset.samples import ImageFile, list_files, pixels_of
+from undistill.faces import load_finder
 from undistill.images import Pixels, to_tensor
 from undistill.losses import lab
-from undistill.metrics.faces import identity, load_aged_faces, load_finder
+from undistill.metrics.faces import identity, load_aged_faces
 from undistill.metrics.jackknife import Value, mean_value
 
 SIDE = 512

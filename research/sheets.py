@@ -22,9 +22,9 @@ from research.native import SIDE, enhanced_of
 from undistill.base.errors import UsageError
 from undistill.base.progress import progressed
 from undistill.dataset.samples import list_files, pixels_of
+from undistill.faces import Face, load_finder
 from undistill.images import Pixels
 from undistill.metrics.baselines import Baseline, Filter, channel_statistics
-from undistill.metrics.faces import Face, load_finder
 
 GROUPS = json.loads(Path(__file__).with_name("native_groups.json").read_text())
 COLUMNS = 12

@@ -55,13 +55,13 @@ def write_pair(folder: Path) -> Path:
     torch.manual_seed(0)
     encoders = {"text_encoder": _clip(DEV, "text_encoder", 16), "text_encoder_2": _t5(DEV, "text_encoder_2", 16)}
     tokenizers = {"tokenizer": clip_tokenizer(), "tokenizer_2": _t5_tokenizer()}
-    vae = _vae(DEV)
-    _write(folder / "dev", DEV, **encoders, **tokenizers, vae=vae, transformer=_make(DEV, "transformer", **FLUX))
-    student = _make(SCHNELL, "transformer", **FLUX)
+    transformer = make(DEV, "transformer", **FLUX)
+    write(folder / "dev", DEV, **encoders, **tokenizers, vae=vae(DEV), transformer=transformer)
+    student = make(SCHNELL, "transformer", **FLUX)
     student.save_pretrained(folder / "schnell" / "transformer")
-    _scheduler(SCHNELL).save_pretrained(folder / "schnell" / "scheduler")
+    scheduler(SCHNELL).save_pretrained(folder / "schnell" / "scheduler")
     side = {"guidance": 3.0, "max_sequence_length": 16}
-    return _write_spec(
+    return write_spec(
         folder / "miniature.yaml",
         student={**side, "model": str(folder / "schnell"), "rest": str(folder / "dev"), "steps": 2, "guidance": 0},
         teacher={**side, "model": str(folder / "dev"), "steps": 4, "strength": 0.5},
@@ -77,12 +77,12 @@ def write_sdxl(folder: Path) -> Path:
         "text_encoder_2": _clip(turbo, "text_encoder_2", 32),
         "tokenizer": clip_tokenizer(),
         "tokenizer_2": clip_tokenizer(),
-        "vae": _vae(turbo, down=3),
+        "vae": vae(turbo, down=3),
     }
-    _write(folder / "turbo", turbo, **parts, unet=_make(turbo, "unet", **SDXL))
-    _make(base, "unet", **SDXL).save_pretrained(folder / "base" / "unet")
-    _scheduler(base).save_pretrained(folder / "base" / "scheduler")
-    return _write_spec(folder / "sdxl.yaml", **_distilled(folder / "turbo", folder / "base"))
+    write(folder / "turbo", turbo, **parts, unet=make(turbo, "unet", **SDXL))
+    make(base, "unet", **SDXL).save_pretrained(folder / "base" / "unet")
+    scheduler(base).save_pretrained(folder / "base" / "scheduler")
+    return write_spec(folder / "sdxl.yaml", **distilled(folder / "turbo", folder / "base"))
 
 
 def write_sd35(folder: Path) -> Path:
@@ -96,45 +96,45 @@ def write_sd35(folder: Path) -> Path:
         "tokenizer": clip_tokenizer(),
         "tokenizer_2": clip_tokenizer(),
         "tokenizer_3": _t5_tokenizer(),
-        "vae": _vae(turbo),
+        "vae": vae(turbo),
     }
-    _write(folder / "turbo", turbo, **parts, transformer=_make(turbo, "transformer", **SD3))
-    _make(large, "transformer", **SD3).save_pretrained(folder / "large" / "transformer")
-    _scheduler(large).save_pretrained(folder / "large" / "scheduler")
-    sides = _distilled(folder / "turbo", folder / "large")
+    write(folder / "turbo", turbo, **parts, transformer=make(turbo, "transformer", **SD3))
+    make(large, "transformer", **SD3).save_pretrained(folder / "large" / "transformer")
+    scheduler(large).save_pretrained(folder / "large" / "scheduler")
+    sides = distilled(folder / "turbo", folder / "large")
     for side in sides.values():
         side["max_sequence_length"] = 16
-    return _write_spec(folder / "sd35.yaml", **sides)
+    return write_spec(folder / "sd35.yaml", **sides)
 
 
-def _distilled(student: Path, teacher: Path) -> dict[str, dict[str, Any]]:
+def distilled(student: Path, teacher: Path) -> dict[str, dict[str, Any]]:
     return {
         "student": {"model": str(student), "steps": 2, "guidance": 0},
         "teacher": {"model": str(teacher), "rest": str(student), "steps": 4, "guidance": 3.0, "strength": 0.5},
     }
 
 
-def _write_spec(path: Path, **sides: Any) -> Path:
+def write_spec(path: Path, **sides: Any) -> Path:
     path.write_text(yaml.safe_dump({"name": "miniature", "size": 32, "dtype": "float32", **sides}))
     return path
 
 
-def _write(folder: Path, repository: str, **parts: Any) -> None:
+def write(folder: Path, repository: str, **parts: Any) -> None:
     """A pipeline of the repository's class."""
     index = read_config(WeightsRef(repository), "model_index.json")
     empty = {name: None for name, value in index.items() if value == [None, None]}
     kind = getattr(diffusers, index["_class_name"])
-    pipeline = kind(scheduler=_scheduler(repository), **parts, **empty)
+    pipeline = kind(scheduler=scheduler(repository), **parts, **empty)
     pipeline.set_progress_bar_config(disable=True)
     pipeline.save_pretrained(folder)
 
 
-def _scheduler(repository: str) -> Any:
+def scheduler(repository: str) -> Any:
     settings = read_config(WeightsRef(repository), "scheduler/scheduler_config.json")
     return getattr(diffusers, settings["_class_name"]).from_config(settings)
 
 
-def _make(repository: str, part: str, **narrow: Any) -> Any:
+def make(repository: str, part: str, **narrow: Any) -> Any:
     """A network with the real one's configuration, but for `narrow`."""
     library, kind = read_config(WeightsRef(repository), "model_index.json")[part]
     settings = {**read_config(WeightsRef(repository), f"{part}/config.json"), **narrow}
@@ -144,8 +144,8 @@ def _make(repository: str, part: str, **narrow: Any) -> Any:
     return network(network.config_class(**settings))
 
 
-def _vae(repository: str, down: int = 4) -> Any:
-    return _make(
+def vae(repository: str, down: int = 4) -> Any:
+    return make(
         repository,
         "vae",
         block_out_channels=(16,) * down,
@@ -158,7 +158,7 @@ def _vae(repository: str, down: int = 4) -> Any:
 
 
 def _clip(repository: str, part: str, width: int) -> Any:
-    return _make(
+    return make(
         repository,
         part,
         vocab_size=len(_clip_words()),
@@ -174,7 +174,7 @@ def _clip(repository: str, part: str, width: int) -> Any:
 
 def _t5(repository: str, part: str, width: int) -> Any:
     vocabulary = 3 + len(LETTERS)
-    return _make(repository, part, vocab_size=vocabulary, d_model=width, d_kv=8, d_ff=32, num_layers=1, num_heads=2)
+    return make(repository, part, vocab_size=vocabulary, d_model=width, d_kv=8, d_ff=32, num_layers=1, num_heads=2)
 
 
 def _clip_words() -> dict[str, int]:

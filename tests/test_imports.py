@@ -7,9 +7,21 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 FLOORS = (
     {"base"},
-    {"images", "heads", "losses", "metrics", "dataset"},
+    {"images", "heads", "faces", "losses", "metrics", "dataset"},
     {"names", "prompts", "pairs", "training", "enhance", "diversity", "bench", "judge"},
-    {"pipeline", "demo", "doctor", "report", "reproduce", "cli", "__init__", "__main__"},
+    {
+        "pipeline",
+        "integrations",
+        "hub",
+        "spandrel",
+        "demo",
+        "doctor",
+        "report",
+        "reproduce",
+        "cli",
+        "__init__",
+        "__main__",
+    },
 )
 
 

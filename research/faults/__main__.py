@@ -7,6 +7,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import monotonic
@@ -33,9 +34,17 @@ def main(
         cases = write_corpus(Path(folder) / "whole")
         (Path(folder) / "cases.json").write_text(json.dumps([(c.file, c.command, c.out) for c in cases]))
         files = list(_until(minutes * 30, "broken files", _mutate(Path(folder), cases, seed)))
+        report = partial(_report, minutes=minutes, seed=seed)
+        write_json(report(files, []), out)  # half an hour's work isn't lost with what comes
         moments = list(_until(minutes * 30, "bad moments", _disturb(Path(folder), seed)))
-    found = [each for each in files + moments if each["wrong"]]
-    result = {
+    result = report(files, moments)
+    write_json(result, out)
+    typer.echo(f"{len(files)} broken files, {len(moments)} bad moments, {len(result['found'])} faults -> {out}")
+    raise typer.Exit(1 if result["found"] else 0)
+
+
+def _report(files: list[dict[str, Any]], moments: list[dict[str, Any]], minutes: float, seed: int) -> dict[str, Any]:
+    return {
         "date": datetime.now(UTC).date().isoformat(),
         "machine": processor(),
         "minutes": minutes,
@@ -47,11 +56,8 @@ def main(
             )
             for fault in FAULTS
         },
-        "found": found,
+        "found": [each for each in files + moments if each["wrong"]],
     }
-    write_json(result, out)
-    typer.echo(f"{len(files)} broken files, {len(moments)} bad moments, {len(found)} faults -> {out}")
-    raise typer.Exit(1 if found else 0)
 
 
 def _until(seconds: float, what: str, tries: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:

@@ -23,14 +23,21 @@ from undistill.base.machine import cores, free_memory, memory
 PACKAGES = ("torch", "diffusers", "transformers", "numpy", "pillow", "pyarrow", "torchmetrics")
 """Packages on which figures depend, whose versions are told; of the others, only what is wrong with them."""
 
-MODULES = {"dlib-bin": "dlib", "opentsne": "openTSNE", "scikit-image": "skimage", "universal-pathlib": "upath"}
+MODULES = {
+    "c2pa-python": "c2pa",
+    "dlib-bin": "dlib",
+    "opentsne": "openTSNE",
+    "scikit-image": "skimage",
+    "universal-pathlib": "upath",
+}
 """What is imported, where it has another name than the package."""
 
 WITHOUT = {
+    "c2pa": "no signed manifests: no --c2pa-cert in `enhance`",
     "cloud": "no pairs data sets in object stores (s3://, gs://)",
     "deepface": "no ethnicity and no ArcFace in `diversity`",
     "diversity": "no `diversity` and no `reproduce`: no map of faces, no figures",
-    "faces": "no identity, age and gender of faces in `evaluate` and `demo`; no `diversity`",
+    "faces": "no identity, age and gender of faces in `evaluate` and `demo`; no `diversity`; no `enhance --where face`",
     "inception": "no FID by Inception (`evaluate --features`)",
     "quality": "no effect of blur in `evaluate`; no `reproduce`",
     "quantised": "no weights in fewer bits: no pairs flux1-nf4 and flux1-gguf",

@@ -1,13 +1,20 @@
+import inspect
 import os
+import sys
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from tests.cli.conftest import Run
 from undistill.base.files import SAMPLES
+from undistill.cli.enhance import enhance
+from undistill.enhance.faces import FEATHER
+from undistill.heads.head import head_folder
 
 Folders = Callable[..., Path]
 
@@ -165,3 +172,144 @@ def test_options_of_files_that_make_no_sense(
     assert (code, len(errors.splitlines())) == (2, 1)
     assert words in errors
     assert not (tmp_path / "out").exists()
+
+
+def sample(name: str = "schnell-000123-ceo", side: int = 256) -> Image.Image:
+    image = Image.open(SAMPLES / f"{name}.webp").convert("RGB")
+    return image.resize((side, side), Image.Resampling.LANCZOS)
+
+
+def test_faces_alone_with_notes_and_a_record(undistill: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("in").mkdir()
+    face, wall = sample(), Image.new("RGB", (64, 48), "grey")
+    face.save("in/face.png")
+    wall.save("in/wall.png")
+    alone = ("enhance", "in", "--head", "tiny-best", "--where", "face", "-o")
+    code, said, notes = undistill(*alone, "out", "--no-face", "keep")
+    assert (code, said) == (None, "2 enhanced, 0 done before -> out\n")
+    assert "in/wall.png: no face found: kept as it is" in notes
+    assert Path("out/wall.png").read_bytes() == Path("in/wall.png").read_bytes()
+    changed = np.asarray(Image.open("out/face.png")) != np.asarray(face)
+    assert 0.02 < changed.any(-1).mean() < 0.4
+    assert undistill(*alone, "out", "--no-face", "keep")[1] == "0 enhanced, 2 done before -> out\n"
+    code, _, errors = undistill(*alone, "out", "--feather", 0.3)
+    assert "at strength 1.0, feather 0.2, marked by metadata, no face keep, where face: choose another" in errors
+    code, _, errors = undistill(*alone, "other", "--no-face", "fail")
+    assert code == 1
+    assert "in/wall.png shows no face" in errors
+
+
+def test_masks_of_ones_own(undistill: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for folder in ("in/a", "masks/a"):
+        Path(folder).mkdir(parents=True)
+    picture = sample(side=64)
+    picture.save("in/a/one.jpg", quality=95)
+    mask = Image.new("L", (64, 64))
+    mask.paste(255, (0, 0, 32, 64))
+    arguments = ("enhance", "in", "--head", "tiny-best", "--mask", "masks", "--format", "png", "-o", "out")
+    code, _, errors = undistill(*arguments)
+    assert (code, errors) == (2, "undistill: in/a/one.jpg has no mask: masks/a/one.png is not there\n")
+    mask.resize((10, 10)).save("masks/a/one.png")
+    assert "has a mask of 10 x 10 px, and is upright 64 x 64 px" in undistill(*arguments)[2]
+    mask.save("masks/a/one.png")
+    assert undistill(*arguments)[0] is None
+    before, after = (np.asarray(Image.open(path)) for path in ("in/a/one.jpg", "out/a/one.png"))
+    assert np.array_equal(before[:, 32:], after[:, 32:])
+    assert not np.array_equal(before[:, :32], after[:, :32])
+    assert undistill(*arguments)[1] == "0 enhanced, 1 done before -> out\n"
+    mask.paste(255, (0, 0, 40, 64))
+    mask.save("masks/a/one.png")
+    assert undistill(*arguments)[1] == "1 enhanced, 0 done before -> out\n"  # another mask
+
+
+def test_files_say_how_they_were_made(undistill: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("in").mkdir()
+    sample(side=64).save("in/a.png")
+    plain = ("enhance", "in/a.png", "--head", "tiny-best", "-o")
+    for out, more in (("marked", ()), ("generated", ("--generated",)), ("plain", ("--no-provenance",))):
+        assert undistill(*plain, out, *more)[0] is None
+    marked, generated, bare = (Path(out, "a.png").read_bytes() for out in ("marked", "generated", "plain"))
+    assert b"compositeWithTrainedAlgorithmicMedia" in marked
+    assert b"/trainedAlgorithmicMedia" in generated
+    assert b'"head": "tiny-best"' in marked
+    assert b"undistill" not in bare
+    code, _, errors = undistill(*plain, "plain")
+    assert code == 2
+    assert "made by tiny-best at strength 1.0, and says nothing of it (as with --no-provenance)" in errors
+    # Whose folder of heads it is is nobody's business.
+    (tmp_path / "secret" / "head").mkdir(parents=True)
+    for file in head_folder("tiny-best").iterdir():
+        (tmp_path / "secret/head" / file.name).write_bytes(file.read_bytes())
+    assert undistill("enhance", "in/a.png", "--head", tmp_path / "secret/head", "-o", "mine")[0] is None
+    assert b"secret" not in Path("mine/a.png").read_bytes()
+
+
+class Pipe:
+    """Standard input or output that has bytes."""
+
+    def __init__(self, data: bytes = b"") -> None:
+        self.buffer = BytesIO(data)
+
+    def isatty(self) -> bool:
+        return False
+
+    def write(self, text: str) -> int:
+        return self.buffer.write(text.encode())
+
+    def flush(self) -> None: ...
+
+
+def test_from_a_pipe_to_a_pipe(undistill: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    sample(side=64).save("a.png")
+    data = Path("a.png").read_bytes()
+    head = ("--head", "tiny-best")
+    assert undistill("enhance", "a.png", *head, "-o", "out")[0] is None
+    expected = Path("out/a.png").read_bytes()
+    for source in ("a.png", "-"):
+        monkeypatch.setattr(sys, "stdin", Pipe(data))
+        out = Pipe()
+        with monkeypatch.context() as context:
+            context.setattr(sys, "stdout", out)
+            assert undistill("enhance", source, *head, "-o", "-")[0] is None
+        assert out.buffer.getvalue() == expected
+    monkeypatch.setattr(sys, "stdin", Pipe(data))
+    assert undistill("enhance", "-", *head, "-o", "piped")[1] == "1 enhanced, 0 done before -> piped\n"
+    assert Path("piped/stdin.png").read_bytes() == expected
+    monkeypatch.setattr(sys, "stdin", Pipe(b"<html>"))
+    assert undistill("enhance", "-", *head, "-o", "piped")[::2] == (1, "undistill: standard input brings no image\n")
+    assert not Path("-").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("-", "a.png", "-o", "out"), "it goes with no other"),
+        (("a.png", "b.png", "-o", "-"), "for one image"),
+        (("a.png", "-o", "-", "--workers", 2), "don't go with -o -"),
+        (("a.png", "--where", "face", "--mask", "."), "either --where face or --mask"),
+        (("a.png", "--feather", 0.3), "go with --where face"),
+        (("a.png", "--no-face", "keep"), "go with --where face"),
+        (("a.png", "--mask", "none"), "--mask none is no folder"),
+        (("a.png", "--generated", "--no-provenance"), "don't go with --no-provenance"),
+        (("a.png", "--c2pa-cert", "a.png"), "go together"),
+        (("a.png", "--c2pa-cert", "a.png", "--c2pa-key", "a.png", "--engine", "ray"), "stays on this machine"),
+    ],
+)
+def test_options_that_do_not_go_together(
+    undistill: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[object, ...], said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.png", "b.png"):
+        Image.new("RGB", (4, 4)).save(name)
+    code, _, errors = undistill("enhance", *arguments)
+    assert code == 2
+    assert said in errors
+    assert len(errors.splitlines()) == 1
+
+
+def test_the_feather_is_the_enhancers() -> None:
+    assert inspect.signature(enhance).parameters["feather"].default == FEATHER

@@ -13,6 +13,7 @@ from undistill.base.errors import Failure, UsageError
 from undistill.base.files import replacing
 from undistill.base.record import RECORD, Record
 from undistill.enhance import Enhancer
+from undistill.enhance.change import Change
 from undistill.enhance.files import Outcome, check_settings, enhance_files
 from undistill.enhance.jobs import list_jobs
 
@@ -34,7 +35,7 @@ class Inverse:
 def run(inputs: list[Path], out: Path, strength: float = 1.0, head: dict[str, str] = HEAD) -> tuple[Outcome, Inverse]:
     inverse = Inverse()
     make: Callable[[], Enhancer] = lambda: inverse  # type: ignore[assignment, return-value]  # noqa: E731
-    return enhance_files(list_jobs(inputs, out), out, make, head, strength), inverse
+    return enhance_files(list_jobs(inputs, out), out, make, head, Change(strength)), inverse
 
 
 def test_same_path_same_format(image_folder: Folders, tmp_path: Path) -> None:
@@ -69,15 +70,15 @@ def test_skips_what_is_done_and_whole(image_folder: Folders, tmp_path: Path) -> 
 def test_what_was_made_with_something_else_is_named(image_folder: Folders, tmp_path: Path) -> None:
     folder, out = image_folder("in", 4), tmp_path / "out"
     jobs = list_jobs([folder], out)
-    check_settings(Record(out), jobs, HEAD, 1.0)
+    check_settings(Record(out), jobs, HEAD, Change())
     run([folder], out)
-    check_settings(Record(out), jobs, HEAD, 1.0)
-    check_settings(Record(out), jobs, {**HEAD, "head": "another name"}, 1.0)  # of the same weights
+    check_settings(Record(out), jobs, HEAD, Change())
+    check_settings(Record(out), jobs, {**HEAD, "head": "another name"}, Change())  # of the same weights
     for head, strength in ((HEAD, 0.5), ({**HEAD, "weights": "1"}, 1.0), ({**HEAD, "fold": "0/5"}, 1.0)):
         with pytest.raises(UsageError, match=r"000\.png was made by inverse at strength 1.0: .* --overwrite"):
-            check_settings(Record(out), jobs, head, strength)
+            check_settings(Record(out), jobs, head, Change(strength))
     (out / "000.png").unlink()
-    check_settings(Record(out), jobs[:1], HEAD, 0.5)  # nothing is lost
+    check_settings(Record(out), jobs[:1], HEAD, Change(0.5))  # nothing is lost
 
 
 def test_one_bad_file_never_stops_the_rest(image_folder: Folders, tmp_path: Path) -> None:
@@ -102,7 +103,9 @@ def test_a_failure_of_any_kind_is_the_files_own(image_folder: Folders, tmp_path:
             return 255 - pixels
 
     make: Callable[[], Enhancer] = Fails  # type: ignore[assignment]
-    outcome = enhance_files(list_jobs([image_folder("in", 3)], tmp_path / "out"), tmp_path / "out", make, HEAD, 1.0)
+    outcome = enhance_files(
+        list_jobs([image_folder("in", 3)], tmp_path / "out"), tmp_path / "out", make, HEAD, Change()
+    )
     assert outcome.enhanced == 2
     assert list(outcome.failures.values()) == ["failed: out of memory"]
 
@@ -211,6 +214,6 @@ def test_an_interrupt_keeps_the_record(image_folder: Folders, tmp_path: Path) ->
 
     make: Callable[[], Enhancer] = Interrupted  # type: ignore[assignment]
     with pytest.raises(KeyboardInterrupt):
-        enhance_files(list_jobs([folder], out), out, make, HEAD, 1.0)
+        enhance_files(list_jobs([folder], out), out, make, HEAD, Change())
     assert sum(bool(entry) for entry in json.loads((out / RECORD).read_text())["files"].values()) == 2
     assert run([folder], out)[1].calls == 1

@@ -120,6 +120,13 @@ def test_a_gain_map_is_claimed_no_more(format: str) -> None:
     assert ElementTree.fromstring(xmp).tag == "{adobe:ns:meta/}xmpmeta"  # whole to its end
 
 
+def test_an_empty_gain_map_takes_no_neighbour_with_it() -> None:
+    empty = ULTRA_HDR.replace(b"</rdf:Description>", b"<hdrgm:None/><dc:title>A</dc:title></rdf:Description>")
+    decoded = decode(file(picture(), "WEBP", xmp=empty))
+    assert b"<dc:title>A</dc:title></rdf:Description>" in decoded.metadata.xmp
+    assert b"hdrgm:None" not in decoded.metadata.xmp
+
+
 def test_iptc_is_kept() -> None:
     written, notes = enhanced(iptc_jpeg())
     assert notes == []

@@ -7,11 +7,11 @@ from PIL import Image
 from skimage.data import astronaut
 
 from undistill.base.errors import Failure
+from undistill.faces import models
 from undistill.metrics.face_embedding import SIDE, load_face_embedding
-from undistill.metrics.faces import _models
 
 dlib = pytest.importorskip("dlib")
-FILE = _models() / "dlib_face_recognition_resnet_model_v1.dat"
+FILE = models() / "dlib_face_recognition_resnet_model_v1.dat"
 
 
 def test_dlib_sees_the_same() -> None:

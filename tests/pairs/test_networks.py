@@ -1,5 +1,6 @@
 """What models weigh is public: the figures are those of their papers, cards and files."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 from diffusers import AutoencoderKL
 from torch import nn
 
+from tests.miniature_flow import write_klein, write_qwen_image, write_z_image
 from undistill.base.errors import Failure
 from undistill.pairs import networks as of_pairs
 from undistill.pairs.load import WeightsRef
@@ -53,6 +55,33 @@ def test_the_other_families_too(name: str, denoiser: str, billions: float) -> No
     found = weighs(networks(read_spec(name)))
     assert found[denoiser, "student"] == found[denoiser, "teacher"] == pytest.approx(billions * 1e9, rel=1e-3)
     assert found["text_encoder_2", "both"] == 694_659_840  # OpenCLIP bigG's text tower
+
+
+@pytest.mark.parametrize(
+    ("name", "denoiser", "words"),
+    [
+        ("flux2-klein", 3.876, 4.022),  # Qwen3-4B
+        ("z-image-turbo", 6.155, 4.022),
+        ("qwen-image-lightning", 20.430, 8.292),  # Qwen2.5-VL-7B
+    ],
+)
+def test_todays_families(name: str, denoiser: float, words: float) -> None:
+    found = weighs(networks(read_spec(name)))
+    for side in ("student", "teacher"):
+        assert found["transformer", side] == pytest.approx(denoiser * 1e9, rel=1e-3)
+    assert found["text_encoder", "both"] == pytest.approx(words * 1e9, rel=1e-3)
+
+
+@pytest.mark.parametrize("write", [write_klein, write_z_image, write_qwen_image])
+def test_plans_todays_families(write: Callable[[Path], Path], tmp_path: Path) -> None:
+    spec = read_spec(write(tmp_path))
+    parts = networks(spec)
+    one, two = drawing_cost(spec, parts, 1), drawing_cost(spec, parts, 2)
+    begins = write is write_klein  # one step more, which is thrown away
+    assert (one.student_steps, one.teacher_steps) == (2, 2 + begins)
+    assert one.teacher_flop > 0.9 * two.teacher_flop > 0
+    assert one.student_flop > 0
+    assert two.activations > one.activations
 
 
 def test_fewer_bits() -> None:

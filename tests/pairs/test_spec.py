@@ -18,7 +18,8 @@ PLAIN: dict[str, Any] = {
 
 def test_shipped_specs() -> None:
     others = ["flux1-gguf", "flux1-nf4", "flux1-realism", "sd35-turbo", "sdxl-turbo", "tiny-realism"]
-    assert sorted(shipped_pairs()) == sorted(["flux1", "tiny", *others])
+    todays = ["flux2-klein", "qwen-image-lightning", "z-image-turbo"]
+    assert sorted(shipped_pairs()) == sorted(["flux1", "tiny", *others, *todays])
     flux1, tiny = read_spec("flux1"), read_spec("tiny")
     for spec in (flux1, tiny):
         assert spec.student.guidance == 0
@@ -83,6 +84,8 @@ def test_the_hash_tells_what_images_depend_on() -> None:
         {"size": 128},
         {"student": {**PLAIN["student"], "steps": 5}},
         {"student": {**PLAIN["student"], "gguf": "a.gguf"}},
+        {"student": {**PLAIN["student"], "scheduler": {"shift": 3.0}}},
+        {"teacher": {**PLAIN["teacher"], "start": "text", "strength": 1}},
         {"dtype": "bfloat16"},
         {"quantised": "int8"},
         {"tiling": True},
@@ -98,6 +101,10 @@ def test_the_hash_tells_what_images_depend_on() -> None:
         ({"student": {**PLAIN["student"], "strength": 1}}, "student: unknown key strength"),
         ({"teacher": PLAIN["student"]}, "teacher.strength: Field required"),
         ({"teacher": {**PLAIN["teacher"], "strength": 0.01}}, "teacher: 50 steps at strength 0.01 leave none to run"),
+        (
+            {"teacher": {**PLAIN["teacher"], "start": "text"}},
+            "teacher: start: text is noise alone, which is strength: 1",
+        ),
         ({"size": 500}, "size: Input should be a multiple of 16"),
         ({"size": 640_000}, "size: Input should be less than or equal to 8192"),
         ({"quantised": "int4"}, "quantised: Input should be 'int8' or 'nf4'"),
@@ -114,7 +121,7 @@ def test_refuses(change: dict[str, Any], message: str) -> None:
 
 def test_refuses_what_is_no_spec(tmp_path: Path) -> None:
     with pytest.raises(
-        UsageError, match=r"no pair 'flux2': neither a YAML file, nor shipped \(flux1, .*tiny-realism\)"
+        UsageError, match=r"no pair 'flux2': neither a YAML file, nor shipped \(flux1, .*tiny-realism, z-image-turbo\)"
     ):
         read_spec("flux2")
     with pytest.raises(UsageError, match=r"pair spec .*gone\.yaml can't be read: No such file"):

@@ -8,6 +8,7 @@ from typer.core import TyperGroup
 from undistill.base.command import run
 from undistill.base.output import QUIET
 from undistill.cli.bench import bench
+from undistill.cli.card import card
 from undistill.cli.demo import demo
 from undistill.cli.diversity import diversity
 from undistill.cli.doctor import doctor
@@ -49,6 +50,7 @@ app.command()(train)
 app.command()(recipes)
 app.add_typer(sweep, name="sweep")
 app.command()(evaluate)
+app.command()(card)
 app.command()(diversity)
 app.command()(bench)
 app.command()(judge)

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -11,6 +12,19 @@ import typer
 from undistill.base.errors import Failure, UsageError
 from undistill.base.lock import locked
 from undistill.base.output import say
+from undistill.cli.enhance_options import (
+    C2paCertOption,
+    C2paKeyOption,
+    FeatherOption,
+    GeneratedOption,
+    KeepIdentityOption,
+    MasksOption,
+    NoFaceOption,
+    ProvenanceOption,
+    WhereOption,
+    read_change,
+    read_label,
+)
 from undistill.cli.options import (
     AddressOption,
     DeviceOption,
@@ -20,9 +34,12 @@ from undistill.cli.options import (
     check_engine,
     ray_engine,
 )
+from undistill.cli.pipe import PIPE, read_pipe, write_pipe
 
 if TYPE_CHECKING:
     from undistill.base.engines import Engine
+    from undistill.cli.enhance_options import MakeLabel
+    from undistill.enhance.change import Change
     from undistill.enhance.enhancer import Enhancer
     from undistill.enhance.files import Outcome
     from undistill.enhance.jobs import EnhanceJob
@@ -53,6 +70,11 @@ def enhance(
         typer.Option(metavar="RUN", help="Each image by the head that has not seen it, of `undistill train --folds`."),
     ] = None,
     strength: Annotated[float, typer.Option(min=0, max=1, help="0: unchanged. 1: the head's image.")] = 1.0,
+    where: WhereOption = "all",
+    feather: FeatherOption = 0.2,
+    no_face: NoFaceOption = "whole",
+    masks: MasksOption = None,
+    keep_identity: KeepIdentityOption = None,
     split: Annotated[str, typer.Option(help="train, val, test, all or LO:HI: these images alone.")] = "all",
     format: Annotated[
         Literal["same", "png", "jpeg", "webp", "avif"],
@@ -65,6 +87,10 @@ def enhance(
     colour: Annotated[
         bool, typer.Option("--colour", help="Greyscale pictures become RGB, with the head's tint.")
     ] = False,
+    generated: GeneratedOption = False,
+    provenance: ProvenanceOption = True,
+    c2pa_cert: C2paCertOption = None,
+    c2pa_key: C2paKeyOption = None,
     suffix: Annotated[str, typer.Option(help="Added to the names, before their ending.")] = "",
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace what was made there with another head, strength or format.")
@@ -83,6 +109,9 @@ def enhance(
 ) -> None:
     """Enhance images; each goes to the same relative path and format below OUT, with all that its file says.
 
+    A picture says that it was enhanced, and by which head: in its XMP, and as text in a PNG. - is standard input, and
+    with -o standard output, for one image.
+
     Of a pairs data set's student images an enhanced data set is made, shard by shard.
 
     Run it again to go on: what is done with this head and strength is skipped. Inputs and files of others are never
@@ -91,16 +120,18 @@ def enhance(
     from undistill.base.files import SAMPLES
     from undistill.base.record import Record
     from undistill.dataset import parse_split
-    from undistill.dataset.shard import DESCRIPTION, Pairs
+    from undistill.dataset.shard import DESCRIPTION
+    from undistill.enhance.change import Change
     from undistill.enhance.files import Outcome, check_settings, enhance_files
     from undistill.enhance.jobs import list_jobs
-    from undistill.enhance.shards import enhance_shards
     from undistill.images import Encoding
 
     inputs = [*(inputs or ()), *([SAMPLES] if samples else ())]
     if not inputs:
         raise UsageError("nothing to enhance: name images or folders, or take --samples")
     check_engine(engine, address, gpus)
+    wanted = read_change(strength, where, feather, no_face, masks, keep_identity)
+    label = read_label(generated, provenance, c2pa_cert, c2pa_key, engine)
     how = Encoding(None if format == "same" else format.upper(), quality, lossless, colour)
     _check([*inputs, out], how, suffix)
     if folds is not None and head is not None:
@@ -109,40 +140,65 @@ def enhance(
 
     sets = [path for path in inputs if (path / DESCRIPTION).exists()]
     if sets:
-        if len(inputs) > 1:
-            raise UsageError(f"{sets[0]} is a data set: enhance it by itself, into a folder of its own")
-        if overwrite:
-            raise UsageError("a data set is never overwritten: choose a new folder for -o")
-        if folds is not None or how != Encoding() or suffix or dry_run:
+        _check_set(sets[0], inputs, overwrite)
+        of_files = how != Encoding() or suffix or masks or c2pa_cert or generated or wanted != Change(strength)
+        if folds is not None or dry_run or of_files:
             raise UsageError(
                 f"{sets[0]} is a pairs data set, and becomes another: --folds, --dry-run and options of files don't go "
                 "with it"
             )
-        where, by = _workers(engine, workers, device, address, gpus)
-        made_by = _maker(head or Pairs(sets[0]).description.pair.get("head") or DEFAULT, where)
-        made, before = enhance_shards(sets[0], out, *made_by, strength, span, by)
-        say(f"{made} enhanced, {before} done before -> {out}")
+        _enhance_set(sets[0], out, head, strength, span, _workers(engine, workers, device, address, gpus))
         return
-    if dry_run:
-        parts = list(_parts(list_jobs(inputs, out, span, how.format, suffix), head or DEFAULT, folds, device))
-        if not overwrite:
-            for some, _, made_with in parts:
-                check_settings(Record(out), some, made_with, strength, how)
-        _show(parts, out, strength, how)
-        _say_passed_over(inputs)
+    if out == PIPE:
+        if len(inputs) > 1 or inputs[0].is_dir():
+            raise UsageError("-o - is standard output, for one image: name one, or - for standard input")
+        if folds is not None or suffix or dry_run or overwrite or workers or engine == "ray":
+            raise UsageError("--folds, --suffix, --dry-run, --overwrite, --workers and --engine don't go with -o -")
+        with read_pipe(inputs) as files:
+            (job,) = list_jobs(files, out, span, how.format, masks=masks)
+            enhancer, made_with = _maker(head or DEFAULT, device)
+            write_pipe(job, enhancer, wanted, how, label(made_with))
         return
-    with locked(out):
-        jobs = list_jobs(inputs, out, span, how.format, suffix)
-        where, by = _workers(engine, workers, device, address, gpus)
-        parts = list(_parts(jobs, head or DEFAULT, folds, where))
-        if not overwrite:
-            record = Record(out)
-            for some, _, made_with in parts:
-                check_settings(record, some, made_with, strength, how)
+    with read_pipe(inputs) as files, nullcontext() if dry_run else locked(out):
+        jobs = list_jobs(files, out, span, how.format, suffix, masks)
+        by: Engine | None = None
+        place = device
+        if not dry_run:
+            place, by = _workers(engine, workers, device, address, gpus)
+        parts = list(_parts(jobs, head or DEFAULT, folds, place))
+        for some, _, made_with in parts if not overwrite else ():
+            check_settings(Record(out), some, made_with, wanted, how, label(made_with))
+        if by is None:
+            _show(parts, files, out, wanted, how, label)
+            return
         outcome = Outcome(0, 0, {}, {})
         for some, enhancer, made_with in parts:
-            outcome += enhance_files(some, out, enhancer, made_with, strength, by, how)
-    _tell(outcome, inputs, out)
+            outcome += enhance_files(some, out, enhancer, made_with, wanted, by, how, label(made_with))
+        _tell(outcome, files, out)
+
+
+def _check_set(source: Path, inputs: list[Path], overwrite: bool) -> None:
+    if len(inputs) > 1:
+        raise UsageError(f"{source} is a data set: enhance it by itself, into a folder of its own")
+    if overwrite:
+        raise UsageError("a data set is never overwritten: choose a new folder for -o")
+
+
+def _enhance_set(
+    source: Path,
+    out: Path,
+    head: str | None,
+    strength: float,
+    split: tuple[float, float],
+    workers: "tuple[str | None, Engine]",
+) -> None:
+    from undistill.dataset.shard import Pairs
+    from undistill.enhance.shards import enhance_shards
+
+    device, engine = workers
+    enhancer, made_with = _maker(head or Pairs(source).description.pair.get("head") or DEFAULT, device)
+    made, before = enhance_shards(source, out, enhancer, made_with, strength, split, engine)
+    say(f"{made} enhanced, {before} done before -> {out}")
 
 
 def _tell(outcome: "Outcome", inputs: list[Path], out: Path) -> None:
@@ -187,7 +243,9 @@ def _say_passed_over(inputs: list[Path]) -> bool:
     return bool(closed)
 
 
-def _show(parts: "list[Part]", out: Path, strength: float, how: "Encoding") -> None:
+def _show(
+    parts: "list[Part]", inputs: list[Path], out: Path, wanted: "Change", how: "Encoding", label: "MakeLabel"
+) -> None:
     """What would become of each job."""
     from undistill.base.record import Record
     from undistill.enhance.files import is_done
@@ -195,11 +253,12 @@ def _show(parts: "list[Part]", out: Path, strength: float, how: "Encoding") -> N
     record, done = Record(out), 0
     for jobs, _, made_with in parts:
         for job in jobs:
-            before = is_done(record, job, made_with, strength, how)
+            before = is_done(record, job, made_with, wanted, how, label(made_with))
             done += before
             if not before:
                 typer.echo(f"{job.source} -> {out / job.target}")
     typer.echo(f"{sum(len(jobs) for jobs, *_ in parts) - done} to enhance, {done} done before")
+    _say_passed_over(inputs)
 
 
 def _workers(

@@ -166,3 +166,15 @@ def _engine(
     where = pick_device(device)
     # Several on a GPU would have to share its memory.
     return where, in_processes(workers or (cores() if where.type == "cpu" else 1))
+
+
+@pairs.command()
+def push(
+    data: Annotated[Path, typer.Argument(metavar="FOLDER", help="A finished pairs data set.")],
+    repository: Annotated[str, typer.Argument(metavar="ID", help="On the Hugging Face hub: owner/name.")],
+    private: Annotated[bool, typer.Option("--private", help="Where it is made anew.")] = False,
+) -> None:
+    """Upload a data set to the Hugging Face hub, with a card; log in with `hf auth login` first."""
+    from undistill.hub.pairs import push_pairs
+
+    say(f"-> {push_pairs(data, repository, private=private)}")

@@ -11,9 +11,10 @@ import numpy as np
 
 from undistill.base.errors import UsageError
 from undistill.diversity.deepface import ETHNICITIES, load_deepface
+from undistill.faces import load_finder
 from undistill.images import Pixels
 from undistill.metrics.extraction import Extractor, Features, one_by_one
-from undistill.metrics.faces import load_finder, load_looks
+from undistill.metrics.faces import load_looks
 
 GENDER, AGE, ETHNICITY = range(3)
 """Columns of the features: female 0, male 1; years; place in CLASSES["ethnicity"], or nan where it is not estimated."""

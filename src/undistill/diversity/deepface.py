@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from undistill.base.errors import Failure, first_line
+from undistill.faces import load_finder
 from undistill.images import Pixels
 from undistill.metrics.extraction import Extractor, Features, one_by_one
-from undistill.metrics.faces import load_finder
 
 ETHNICITIES = ("asian", "indian", "black", "white", "middle eastern", "latino hispanic")
 """As deepface calls them."""

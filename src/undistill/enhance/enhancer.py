@@ -1,5 +1,6 @@
 """Run a head on images in memory: any size, any of the usual kinds."""
 
+from collections.abc import Callable
 from itertools import product, starmap
 from math import isfinite
 from pathlib import Path
@@ -7,11 +8,13 @@ from typing import Any, Literal, TypeVar, get_args
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
 from undistill.base.device import pick_device
 from undistill.base.progress import show_words
+from undistill.enhance.faces import FEATHER, NoFace, Where, blended, given_masks, masks_of
 from undistill.enhance.tiles import Span, mirrored, spans, weights
 from undistill.heads import Head
 from undistill.heads.pooling import Region, Tile, known_statistics
@@ -63,7 +66,16 @@ class Enhancer:
             torch.bfloat16 if self.device.type == "cuda" and self.head.descriptor.bf16 else torch.float32
         )
 
-    def __call__(self, images: Images, strength: float = 1.0) -> Images:
+    def __call__(
+        self,
+        images: Images,
+        strength: float = 1.0,
+        where: Where = "all",
+        feather: float = FEATHER,
+        no_face: NoFace = "whole",
+        mask: "NDArray[Any] | Tensor | None" = None,
+        channels_last: bool = False,
+    ) -> Images:
         """Enhanced images of the same type, shape, dtype and range.
 
         Args:
@@ -73,41 +85,63 @@ class Enhancer:
                 of the image given (Pillow's `save` writes of these what it is told to; `undistill.images.encode`
                 writes a file like the one that `decode` has read).
             strength: 0 (the image as it is, but upright) to 1 (the head's image); between them they are mixed.
+            where: "face": the faces alone, with hair line, ears and some neck; all other pixels stay as they are. It
+                needs the extra `faces`.
+            feather: how far beyond a face its mask may end, in heights of the face, 0 to 1. It ends where the image has
+                an edge, or evenly where it has none.
+            no_face: what becomes of an image without a face: "whole": all of it is enhanced; "keep": none; "fail".
+            mask: a mask of one's own instead, (H, W), or (N, H, W) for a batch: bool, uint8, or float in [0, 1]; of a
+                PIL image, upright. What is 0 stays as it is.
+            channels_last: tensors are (H, W, 3) or (N, H, W, 3), as ComfyUI has them.
 
         Raises:
-            ValueError: shape, dtype, range or strength is none of these.
-            ImageError: a PIL image with 32 bits a pixel.
+            ValueError: shape, dtype, range, strength, where, feather, no_face or mask is none of these.
+            ImageError: a PIL image with 32 bits a pixel; or one without a face, and that was to fail.
+            Failure: dlib, which finds faces, is not installed.
         """
         if not 0 <= strength <= 1:
             raise ValueError(f"strength {strength} is not between 0 and 1")
+        find = _area(where, feather, no_face, mask)
         if isinstance(images, Image.Image):
-            return self._pil(images, strength)
+            if strength == 0:
+                return upright(images, notes=[])[0]
+            picture = to_picture(images)
+            return to_image(picture, self(picture.pixels, strength, where, feather, no_face, mask))
         if isinstance(images, np.ndarray):
             tensor = torch.from_numpy(np.require(images, requirements=["C", "W"]))
             if tensor.ndim not in (3, 4) or tensor.shape[-1] != 3:
                 raise ValueError(f"an array of shape {images.shape}: take (H, W, 3) or (N, H, W, 3)")
-            return self._batch(tensor.movedim(-1, -3), strength).movedim(-3, -1).numpy()
+            return self._part(tensor.movedim(-1, -3), strength, find).movedim(-3, -1).numpy()
+        if channels_last:
+            if images.ndim not in (3, 4) or images.shape[-1] != 3:
+                raise ValueError(f"a tensor of shape {tuple(images.shape)}: take (H, W, 3) or (N, H, W, 3)")
+            return self._part(images.movedim(-1, -3), strength, find).movedim(-3, -1)
         if images.ndim not in (3, 4) or images.shape[-3] != 3:
             raise ValueError(f"a tensor of shape {tuple(images.shape)}: take (3, H, W) or (N, 3, H, W)")
-        return self._batch(images, strength)
-
-    def _pil(self, image: Image.Image, strength: float) -> Image.Image:
-        if strength == 0:
-            return upright(image, notes=[])[0]
-        picture = to_picture(image)
-        return to_image(picture, self(picture.pixels, strength))
+        return self._part(images, strength, find)
 
     @torch.no_grad()
-    def _batch(self, images: Tensor, strength: float) -> Tensor:
+    def _part(self, images: Tensor, strength: float, find: Callable[[Tensor], Tensor] | None) -> Tensor:
+        """Images (..., 3, H, W), enhanced where their masks, (N, 1, H, W), are; without them everywhere."""
         if images.dtype != torch.uint8 and not images.is_floating_point():
             raise ValueError(f"images of {images.dtype}: take uint8, or float in [0, 1]")
-        height, width = images.shape[-2:]
         if not images.numel():
             raise ValueError(f"images of shape {tuple(images.shape)} hold no pixel")
         if images.dtype != torch.uint8:
             _refuse_out_of_range(images)
         if strength == 0:
             return images.clone()
+        if find is None:
+            return self._batch(images, strength)
+        batch = images if images.ndim == 4 else images[None]
+        masks = find(batch)
+        if not masks.any():
+            return images.clone()
+        result = blended(batch, self._batch(batch, strength), masks)
+        return result if images.ndim == 4 else result[0]
+
+    def _batch(self, images: Tensor, strength: float) -> Tensor:
+        height, width = images.shape[-2:]
         batch = images if images.ndim == 4 else images[None]
         small = self._trained_size(height, width)
         if small is not None:
@@ -215,6 +249,23 @@ class Enhancer:
 
     def _padded(self, length: int) -> int:
         return self.head.round_up(max(length, self.head.smallest))
+
+
+def _area(
+    where: Where, feather: float, no_face: NoFace, mask: "NDArray[Any] | Tensor | None"
+) -> Callable[[Tensor], Tensor] | None:
+    """What gives the masks of a batch; None: all of it."""
+    if where not in get_args(Where):
+        raise ValueError(f"where {where!r}: take one of {', '.join(get_args(Where))}")
+    if no_face not in get_args(NoFace):
+        raise ValueError(f"no_face {no_face!r}: take one of {', '.join(get_args(NoFace))}")
+    if not 0 <= feather <= 1:
+        raise ValueError(f"feather {feather} is not between 0 and 1")
+    if mask is not None:
+        if where == "face":
+            raise ValueError("give either where='face' or a mask")
+        return lambda images: given_masks(mask, tuple(images.shape))
+    return None if where == "all" else lambda images: masks_of(images, feather, no_face)
 
 
 def _refuse_out_of_range(images: Tensor) -> None:

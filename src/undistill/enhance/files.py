@@ -7,7 +7,6 @@ from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, replace
 from functools import cache, partial
 from hashlib import sha256
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +15,12 @@ from undistill.base.engines.local import in_process
 from undistill.base.errors import Failure, UsageError, first_line
 from undistill.base.progress import progress
 from undistill.base.record import Record, holds, write
+from undistill.enhance.bytes import enhance_bytes
+from undistill.enhance.change import Change
 from undistill.enhance.enhancer import Enhancer
 from undistill.enhance.jobs import READ_ONLY_ENDINGS, EnhanceJob
-from undistill.images import Encoding, ImageError, check_encoding, decode, encode, left_out
+from undistill.enhance.provenance import Label
+from undistill.images import Encoding, ImageError
 
 
 @dataclass
@@ -44,17 +46,20 @@ def enhance_files(
     out: Path,
     enhancer: Callable[[], Enhancer],
     head: dict[str, str],
-    strength: float,
+    wanted: Change,
     engine: Engine = in_process,
     how: Encoding | None = None,
+    label: Label | None = None,
 ) -> Outcome:
-    """Work through the jobs; those that `out` holds already, whole and with this head and strength, are skipped.
+    """Work through the jobs; those that `out` holds already, whole and made with all this, are skipped.
 
     Args:
         enhancer: makes the enhancer when a worker's first image needs it.
         head: name and hash of the head, for the record.
+        wanted: what is done to pixels.
         engine: who enhances, one image at a time each: `undistill.base.engines`.
         how: how files are written, if not like those before.
+        label: what they are to say of how they were made; None: nothing.
 
     Raises:
         Failure: the disk is full, or the output folder can't be written; or the engine's.
@@ -63,7 +68,7 @@ def enhance_files(
     record = Record(out)
     outcome = Outcome(0, 0, {}, {})
     how = how or Encoding()
-    made_with = _made_with(head, strength, how)
+    made_with = _made_with(head, wanted, how, label)
 
     def full(reason: str | None) -> Failure:
         return Failure(
@@ -75,7 +80,14 @@ def enhance_files(
         record.plan(job.target for job in jobs)
         units = [
             EnhanceTask(
-                job, job.source.absolute(), out / job.target, made_with, record.files[job.target.as_posix()], how
+                replace(job, mask=job.mask and job.mask.absolute()),
+                job.source.absolute(),
+                out / job.target,
+                made_with,
+                record.files[job.target.as_posix()],
+                wanted,
+                how,
+                label,
             )
             for job in jobs
         ]
@@ -110,42 +122,62 @@ def enhance_files(
 
 
 def is_done(
-    record: Record, job: EnhanceJob, head: dict[str, str], strength: float, how: Encoding | None = None
+    record: Record,
+    job: EnhanceJob,
+    head: dict[str, str],
+    wanted: Change,
+    how: Encoding | None = None,
+    label: Label | None = None,
 ) -> bool:
     """`enhance_files` would skip the job; what can't be read it would not."""
     try:
-        source = sha256(job.source.read_bytes()).hexdigest()
+        read = _hashes(job.source.read_bytes(), job.mask.read_bytes() if job.mask else None)
     except OSError:
         return False
-    return record.holds(job.target, {**_made_with(head, strength, how or Encoding()), "source": source})
+    return record.holds(job.target, _made_with(head, wanted, how or Encoding(), label) | read)
 
 
-def _made_with(head: dict[str, str], strength: float, how: Encoding) -> dict[str, Any]:
+def _hashes(source: bytes, mask: bytes | None) -> dict[str, str]:
+    """What the record says of the files that one was made of."""
+    read = {"source": sha256(source).hexdigest()}
+    return read if mask is None else read | {"mask": sha256(mask).hexdigest()}
+
+
+def _made_with(head: dict[str, str], wanted: Change, how: Encoding, label: Label | None) -> dict[str, Any]:
     """What the record says of a file; of how it was written, what differs from how it is written unless told."""
     told = {key: value for key, value in asdict(how).items() if value not in (None, False)}
-    return {**head, "strength": strength, **told}
+    marked = label.told() if label and wanted.strength else {}  # what nothing is done to is not marked
+    return {**head, **wanted.told(), **told, **marked}
 
 
 def check_settings(
-    record: Record, jobs: Sequence[EnhanceJob], head: dict[str, str], strength: float, how: Encoding | None = None
+    record: Record,
+    jobs: Sequence[EnhanceJob],
+    head: dict[str, str],
+    wanted: Change,
+    how: Encoding | None = None,
+    label: Label | None = None,
 ) -> None:
-    """What the jobs would replace was made with this head and strength, and written so.
+    """What the jobs would replace was made with the same.
 
     Args:
         record: of the output folder.
-        head: as `enhance_files` takes it. Its weights count: a head may be called by several names.
+        head: as `enhance_files` takes it, and so the others. Its weights count: a head may be called by several names.
 
     Raises:
         UsageError: a target is there that was made with others.
     """
-    made_with = _made_with(head, strength, how or Encoding())
-    wanted = {key: value for key, value in made_with.items() if key != "head"}
+    made_with = _made_with(head, wanted, how or Encoding(), label)
+    asked = {key: value for key, value in made_with.items() if key != "head"}
     for job in jobs:
         entry = record.files.get(job.target.as_posix(), {})
-        known = {key: value for key, value in entry.items() if key not in ("head", "source", "result")}
-        if known and known != wanted and (record.out / job.target).exists():
+        known = {key: value for key, value in entry.items() if key not in ("head", "source", "mask", "result")}
+        if known and known != asked and (record.out / job.target).exists():
             made_by = f"{entry.get('head')} at strength {entry.get('strength')}"
-            made_by += "".join(f", {key} {known[key]}" for key in vars(Encoding()) if key in known)
+            rest = {key: value for key, value in known.items() if key not in ("weights", "strength", "fold")}
+            made_by += "".join(f", {key.replace('_', ' ')} {value}" for key, value in rest.items())
+            if known == {key: value for key, value in asked.items() if key != "marked"}:
+                made_by += ", and says nothing of it (as with --no-provenance)"
             raise UsageError(
                 f"{record.out / job.target} was made by {made_by}: choose another folder for -o, or replace it with "
                 "--overwrite"
@@ -162,7 +194,9 @@ class EnhanceTask:
     made_with: dict[str, Any]
     known: dict[str, Any]
     """What the record holds of the target."""
+    wanted: Change
     how: Encoding
+    label: Label | None = None
 
     def __str__(self) -> str:
         return str(self.source)
@@ -191,22 +225,17 @@ def enhance_file(unit: EnhanceTask, enhancer: Callable[[], Enhancer]) -> Iterato
     job = unit.job
     try:
         data = unit.source.read_bytes()
-        wanted = {**unit.made_with, "source": sha256(data).hexdigest()}
-        if holds(unit.target, unit.known, wanted):
+        mask = job.mask.read_bytes() if job.mask else None
+        made_with = unit.made_with | _hashes(data, mask)
+        if holds(unit.target, unit.known, made_with):
             yield ImageResult(job)
             return
-        picture = decode(BytesIO(data))
         # A JPEG that is called .gif becomes what its new name says.
-        renamed = "PNG" if unit.source.suffix.lower() in READ_ONLY_ENDINGS else picture.format
-        format = unit.how.format or renamed
-        how = replace(unit.how, format=format)
-        check_encoding(picture, how)
-        if unit.made_with["strength"] == 0 and _is_unchanged(unit, format == picture.format):
-            result, notes = data, []
-        else:
-            result = encode(picture, enhancer()(picture.pixels, unit.made_with["strength"]), how)
-            notes = picture.notes + [f"{what} left out" for what in left_out(picture.metadata, format)]
-        yield ImageResult(job, write(unit.target, result, wanted), ", ".join(notes))
+        renamed = unit.source.suffix.lower() in READ_ONLY_ENDINGS and unit.how.format is None
+        how = replace(unit.how, format="PNG") if renamed else unit.how
+        same_kind = unit.source.suffix.lower() == unit.target.suffix.lower()
+        made = enhance_bytes(data, enhancer, unit.wanted, how, same_kind, unit.label, mask)
+        yield ImageResult(job, write(unit.target, made.data, made_with), ", ".join(made.notes))
     except ImageError as error:
         yield ImageResult(job, failure=str(error))
     except UsageError:
@@ -218,9 +247,3 @@ def enhance_file(unit: EnhanceTask, enhancer: Callable[[], Enhancer]) -> Iterato
             yield ImageResult(job, failure=error.strerror or first_line(error))
     except Exception as error:  # whatever it is, one bad file never stops the rest
         yield ImageResult(job, failure=f"failed: {first_line(error)}")
-
-
-def _is_unchanged(unit: EnhanceTask, same_format: bool) -> bool:
-    """Nothing but pixels could differ, so that without a change to them the file's bytes are the result."""
-    same = unit.source.suffix.lower() == unit.target.suffix.lower() and same_format
-    return same and unit.how == Encoding(unit.how.format)

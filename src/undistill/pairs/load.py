@@ -96,6 +96,11 @@ def load_pipeline(
     with quiet():
         import diffusers
 
+        if not hasattr(diffusers, index["_class_name"]):
+            raise Failure(
+                f"{rest.name} is a {index['_class_name']}, which diffusers {diffusers.__version__} doesn't know: "
+                "pip install -U diffusers"
+            )
         auto = diffusers.AutoPipelineForText2Image if mode == "text-to-image" else diffusers.AutoPipelineForImage2Image
         try:
             denoiser = next((name for name in DENOISERS if name in index), None)
@@ -105,6 +110,7 @@ def load_pipeline(
                     raise Failure(f"{rest.name} has no denoiser of its own ({', '.join(DENOISERS)}): leave out rest")
                 scheduler = json.loads(hub_file(model, "scheduler/scheduler_config.json").read_text())
                 own["scheduler"] = getattr(diffusers, scheduler["_class_name"]).from_config(scheduler)
+                own |= _flags(model)
             if denoiser is not None and denoiser not in shared and (model != rest or weights.gguf is not None):
                 own[denoiser] = _load_denoiser(model, denoiser, weights)
             own = {**shared, **own}
@@ -119,6 +125,15 @@ def load_pipeline(
             raise
         except Exception as error:  # diffusers and transformers raise whatever the files led them to
             raise Failure(f"{model.name} can't be loaded: {first_line(error)}") from error
+
+
+def _flags(model: WeightsRef) -> dict[str, bool]:
+    """What a model's pipeline is told of its denoiser (FLUX.2 klein: is_distilled); nothing where it has none."""
+    try:
+        index = json.loads(hub_file(model, "model_index.json").read_text())
+    except Failure:
+        return {}
+    return {name: value for name, value in index.items() if isinstance(value, bool)}
 
 
 def _load_denoiser(model: WeightsRef, name: str, weights: Weights) -> Any:

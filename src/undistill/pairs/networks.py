@@ -110,31 +110,34 @@ def drawing_cost(spec: PairSpec, all_networks: list[Network], batch: int) -> Dra
         Failure: a denoiser of a kind that isn't known here.
     """
     vae = next(network.model for network in all_networks if network.part == "vae")
-    scale = 2 ** (len(vae.config.block_out_channels) - 1)
-    side = spec.size // scale
     empty = partial(torch.zeros, device="meta", dtype=getattr(torch, spec.dtype))
-    latents = empty(1, vae.config.latent_channels, side, side)
-    encode, in_encode = _count_operations(vae, lambda: vae.encode(empty(1, 3, spec.size, spec.size)))
+    if "z_dim" in vae.config:  # Qwen-Image's, which takes films; an image is one of a single frame
+        side = spec.size // 2 ** len(vae.config.temperal_downsample)
+        image, latents = empty(1, 3, 1, spec.size, spec.size), empty(1, vae.config.z_dim, 1, side, side)
+    else:
+        side = spec.size // 2 ** (len(vae.config.block_out_channels) - 1)
+        image, latents = empty(1, 3, spec.size, spec.size), empty(1, vae.config.latent_channels, side, side)
+    encode, in_encode = _count_operations(vae, lambda: vae.encode(image))
     decode, in_decode = _count_operations(vae, lambda: vae.decode(latents))
     activations = [in_encode, in_decode]  # one by one
     flop: dict[str, float] = {}
     steps = {"student": spec.student.steps, "teacher": int(spec.teacher.steps * spec.teacher.strength)}
+    if any(network.kind == "Flux2Transformer2DModel" for network in all_networks) and spec.teacher.strength < 1:
+        steps["teacher"] += 1  # its pipeline takes no strength: pairs/start.py
     for name, of in (("student", spec.student), ("teacher", spec.teacher)):
         mine = [network for network in all_networks if network.side in (name, "both")]
         length = of.max_sequence_length or 256
         flop[name] = decode if name == "student" else encode + decode
         for network in mine:
             if network.part in DENOISERS:
-                twice = of.guidance > 1 and "Flux" not in network.kind  # classifier-free guidance
+                twice = of.guidance > 1 and network.kind != "FluxTransformer2DModel"  # classifier-free guidance
                 run = denoiser_pass(network, batch * (1 + twice), side, length, empty)
                 counted, peak = _count_operations(network.model, run)
                 flop[name] += counted * steps[name] / batch
                 activations.append(peak)
             # The teacher's prompts are the student's, encoded already.
             elif network.part.startswith("text_encoder") and name == "student":
-                long = length if "T5" in network.kind else network.model.config.max_position_embeddings
-                tokens = torch.zeros(1, long, dtype=torch.long, device="meta")
-                flop[name] += _count_operations(network.model, partial(network.model, tokens))[0]
+                flop[name] += _count_operations(network.model, _encoder_pass(network, length))[0]
     return DrawingCost(flop["student"], flop["teacher"], steps["student"], steps["teacher"], max(activations))
 
 
@@ -207,6 +210,15 @@ def _held(network: nn.Module, bits: float | None) -> int:
     return total
 
 
+def _encoder_pass(network: Network, length: int) -> Any:
+    model = network.model
+    if "CLIP" in network.kind:
+        length = model.config.max_position_embeddings
+    elif "Qwen" in network.kind:  # its words alone: no image is looked at, and no next word is asked for
+        model = model.get_decoder() if hasattr(model, "get_decoder") else model
+    return partial(model, torch.zeros(1, length, dtype=torch.long, device="meta"))
+
+
 def denoiser_pass(network: Network, batch: int, side: int, length: int, empty: Any) -> Any:
     """What runs a denoiser once on zeros.
 
@@ -246,7 +258,27 @@ def denoiser_pass(network: Network, batch: int, side: int, length: int, empty: A
             empty(batch, 77, settings.cross_attention_dim),
             added_cond_kwargs={"text_embeds": empty(batch, pooled), "time_ids": empty(batch, 6)},
         )
-    raise Failure(f"no plan for {network.kind}: FLUX, Stable Diffusion 3 and XL are known")
+    if network.kind == "Flux2Transformer2DModel":
+        tokens = (side // 2) ** 2
+        return lambda: model(
+            hidden_states=empty(batch, tokens, settings.in_channels),
+            encoder_hidden_states=empty(batch, length, settings.joint_attention_dim),
+            timestep=time,
+            img_ids=empty(batch, tokens, 4),
+            txt_ids=empty(batch, length, 4),
+            guidance=time if settings.guidance_embeds else None,
+        )
+    if network.kind == "QwenImageTransformer2DModel":
+        return lambda: model(
+            hidden_states=empty(batch, (side // 2) ** 2, settings.in_channels),
+            encoder_hidden_states=empty(batch, length, settings.joint_attention_dim),
+            timestep=time,
+            img_shapes=[[(1, side // 2, side // 2)]] * batch,
+        )
+    if network.kind == "ZImageTransformer2DModel":
+        images = [empty(settings.in_channels, 1, side, side) for _ in range(batch)]
+        return lambda: model(images, time, [empty(length, settings.cap_feat_dim) for _ in images])
+    raise Failure(f"no plan for {network.kind}: FLUX, FLUX.2, Z-Image, Qwen-Image, Stable Diffusion 3 and XL are known")
 
 
 class _Peak(TorchDispatchMode):  # type: ignore[no-untyped-call]

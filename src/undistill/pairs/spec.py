@@ -27,9 +27,11 @@ class SideSpec(Strict):
     """The denoiser's weights from a GGUF file instead: its path, or "owner/name/file.gguf" on the hub."""
     lora: str | None = None
     """A LoRA: a safetensors file, or a folder or hub id that holds one."""
+    scheduler: dict[str, bool | float | str | None] | None = None
+    """Settings of the scheduler that are others than its own, as diffusers calls them."""
     steps: Positive
     guidance: Annotated[float, Field(ge=0)]
-    """diffusers' guidance_scale."""
+    """diffusers' guidance_scale; where a pipeline has but true_cfg_scale (Qwen-Image), that, against the prompt " "."""
     max_sequence_length: Positive | None = None
     """Tokens the text encoder sees; null: the pipeline's own (SDXL has no choice)."""
 
@@ -37,6 +39,9 @@ class SideSpec(Strict):
 class TeacherSpec(SideSpec):
     """Begins with the student's image, after Meng et al. 2021 (SDEdit)."""
 
+    start: Literal["student", "text"] = "student"
+    """text: it begins with noise alone. Such a pair is unpaired by design: both sides show what the prompt says, and
+    not the same person."""
     strength: Annotated[float, Field(gt=0, le=1)]
     """Noise it begins with; the last `steps x strength` of the steps are run (the paper's 50 at 0.7: 35)."""
 
@@ -44,6 +49,8 @@ class TeacherSpec(SideSpec):
     def _runs_a_step(self) -> Self:
         if self.steps * self.strength < 1:
             raise ValueError(f"{self.steps} steps at strength {self.strength:g} leave none to run")
+        if self.start == "text" and self.strength != 1:
+            raise ValueError("start: text is noise alone, which is strength: 1")
         return self
 
 

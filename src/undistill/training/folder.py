@@ -86,7 +86,12 @@ def fold_recipe(recipe: Recipe, fold: int, folds: int) -> Recipe:
     return change_recipe(recipe, {"data.train": f"{high % 1:.9g}:{low or 1:.9g}", "data.val": f"{low:.9g}:{high:.9g}"})
 
 
-_CARD = """---
+UNMEASURED = """ Not measured beyond the losses of the run: look at its pictures, and evaluate it, before you
+rely on it.
+"""
+"""What a card says that nothing was measured for."""
+
+_CARD = f"""---
 library_name: undistill
 license: apache-2.0
 pipeline_tag: image-to-image
@@ -99,14 +104,12 @@ Makes the images of a distilled text-to-image model look like its teacher's (aft
 
     undistill enhance IMAGES -o OUT --head THIS_FOLDER
 
-Trained {mode} on {student} student and {teacher} teacher images for {trained_steps} steps; the weights are the moving
-average at step {step}. Not measured beyond the losses of the run: look at its pictures, and evaluate it, before you
-rely on it.
-
+Trained {{mode}} on {{student}} student and {{teacher}} teacher images for {{trained_steps}} steps; the weights are the
+moving average at step {{step}}.{UNMEASURED}
 ## Recipe
 
 ```yaml
-{recipe}```
+{{recipe}}```
 """
 
 

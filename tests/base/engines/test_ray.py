@@ -20,6 +20,7 @@ from undistill.base.engines.ray import on_ray
 from undistill.base.errors import Failure, UsageError
 from undistill.base.files import AnyPath, parse_path
 from undistill.dataset.shard import shard_path
+from undistill.enhance.change import Change
 from undistill.enhance.files import enhance_files
 from undistill.enhance.jobs import list_jobs
 from undistill.enhance.shards import enhance_shards
@@ -149,7 +150,7 @@ def test_enhances_folders_and_shards_as_this_process_does(
     far: Any = partial(Inverse, os.getpid())
     near: Any = partial(Inverse, 0)
     for maker, by, out in ((far, on_ray(1), tmp_path / "ray"), (near, in_process, tmp_path / "here")):
-        outcome = enhance_files(list_jobs([folder], out), out, maker, head, 1.0, by)
+        outcome = enhance_files(list_jobs([folder], out), out, maker, head, Change(), by)
         assert (outcome.enhanced, outcome.skipped, list(outcome.failures)) == (3, 0, [folder / "bad.png"])
         assert enhance_shards(pairs, out / "set", maker, head, 1.0, engine=by) == (6, 0)
     sides = ("here", "ray")
@@ -157,7 +158,7 @@ def test_enhances_folders_and_shards_as_this_process_does(
         found = [{p.name: p.read_bytes() for p in (tmp_path / side / part).iterdir() if p.is_file()} for side in sides]
         assert found[0] == found[1]
         assert len(found[0]) >= 3
-    again = enhance_files(list_jobs([folder], tmp_path / "ray"), tmp_path / "ray", near, head, 1.0, in_process)
+    again = enhance_files(list_jobs([folder], tmp_path / "ray"), tmp_path / "ray", near, head, Change(), in_process)
     assert (again.enhanced, again.skipped) == (0, 3)
 
 

@@ -11,13 +11,16 @@ ROOT = Path(__file__).parents[3]
 
 
 def test_the_same_command_ends_with_the_same_bytes(tmp_path: Path) -> None:
-    """Each fault once. In a process of its own, since it forks."""
+    """Three kills each, and each other fault once. In a process of its own, since it forks."""
     write_corpus(tmp_path / "whole")
     module = [sys.executable, "-m", "research.faults.writers", str(tmp_path / "whole"), str(tmp_path / "copy")]
-    arguments = ("1", "0", "enhance,pairs,train", "kill,full,closed,error")
-    done = subprocess.run([*module, *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert not done.returncode, done.stderr
-    tries = [json.loads(line) for line in done.stdout.splitlines()]
-    assert len(tries) == 3 * 4
+    tries = []
+    for rounds, faults in (("3", "kill"), ("1", "full,closed,error")):
+        done = subprocess.run(
+            [*module, rounds, "0", "enhance,pairs,train", faults], cwd=ROOT, capture_output=True, text=True, check=False
+        )
+        assert not done.returncode, done.stderr
+        tries += [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(tries) == 3 * (3 + 3)
     assert [each for each in tries if each["wrong"]] == []
     assert all(each["met"] for each in tries if each["fault"] == "closed")

@@ -1,0 +1,1 @@
+"""Heads where people make pictures: in diffusers' pipelines."""
