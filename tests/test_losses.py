@@ -12,6 +12,7 @@ from undistill.losses import (
     PatchNCE,
     adversarial,
     chroma,
+    even,
     gradient,
     l1,
     lab,
@@ -159,6 +160,28 @@ def test_weights_that_are_not_shipped(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_lab_known_values(rgb: tuple[int, ...], expected: tuple[float, ...]) -> None:
     x = torch.tensor(rgb).view(1, 3, 1, 1) / 127.5 - 1
     assert lab(x).flatten().tolist() == pytest.approx(expected, abs=0.02)
+
+
+def test_skin_of_all_tones_turns_alike() -> None:
+    dark, light = (torch.tensor(rgb).view(3, 1, 1).expand(3, 16, 16) for rgb in ([-0.1, -0.4, -0.6], [0.8, 0.5, 0.3]))
+    skins = torch.stack([dark, light])
+    reddened = skins + torch.tensor([0.0, -0.05, 0.0]).view(3, 1, 1)
+    twins, reddened_twins = (side[:1].repeat(2, 1, 1, 1) for side in (skins, reddened))
+    assert float(even(skins, skins)) == 0
+    assert float(even(twins, reddened_twins)) < 1e-9
+    assert float(even(skins, reddened)) > 1e-4  # the same change of red turns dark skin further
+    assert float(even(skins, torch.stack([dark, reddened[1]]))) > 1e-4  # one of two
+    assert float(even(skins[:1], reddened[:1])) == 0  # nobody to be unlike
+
+
+def test_where_there_is_no_skin_nothing_turns() -> None:
+    grey = torch.zeros(2, 3, 16, 16)
+    z = (grey + 0.1).requires_grad_()
+    loss = even(grey, z)
+    loss.backward()  # type: ignore[no-untyped-call]
+    assert float(loss) == 0
+    assert z.grad is not None
+    assert z.grad.isfinite().all()
 
 
 def test_greys_are_held_and_skin_is_free() -> None:

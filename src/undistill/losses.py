@@ -94,6 +94,23 @@ def neutral(x: Tensor, z: Tensor) -> Tensor:
     return (grey * (after - before).square().sum(1)).mean() / 100
 
 
+def even(x: Tensor, z: Tensor) -> Tensor:
+    """How unlike skin turns in hue from person to person: the variance over the batch, in (10 degrees)^2.
+
+    Skin is taken to be what has a chroma of 6 or more and a hue from red to yellow in the middle half of a picture,
+    every fourth pixel each way; its colour is the mean. A cast may go, but not further from one skin than from another.
+    """
+    height, width = x.shape[-2:]
+    middle = (..., slice(height // 4, height - height // 4, 4), slice(width // 4, width - width // 4, 4))
+    before, after = (lab(image[middle])[:, 1:] for image in (x, z))
+    red, yellow = before.unbind(1)
+    skin = (torch.hypot(red, yellow) >= 6) & (red > 0) & (yellow > 0)
+    seen = skin.any(2).any(1)
+    (a, b), (c, d) = ((colour * skin[:, None])[seen].sum((2, 3)).unbind(1) for colour in (before, after))
+    turns = torch.rad2deg(torch.atan2(a * d - b * c, a * c + b * d)) / 10
+    return turns.var() if len(turns) > 1 else 0 * z.sum()
+
+
 def adversarial(logits: Tensor, *, real: bool) -> Tensor:
     """LSGAN (Mao et al. 2017, eq. 9, a = 0, b = c = 1): mean (D - 1)^2 where D should say real, mean D^2 where fake."""
     target = torch.ones_like(logits) if real else torch.zeros_like(logits)

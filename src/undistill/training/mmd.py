@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from undistill.base.progress import progressed
-from undistill.losses import LPIPS, chroma, neutral, tone
+from undistill.losses import LPIPS, chroma, even, neutral, tone
 from undistill.training.embedding import CORNERS, MIDDLE, Embedding, Place, RunningMMD, fit_embeddings
 from undistill.training.method import Batch, Losses, Method, Networks, Outputs, Phase
 from undistill.training.recipe import MmdRecipe, build_head
@@ -29,14 +29,15 @@ class Mmd(Method):
     knows what teacher images are like, and holds the texture; `RunningMMD` says how it can be told from a batch.
 
     Without pairs LPIPS(x, z) holds the output to its own input, so that MMD^2 moves what it must and no more; `tone`,
-    `chroma` and `neutral` hold light, colour and greys.
+    `chroma` and `neutral` hold light, colour and greys, and `even` has skin of every tone turn alike in hue. That is a
+    matter of batches, not of images, so it is no part of `val_loss`.
 
     Args:
         training: the first of its images are embedded, up to EMBEDDED a side, unless a checkpoint knows them.
         counts: how many images each side has; the smaller side's come several times in `training`.
     """
 
-    columns = ("loss_mmd", "loss_lpips", "loss_tone", "loss_chroma", "loss_neutral")
+    columns = ("loss_mmd", "loss_lpips", "loss_tone", "loss_chroma", "loss_neutral", "loss_even")
 
     def __init__(self, fabric: Fabric, recipe: MmdRecipe, training: Dataset[Batch], counts: tuple[int, int]) -> None:
         self.recipe = recipe
@@ -90,7 +91,9 @@ class Mmd(Method):
     def losses(self, networks: Networks, batch: Batch, outputs: Outputs) -> Losses:
         """MMD^2(z, y) and LPIPS(y, z) or LPIPS(x, z), seen by one of the embeddings, and what holds z to x."""
         change, lpips = self._compare(self.mmd, self.place, batch, outputs[0])
-        return {"loss_mmd": self.mmd.loss(change), "loss_lpips": lpips, **self._fidelity_losses(batch[0], outputs[0])}
+        x, z = batch[0], outputs[0]
+        unlike = {"loss_even": even(x, z)} if self.weights["loss_even"] else {}
+        return {"loss_mmd": self.mmd.loss(change), "loss_lpips": lpips, **self._fidelity_losses(x, z), **unlike}
 
     def _fidelity_losses(self, x: Tensor, z: Tensor) -> Losses:
         losses = {"loss_tone": tone, "loss_chroma": chroma, "loss_neutral": neutral}

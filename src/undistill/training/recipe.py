@@ -164,6 +164,8 @@ class MmdRecipe(TrainingRecipe):
     """Weight of the loss that keeps coloured detail, other than the input's, out of the output."""
     neutral: Annotated[float, Field(ge=0)] = 0.0
     """Weight of the loss that keeps greys grey."""
+    even: Annotated[float, Field(ge=0)] = 0.0
+    """Weight of the loss that turns the hue of everybody's skin alike."""
     features: Annotated[tuple[Backbone, ...], Field(min_length=1)] = ("alex",)
     """Networks that look. VGG-16's weights are not shipped: UNDISTILL_WEIGHTS names their folder."""
     view: Positive | None = None
