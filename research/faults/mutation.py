@@ -81,7 +81,9 @@ def _lines(data: bytes, random: Generator) -> bytes:
 
 def _csv(data: bytes, random: Generator) -> bytes:
     written, tree = StringIO(), _revalued(list(csv.reader(StringIO(data.decode()))), random)
-    csv.writer(written).writerows(row if isinstance(row, list) else [row] for row in tree or [])
+    csv.writer(written).writerows(
+        row if isinstance(row, list) else [row] for row in (tree if isinstance(tree, list) else [tree])
+    )
     return written.getvalue().encode()
 
 
