@@ -3,7 +3,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test e2e lint clean
+.PHONY: demo test e2e lint comfyui clean
 
 demo: $(VENV)/demo.installed  ## set up, draw, enhance and measure portraits, and write demo/index.html
 	$(BIN)/undistill demo -o demo
@@ -18,6 +18,18 @@ lint: $(VENV)/dev.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# ComfyUI wants torchvision, which has no build beside a CPU's torch: its Python parts are enough (tests/integrations).
+COMFYUI_NEEDS = torchvision==0.28.0 torchsde trampoline einops sentencepiece av spandrel
+COMFYUI_NEEDS_TOO = aiohttp alembic pydantic-settings
+
+comfyui: $(VENV)/dev.installed  ## COMFYUI_PATH=...: prepare a checkout of ComfyUI, and run the nodes in it
+	@test -f "$(COMFYUI_PATH)/main.py" || \
+		{ echo "COMFYUI_PATH is no checkout: git clone https://github.com/comfyanonymous/ComfyUI" >&2; exit 2; }
+	$(INSTALL) $(COMFYUI_NEEDS_TOO)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target "$(COMFYUI_PATH)/.packages" \
+		$(COMFYUI_NEEDS) $$(grep '^comfyui-frontend-package' "$(COMFYUI_PATH)/requirements.txt")
+	COMFYUI_PATH="$(COMFYUI_PATH)" $(BIN)/python -m pytest tests/integrations/test_comfyui_server.py
 
 clean:
 	rm -rf $(VENV) demo

@@ -31,6 +31,12 @@ def _offline_and_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("UNDISTILL_CACHE", str(tmp_path / "cache"))
 
 
+@pytest.fixture(autouse=True)
+def _torch_is_fastest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To time backends takes seconds."""
+    monkeypatch.setattr("undistill.enhance.backends.table.fastest", lambda head, device: "torch")
+
+
 @pytest.fixture(scope="session")
 def miniature(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The spec of an untrained FLUX pair of 32 px: tests/miniature.py."""

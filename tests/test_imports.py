@@ -13,6 +13,7 @@ FLOORS = (
         "pipeline",
         "integrations",
         "hub",
+        "spandrel",
         "demo",
         "doctor",
         "report",

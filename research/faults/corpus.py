@@ -52,7 +52,7 @@ RECIPE: dict[str, Any] = {
 class Painter:
     """Stands for a `Generator`: noise by seed, and its inverse."""
 
-    def __init__(self, spec: PairSpec, device: Any = None, offload: Any = None) -> None:
+    def __init__(self, spec: PairSpec, *where: Any) -> None:
         self.size = spec.size
 
     def student(self, prompts: Sequence[str], seeds: Sequence[int]) -> Pixels:

@@ -1,5 +1,6 @@
 """undistill gives the portraits of distilled text-to-image models back what distillation took."""
 
+from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -27,4 +28,6 @@ def __getattr__(name: str) -> Any:
         from undistill.integrations.diffusers import wrap
 
         return wrap
+    if name == "spandrel":
+        return import_module("undistill.spandrel")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

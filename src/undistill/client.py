@@ -4,7 +4,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from io import BytesIO
 from typing import Any, TypeVar
@@ -166,7 +166,7 @@ class Client:
 
 def enhance_remotely(
     data: bytes,
-    client: Callable[[], Client],
+    client: Client,
     wanted: Change,
     how: Encoding,
     same_kind: bool,
@@ -177,4 +177,4 @@ def enhance_remotely(
 ) -> Enhanced:
     """`enhance_bytes`, by a service; see `Client.enhance_bytes`."""
     assert mask is None
-    return client().enhance_bytes(data, head, wanted, how, label)
+    return client.enhance_bytes(data, head, wanted, how, label)

@@ -41,6 +41,8 @@ WITHOUT = {
     "diversity": "no `diversity` and no `reproduce`: no map of faces, no figures",
     "faces": "no identity, age and gender of faces in `evaluate` and `demo`; no `diversity`; no `enhance --where face`",
     "inception": "no FID by Inception (`evaluate --features`)",
+    "onnx": "heads by torch alone, and no `export`",
+    "openvino": "no heads by OpenVINO, the fastest on many CPUs (enhance --backend)",
     "quality": "no effect of blur in `evaluate`; no `reproduce`",
     "quantised": "no weights in fewer bits: no pairs flux1-nf4 and flux1-gguf",
     "ray": "no --engine ray: `pairs create` and `enhance` on this machine alone",

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
-from undistill.base.threads import Spare, spread
+from undistill.base.threads import Room, Spare, spread
 
 
 def test_results_come_in_order_and_torch_gets_its_threads_back() -> None:
@@ -68,9 +68,9 @@ def test_two_may_be_open_and_end_in_any_order(first: int) -> None:
     both = [spread(look, range(100)) for _ in range(2)]
     seen = [next(some) for some in both]
     early, late = both[first], both[1 - first]
-    early.close()  # type: ignore[attr-defined]  # a generator
+    early.close()
     seen += [next(late) for _ in range(50)]
-    late.close()  # type: ignore[attr-defined]
+    late.close()
     assert set(seen) == {1}
     assert torch.get_num_threads() == threads_of_new() == 2
 
@@ -106,3 +106,24 @@ def test_one_thread_at_a_time_and_no_more_made_than_needed() -> None:
         raise ValueError("oops")
     with spare(), spare():
         assert len(made) == 2
+
+
+@pytest.mark.parametrize(("size", "most"), [(10, 10), (0, 5)])
+def test_a_room_holds_what_it_can_and_what_is_larger_alone(size: int, most: int) -> None:
+    inside: list[int] = []
+    seen: list[tuple[int, int]] = []
+    room = Room(size)
+
+    def carry(load: int) -> None:
+        with room(load):
+            inside.append(load)
+            seen.append((sum(inside), len(inside)))
+            time.sleep(0.005)
+            inside.remove(load)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(carry, (4, 4, 4, 99, 1, 1, 1, 1, 5, 5), timeout=20))
+    assert len(seen) == 10
+    assert (99, 1) in seen
+    assert max(load for load, _ in seen if load != 99) <= most
+    assert (max(count for _, count in seen) > 1) == (size > 0)

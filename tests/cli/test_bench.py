@@ -1,4 +1,5 @@
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,24 @@ def test_times_a_pair_and_heads_and_writes_what_it_found(
     assert "| 64 | student, then `a-head` |" in said
     assert "- no CUDA graphs: needs a CUDA GPU" in said
     assert sorted(path.name for path in out.iterdir()) == ["bench.json", "bench.png"]
+
+
+def test_backends_are_printed_and_written_where_a_folder_is_named(
+    pair: Path, tmp_path: Path, undistill: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("undistill.bench.backends.TIMED", ("torch", "contiguous", "onnx"))
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    asked = ("bench", "--backends", "--sizes", 32, "--heads", tmp_path / "a-head", "--rounds", 6, "--format", "md")
+    code, said, _ = undistill(*asked)
+    assert not code
+    assert "| 32 | a-head | contiguous |" in said
+    assert "- backend onnx needs onnxscript: pip install 'undistill[onnx]'" in said
+    assert undistill(*asked, "-o", tmp_path / "out")[0] is None
+    found = json.loads((tmp_path / "out" / "backends.json").read_text())
+    rows = found["backends"]["32"]["a-head"]
+    assert rows["auto"] == rows[found["takes"]["32"]["a-head"]]
+    assert rows["torch"]["times"]["value"] == 1.0
+    assert undistill("bench")[::2] == (2, "undistill: -o is missing: a folder for bench.json and bench.png\n")
 
 
 @pytest.mark.parametrize(

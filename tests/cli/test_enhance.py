@@ -1,5 +1,7 @@
 import inspect
+import json
 import os
+import subprocess
 import sys
 from collections.abc import Callable
 from io import BytesIO
@@ -12,7 +14,9 @@ from PIL import Image
 
 from tests.cli.conftest import Run
 from undistill.base.files import SAMPLES
-from undistill.cli.enhance import enhance
+from undistill.base.record import Record
+from undistill.cli.enhance import DATASET, enhance
+from undistill.dataset.shard import DESCRIPTION
 from undistill.enhance.faces import FEATHER
 from undistill.heads.head import head_folder
 
@@ -154,6 +158,36 @@ def test_workers_make_the_same_files(undistill: Run, tmp_path: Path, image_folde
     names = [path.name for path in (tmp_path / "one").iterdir()]
     assert len(names) == 4
     assert all((tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes() for name in names)
+
+
+def test_a_folder_goes_on_with_the_backend_it_was_begun_with(
+    undistill: Run, tmp_path: Path, image_folder: Folders, pairs_folder: Folders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fastest(name: str) -> None:
+        monkeypatch.setattr("undistill.enhance.backends.table.fastest", lambda head, device: name)
+
+    out = tmp_path / "out"
+    fastest("contiguous")
+    assert undistill("enhance", image_folder("in", 1), "-o", out)[1].startswith("1 enhanced")
+    assert {entry["backend"] for entry in Record(out).files.values()} == {"contiguous"}
+    fastest("torch")
+    assert undistill("enhance", image_folder("in", 2), "-o", out)[1].startswith("1 enhanced, 1 done before")
+    assert {entry["backend"] for entry in Record(out).files.values()} == {"contiguous"}
+    code, _, errors = undistill("enhance", tmp_path / "in", "-o", out, "--backend", "torch")
+    assert (code, len(errors.splitlines())) == (2, 1)
+    assert "made by flux1 at strength 1.0, backend contiguous" in errors
+    assert undistill("enhance", tmp_path / "in", "-o", out, "--backend", "torch", "--overwrite")[0] is None
+    assert not any("backend" in entry for entry in Record(out).files.values())
+
+    fastest("contiguous")
+    pairs, made = pairs_folder("pairs", 2), tmp_path / "made"
+    assert undistill("enhance", pairs, "-o", made, "--head", "flux1")[1].startswith("2 enhanced")
+    assert json.loads((made / "dataset.json").read_text())["backend"] == "contiguous"
+    fastest("torch")
+    assert undistill("enhance", pairs, "-o", made, "--head", "flux1")[1].startswith("0 enhanced, 2 done")
+    code, _, errors = undistill("enhance", pairs, "-o", made, "--head", "flux1", "--backend", "torch")
+    assert (code, len(errors.splitlines())) == (2, 1)
+    assert "holds images with --backend contiguous" in errors
 
 
 @pytest.mark.parametrize(
@@ -313,3 +347,20 @@ def test_options_that_do_not_go_together(
 
 def test_the_feather_is_the_enhancers() -> None:
     assert inspect.signature(enhance).parameters["feather"].default == FEATHER
+
+
+HEAVY = ("pyarrow", "scipy", "lightning_fabric", "diffusers", "transformers", "torchmetrics", "matplotlib")
+
+
+def test_an_image_imports_nothing_in_vain(tmp_path: Path, image_folder: Folders) -> None:
+    code = (
+        "import sys; from undistill.cli import app; app(sys.argv[1:], standalone_mode=False); "
+        f"sys.exit(' '.join(set({HEAVY!r}) & set(sys.modules)) or 0)"
+    )
+    arguments = ["enhance", str(image_folder("in", 1)), "-o", str(tmp_path / "out")]
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.split(" ->")[0]) == (0, "1 enhanced, 0 done before"), done.stderr
+
+
+def test_a_data_set_is_known_by_its_description() -> None:
+    assert DATASET == DESCRIPTION

@@ -52,6 +52,9 @@ def test_all_kinds_of_images_give_the_same() -> None:
     assert np.array_equal(np.asarray(run(Image.fromarray(array))), expected)
     chw = torch.from_numpy(array.copy()).permute(2, 0, 1)
     assert np.array_equal(run(chw).permute(1, 2, 0).numpy(), expected)
+    assert np.array_equal(run(torch.from_numpy(array.copy())[None], channels_last=True)[0].numpy(), expected)
+    with pytest.raises(ValueError, match=r"take \(H, W, 3\) or \(N, H, W, 3\)"):
+        run(chw, channels_last=True)
     for unit in (chw.float() / 255, chw.double() / 255):
         result = run(unit)
         assert result.dtype == unit.dtype

@@ -2,10 +2,12 @@ import errno
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from undistill.base import record
@@ -23,6 +25,9 @@ HEAD = {"head": "inverse", "weights": "0"}
 
 class Inverse:
     """Stands for an Enhancer: quick, and easy to check."""
+
+    device = torch.device("cpu")
+    head = SimpleNamespace(trained_at=None)
 
     def __init__(self) -> None:
         self.calls = 0

@@ -2,11 +2,13 @@ import json
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
 from PIL import Image
 
 from undistill.base.errors import Failure, UsageError
@@ -24,6 +26,9 @@ HEAD = {"head": "inverse", "weights": "0"}
 class Inverse:
     """Stands for an Enhancer; remembers how many images it was given at a time."""
 
+    device = torch.device("cpu")
+    head = SimpleNamespace(trained_at=None)
+
     def __init__(self) -> None:
         self.batches: list[int] = []
 
@@ -33,13 +38,13 @@ class Inverse:
 
 
 def run(source: Path, out: Path, strength: float = 1.0, head: dict[str, str] = HEAD, **more: Any) -> list[int]:
-    """The batches that were needed."""
+    """The batches that were needed, the largest first."""
     inverse = Inverse()
     make: Callable[[], Enhancer] = lambda: inverse  # type: ignore[assignment, return-value]  # noqa: E731
     enhanced, before = enhance_shards(source, out, make, head, strength, **more)
     assert enhanced == sum(inverse.batches)
     assert enhanced + before == len(list_shard_images(Enhanced(out), "enhanced", (0, 1)))
-    return inverse.batches
+    return sorted(inverse.batches, reverse=True)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -53,7 +58,7 @@ def _batches_of_3(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_rows_and_shards_are_those_of_the_pairs(pairs_folder: Folders, tmp_path: Path) -> None:
     pairs, out = Pairs(pairs_folder("pairs", 10, size=32)), tmp_path / "out"
-    assert run(pairs.folder, out) == [3, 1, 3, 1, 2]
+    assert run(pairs.folder, out) == [3, 3, 2, 1, 1]
     assert sorted(contents(out)) == ["dataset.json", *(f"shard-{number:06d}.parquet" for number in range(3))]
     for x, cell in zip(
         list_shard_images(pairs, "student", (0, 1)), list_shard_images(Enhanced(out), "enhanced", (0, 1)), strict=True
@@ -126,7 +131,7 @@ def test_refuses_to_mix(pairs_folder: Folders, tmp_path: Path) -> None:
         run(source, tmp_path / "mine")
     for number in range(2):
         shard_path(out, number).unlink()
-    assert run(source, out, strength=0.5) == [3, 1, 2]  # nothing was there
+    assert run(source, out, strength=0.5) == [3, 2, 1]  # nothing was there
     assert read_enhancement(out).strength == 0.5
 
 

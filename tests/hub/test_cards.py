@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import yaml
-from huggingface_hub import ModelCard
+from huggingface_hub import ModelCard, ModelCardData
 
 from tests.cli.conftest import Run, undistill  # noqa: F401  # a fixture
 from undistill.base.errors import UsageError
@@ -30,6 +30,13 @@ def run(tmp_path: Path) -> Path:
     return folder
 
 
+def metadata(text: str) -> ModelCardData:
+    """As the hub reads it."""
+    data = ModelCard(text).data
+    assert isinstance(data, ModelCardData)
+    return data
+
+
 def write_results(path: Path, **rows: Any) -> Path:
     settings = {"data": "/home/me/pairs", "split": [0.9, 1.0], "features": "appearance"}
     mine = {"gap_closed": VALUE, "identity": {"value": None, "why": "no faces"}, "kid_teacher": VALUE}
@@ -42,11 +49,11 @@ def write_results(path: Path, **rows: Any) -> Path:
 def test_a_card_from_the_runs_results(run: Path) -> None:
     write_results(run / "results.json")
     text = head_card(run, dataset="me/pairs")
-    data = ModelCard(text).data  # as the hub reads it
+    data = metadata(text)
     assert data.base_model == "black-forest-labs/FLUX.1-schnell"
     assert (data.datasets, data.license, data.pipeline_tag) == ("me/pairs", "apache-2.0", "image-to-image")
     assert data.tags == ["undistill", "portraits", "mmd"]
-    (result,) = data.eval_results
+    (result,) = data.eval_results or []
     assert (result.metric_type, result.metric_value, result.dataset_split) == ("gap_closed", 0.4567, "0.9:1")
     assert result.metric_args == {"interval_95": [0.2, 0.7], "n": 500, "features": "appearance"}
     assert result.dataset_name == "pairs"  # not where it lies on this machine
@@ -57,12 +64,12 @@ def test_a_card_from_the_runs_results(run: Path) -> None:
 
 def test_without_results_it_says_so(run: Path) -> None:
     text = head_card(run, base_model="me/student")
-    assert ModelCard(text).data.base_model == "me/student"
-    assert ModelCard(text).data.eval_results is None
+    assert metadata(text).base_model == "me/student"
+    assert metadata(text).eval_results is None
     assert "Not measured beyond the losses of the run" in text
     data = json.loads((run / "data.json").read_text())
     (run / "data.json").write_text(json.dumps({**data, "pairs": {"spec": "of a spec of mine"}}))
-    assert ModelCard(head_card(run)).data.base_model is None
+    assert metadata(head_card(run)).base_model is None
 
 
 def test_refuses_in_words(run: Path, tmp_path: Path) -> None:

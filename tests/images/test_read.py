@@ -22,6 +22,7 @@ from undistill.images import (
     read_rgb,
     size_of,
     to_tensor,
+    upright,
 )
 
 WRITABLE = ["PNG", "JPEG", "WEBP", "TIFF"] + (["AVIF"] if features.check("avif") else [])
@@ -120,6 +121,20 @@ def test_orientation_is_applied_and_reset(format: str) -> None:
     assert result.getexif().get(ExifTags.Base.Orientation, 1) == 1
     assert result.getexif()[ExifTags.Base.Artist] == "Ada Okafor"
     assert result.size == (20, 30)
+
+
+def test_what_is_upright_and_rgb_is_not_copied(monkeypatch: pytest.MonkeyPatch) -> None:
+    def copied(image: Image.Image, *_: object) -> Image.Image:
+        raise AssertionError(f"{image.size} copied")
+
+    for mode in ("RGB", "RGBA"):
+        data = file(picture(mode=mode), "PNG")
+        with monkeypatch.context() as patch:
+            patch.setattr(Image.Image, "copy", copied)
+            decoded = decode(data)
+        assert np.array_equal(decoded.pixels, np.asarray(picture(mode=mode))[..., :3])
+    image = picture()
+    assert upright(image, [])[0] is not image  # who asks for an image of their own gets one
 
 
 def test_tiff_keeps_its_exif_and_place() -> None:

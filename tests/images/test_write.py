@@ -8,7 +8,8 @@ import pytest
 from PIL import Image, features
 
 from tests.images.test_read import file, picture
-from undistill.images import Encoding, ImageError, decode, encode
+from undistill.base.files import SAMPLES
+from undistill.images import Encoding, ImageError, Picture, decode, encode, png
 
 
 def written(data: BytesIO, how: Encoding | None = None, tint: bool = False) -> Image.Image:
@@ -99,3 +100,12 @@ def test_what_a_format_cannot_hold_is_refused(mode: str, how: Encoding, message:
 def test_transparency_that_hides_nothing_is_none() -> None:
     decoded = decode(file(picture(mode="RGBA"), "PNG"))
     assert Image.open(BytesIO(encode(decoded, decoded.pixels, Encoding("JPEG")))).mode == "RGB"
+
+
+def test_a_portraits_png_is_hardly_larger_than_pillows() -> None:
+    pixels = decode(SAMPLES / "schnell-000009-doctor.webp").pixels
+    slow = file(Image.fromarray(pixels), "PNG").getbuffer()
+    made = png(pixels)
+    assert made == encode(Picture(pixels, None, "PNG"), pixels)
+    assert len(made) < 1.1 * len(slow)
+    assert np.array_equal(np.asarray(Image.open(BytesIO(made))), pixels)

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from tests.conftest import strong
-from tests.integrations.comfy import NODES, Comfy, Interrupted, load_nodes
+from tests.integrations.comfy_stub import NODES, Comfy, Interrupted, load_nodes
 from undistill.enhance import Enhancer
 from undistill.heads import Head, UNet, shipped_heads
 

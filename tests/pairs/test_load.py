@@ -1,3 +1,4 @@
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -97,3 +98,9 @@ def test_pickled_weights_are_refused(miniature: Path, tmp_path: Path) -> None:
     (pickled / "transformer" / "diffusion_pytorch_model.safetensors").unlink()
     torch.save({}, pickled / "transformer" / "diffusion_pytorch_model.bin")
     assert "can't be loaded" in failure(WeightsRef(str(pickled)), WeightsRef(str(miniature.parent / "dev")))
+
+
+def test_an_older_diffusers_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "model_index.json").write_text('{"_class_name": "Flux9Pipeline"}')
+    place = WeightsRef(str(tmp_path))
+    assert re.search(r"is a Flux9Pipeline, which diffusers [\d.]+ doesn't know: pip install -U", failure(place, place))

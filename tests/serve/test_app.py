@@ -45,9 +45,18 @@ def test_the_bytes_are_those_of_enhance(
     options: dict[str, str],
 ) -> None:
     (tmp_path / name).write_bytes(data)
-    words = [word for key, value in options.items() for word in (f"--{key}", value)]
+    words = ["--backend", "torch", *(word for key, value in options.items() for word in (f"--{key}", value))]
     code, _, errors = undistill(
-        "--quiet", "enhance", tmp_path / name, "-o", tmp_path / "out", "--head", "tiny-best", *words
+        "--quiet",
+        "enhance",
+        tmp_path / name,
+        "-o",
+        tmp_path / "out",
+        "--head",
+        "tiny-best",
+        "--backend",
+        "torch",
+        *words,
     )
     assert code is None, errors
     (made,) = [path for path in (tmp_path / "out").iterdir() if not path.name.startswith(".")]

@@ -58,7 +58,7 @@ def test_a_folder_by_a_service_is_what_it_is_here(
     (folder / "4.gif").write_bytes(picture(format="GIF"))
     (folder / "broken.png").write_bytes(picture()[:300])
     here, there = tmp_path / "here", tmp_path / "there"
-    first = undistill("enhance", folder, "-o", here, "--head", "tiny-best")
+    first = undistill("enhance", folder, "-o", here, "--head", "tiny-best", "--backend", "torch")
     second = undistill("enhance", folder, "-o", there, "--server", url)
     assert first[0] == second[0] == 1  # the broken one
     assert second[1] == first[1].replace("here", "there")

@@ -11,12 +11,12 @@ import pytest
 from tests.training.test_run import recipe
 from undistill.base.errors import Failure, UsageError
 from undistill.base.output import QUIET
-from undistill.dataset.samples import ImageFolders, Sample, list_files, list_sides, pixels_of
+from undistill.dataset.samples import DataError, ImageFolders, Sample, list_files, list_sides, pixels_of
 from undistill.dataset.shard import Pairs, shard_path
 from undistill.training import whole
 from undistill.training.recipe import dump_recipe
 from undistill.training.run import train
-from undistill.training.sides import all_samples
+from undistill.training.sides import all_samples, listed_sides
 from undistill.training.sweep import check_cells, read_sweep
 from undistill.training.whole import broken_words, find_broken
 
@@ -197,3 +197,13 @@ def test_rows_of_shards_are_checked_and_a_sweep_ends_before_its_first_cell(
 
 def test_few_are_named_all() -> None:
     assert broken_words({"a": "a is broken"}, 3) == "1 of 3 images can't be used: a is broken"
+
+
+def test_a_paired_recipe_refuses_pairs_that_are_none_by_design(pairs_folder: Folders) -> None:
+    folder = pairs_folder("pairs", 12)
+    described = json.loads((folder / "dataset.json").read_text())
+    described["pair"]["teacher"] = {"start": "text"}
+    (folder / "dataset.json").write_text(json.dumps(described))
+    with pytest.raises(DataError, match=r"unpaired by design .* take a recipe that needs no pairs"):
+        listed_sides(recipe("paired"), Pairs(folder))
+    assert listed_sides(recipe("unpaired"), Pairs(folder))

@@ -1,19 +1,22 @@
-"""A function of many items, on all cores, and what its threads can't share."""
+"""A function of many items, on all cores, and what its threads can't share, or not all at once."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from threading import Condition
 from typing import Generic, TypeVar
-
-import torch
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def spread(function: Callable[[Item], Result], items: Iterable[Item], threads: int | None = None) -> Iterator[Result]:
-    """The function's results in the order of the items; a few are worked on ahead.
+def spread(
+    function: Callable[[Item], Result], items: Iterable[Item], threads: int | None = None
+) -> Generator[Result, None, None]:
+    """The function's results in the order of the items, as soon as may be; a few are worked on ahead.
+
+    The items are taken in the caller's thread, so that what makes them overlaps with the function.
 
     The threads have one of torch's own each: images are too small to keep several busy. The function must bear that,
     and spend its time outside of Python. Any number of these may be open at once.
@@ -21,6 +24,8 @@ def spread(function: Callable[[Item], Result], items: Iterable[Item], threads: i
     Args:
         threads: how many; None: as many as torch uses here.
     """
+    import torch  # takes seconds
+
     before = torch.get_num_threads()
     threads = threads or before
     ahead: deque[Future[Result]] = deque()
@@ -28,7 +33,7 @@ def spread(function: Callable[[Item], Result], items: Iterable[Item], threads: i
     try:
         for item in items:
             ahead.append(pool.submit(function, item))
-            if len(ahead) > 2 * threads:
+            while ahead and (len(ahead) > 2 * threads or ahead[0].done()):
                 yield ahead.popleft().result()
         while ahead:
             yield ahead.popleft().result()
@@ -39,6 +44,8 @@ def spread(function: Callable[[Item], Result], items: Iterable[Item], threads: i
 
 def _take_one() -> None:
     """This thread's own number; the caller's stays as it is."""
+    import torch
+
     torch.get_num_threads()  # the first call in a thread takes what others have set last: later it would undo ours
     torch.set_num_threads(1)
 
@@ -65,3 +72,30 @@ class Spare(Generic[Item]):
             yield item
         finally:
             self._free.append(item)
+
+
+class Room:
+    """Lets threads in while all that they carry has room; what is larger than the whole goes in alone.
+
+        with room(load): ...
+
+    Args:
+        size: in the unit of the loads; 0: one at a time.
+    """
+
+    def __init__(self, size: float) -> None:
+        self._size = size
+        self._loads: list[float] = []
+        self._changed = Condition()
+
+    @contextmanager
+    def __call__(self, load: float) -> Iterator[None]:
+        with self._changed:
+            self._changed.wait_for(lambda: not self._loads or sum(self._loads) + load <= self._size)
+            self._loads.append(load)
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._loads.remove(load)
+                self._changed.notify_all()

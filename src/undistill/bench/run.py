@@ -55,11 +55,7 @@ def bench(
         UsageError: no such pair, head or device, or a size that can't be had.
         Failure: the student's weights can't be had.
     """
-    for size in sizes:
-        if size % SIZE_MULTIPLE or not SIZE_MULTIPLE <= size <= LARGEST_SIZE:
-            raise UsageError(
-                f"size {size}: take multiples of {SIZE_MULTIPLE} from {SIZE_MULTIPLE} to {LARGEST_SIZE} px"
-            )
+    check_sizes(sizes)
     sizes = sorted(set(sizes))
     spec = read_spec(pair)
     where = pick_device(device)
@@ -99,6 +95,17 @@ def bench(
         "settings": settings,
         "versions": versions(),
     }
+
+
+def check_sizes(sizes: Sequence[int]) -> None:
+    """Raises:
+    UsageError: a size that can't be had.
+    """
+    for size in sizes:
+        if size % SIZE_MULTIPLE or not SIZE_MULTIPLE <= size <= LARGEST_SIZE:
+            raise UsageError(
+                f"size {size}: take multiples of {SIZE_MULTIPLE} from {SIZE_MULTIPLE} to {LARGEST_SIZE} px"
+            )
 
 
 def load_heads(names: Sequence[str]) -> dict[str, Head]:

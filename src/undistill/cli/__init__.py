@@ -14,6 +14,7 @@ from undistill.cli.diversity import diversity
 from undistill.cli.doctor import doctor
 from undistill.cli.enhance import enhance
 from undistill.cli.evaluate import evaluate
+from undistill.cli.export import export
 from undistill.cli.generate import generate
 from undistill.cli.judge import judge
 from undistill.cli.pairs import pairs
@@ -47,6 +48,7 @@ app.command()(prompts)
 app.command()(generate)
 app.add_typer(pairs, name="pairs")
 app.command()(enhance)
+app.command()(export)
 app.command()(train)
 app.command()(recipes)
 app.add_typer(sweep, name="sweep")

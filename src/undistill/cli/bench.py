@@ -1,5 +1,6 @@
 """undistill bench"""
 
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -9,11 +10,14 @@ import typer
 from undistill.base.errors import UsageError
 from undistill.base.lock import locked
 from undistill.base.output import say
-from undistill.cli.options import DeviceOption, FormatOption, print_results
+from undistill.cli.options import DeviceOption, FormatName, FormatOption, print_results
 
 
 def bench(
-    out: Annotated[Path, typer.Option("-o", "--out", help="Folder for bench.json and bench.png.")],
+    out: Annotated[
+        Path | None,
+        typer.Option("-o", "--out", help="Folder for bench.json and bench.png; --backends can do without."),
+    ] = None,
     pair: Annotated[str, typer.Option(help="A shipped pair (tiny, flux1), or a pair spec (YAML).")] = "tiny",
     sizes: Annotated[str, typer.Option(help="Of the images, px, with commas between.")] = "64,128,256,512",
     heads: Annotated[
@@ -29,6 +33,9 @@ def bench(
         bool | None,
         typer.Option("--compile/--no-compile", help="Time torch.compile too.  [default: on a GPU]"),
     ] = None,
+    backends: Annotated[
+        bool, typer.Option("--backends", help="What runs heads (enhance --backend) against each other, and no pair.")
+    ] = False,
     device: DeviceOption = None,
     form: FormatOption = "text",
 ) -> None:
@@ -36,13 +43,19 @@ def bench(
 
     All take turns, so that noise hits them alike.
     """
-    if out.exists() and not out.is_dir():
+    if out is None and not backends:
+        raise UsageError("-o is missing: a folder for bench.json and bench.png")
+    if out is not None and out.exists() and not out.is_dir():
         raise UsageError(f"{out} is a file; -o takes a folder")
     try:
         wanted = [int(size) for size in sizes.split(",")]
     except ValueError as error:
         raise UsageError(f"--sizes {sizes!r}: write whole numbers with commas between, e.g. 64,128") from error
 
+    if backends:
+        _time_backends(out, wanted, heads or ["all"], rounds, device, form)
+        return
+    assert out is not None
     from undistill.bench.run import bench as run
     from undistill.metrics.results import write_json
     from undistill.report.bench import load_matplotlib, show, to_markdown, write_plot
@@ -54,3 +67,19 @@ def bench(
         write_plot(results, out / "bench.png")
     print_results(form, partial(show, results), partial(to_markdown, results), results)
     say(f"-> {out / 'bench.json'}, {out / 'bench.png'}", err=True)
+
+
+def _time_backends(
+    out: Path | None, sizes: list[int], heads: list[str], rounds: int, device: str | None, form: FormatName
+) -> None:
+    from undistill.bench.backends import bench_backends
+    from undistill.metrics.results import write_json
+    from undistill.report.backends import show, to_markdown
+
+    with nullcontext() if out is None else locked(out):
+        results = bench_backends(sizes, heads, rounds, device)
+        if out is not None:
+            write_json(results, out / "backends.json")
+    print_results(form, partial(show, results), partial(to_markdown, results), results)
+    if out is not None:
+        say(f"-> {out / 'backends.json'}", err=True)

@@ -1,8 +1,9 @@
 """undistill enhance"""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import nullcontext
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -25,6 +26,7 @@ from undistill.cli.enhance_options import (
     read_change,
     read_label,
 )
+from undistill.cli.enhance_server import REQUESTS, asking, check_server, remake
 from undistill.cli.options import (
     AddressOption,
     DeviceOption,
@@ -36,14 +38,17 @@ from undistill.cli.options import (
 )
 from undistill.cli.pipe import PIPE, read_pipe, write_pipe
 
+AnyBackend = Literal["auto", "torch", "contiguous", "compile", "onnx", "openvino"]
+
 if TYPE_CHECKING:
     from undistill.base.engines import Engine
     from undistill.cli.enhance_options import MakeLabel
-    from undistill.enhance.bytes import Enhanced
+    from undistill.enhance.backends import BackendName
     from undistill.enhance.change import Change
     from undistill.enhance.enhancer import Enhancer
     from undistill.enhance.files import Outcome
     from undistill.enhance.jobs import EnhanceJob
+    from undistill.enhance.provenance import Label
     from undistill.images import Encoding
 
     Part = tuple[list[EnhanceJob], Callable[[], Any], dict[str, str]]
@@ -51,8 +56,8 @@ if TYPE_CHECKING:
 
 DEFAULT = "flux1"
 """The head that is taken where none is named."""
-_REQUESTS = 4
-"""At a time, of a service."""
+DATASET = "dataset.json"
+"""`undistill.dataset.shard.DESCRIPTION`, which brings pyarrow along: images don't need it."""
 
 
 def enhance(
@@ -104,6 +109,12 @@ def enhance(
         typer.Option(metavar="URL", help="Have a service of `undistill serve` do it; its key is in UNDISTILL_API_KEY."),
     ] = None,
     device: DeviceOption = None,
+    backend: Annotated[
+        AnyBackend,
+        typer.Option(
+            help="What runs the head; auto: the fastest here, timed once and kept, or what OUT was begun with."
+        ),
+    ] = "auto",
     engine: EngineOption = EngineName.local,
     workers: Annotated[
         int | None,
@@ -126,12 +137,12 @@ def enhance(
     Run it again to go on: what is done with this head and strength is skipped. Inputs and files of others are never
     overwritten; what undistill made with another head or strength is with --overwrite alone.
     """
+    from undistill.base.engines.local import in_process, in_threads
     from undistill.base.files import SAMPLES
     from undistill.base.record import Record
     from undistill.dataset import parse_split
-    from undistill.dataset.shard import DESCRIPTION
     from undistill.enhance.change import Change
-    from undistill.enhance.files import Outcome, check_settings, enhance_files
+    from undistill.enhance.files import Outcome, check_settings, enhance_files, runs_alone
     from undistill.enhance.jobs import list_jobs
     from undistill.images import Encoding
 
@@ -145,10 +156,10 @@ def enhance(
     _check([*inputs, out], how, suffix)
     if folds is not None and head is not None:
         raise UsageError("give either --head, or --folds with heads of its own")
-    _check_server(server, folds or masks or c2pa_cert or device or engine is not EngineName.local or out == PIPE)
+    check_server(server, folds or masks or c2pa_cert or device or backend != "auto" or engine != "local" or out == PIPE)
     span = parse_split(split)
 
-    sets = [path for path in inputs if (path / DESCRIPTION).exists()]
+    sets = [path for path in inputs if (path / DATASET).exists()]
     if sets:
         _check_set(sets[0], inputs, overwrite)
         of_files = how != Encoding() or suffix or masks or c2pa_cert or generated or wanted != Change(strength)
@@ -157,43 +168,56 @@ def enhance(
                 f"{sets[0]} is a pairs data set, and becomes another: --folds, --server, --dry-run and options of "
                 "files don't go with it"
             )
-        _enhance_set(sets[0], out, head, strength, span, _workers(engine, workers, device, address, gpus))
+        by_whom = _workers(engine, workers, device, address, gpus, in_process)
+        _enhance_set(sets[0], out, head, backend, strength, span, by_whom)
         return
     if out == PIPE:
-        if len(inputs) > 1 or inputs[0].is_dir():
-            raise UsageError("-o - is standard output, for one image: name one, or - for standard input")
         if folds is not None or suffix or dry_run or overwrite or workers or engine == "ray":
             raise UsageError("--folds, --suffix, --dry-run, --overwrite, --workers and --engine don't go with -o -")
-        with read_pipe(inputs) as files:
-            (job,) = list_jobs(files, out, span, how.format, masks=masks)
-            enhancer, made_with = _maker(head or DEFAULT, device)
-            write_pipe(job, enhancer, wanted, how, label(made_with))
+        enhancer, made_with = _maker(head or DEFAULT, device, _Choice(backend, strength, ()))
+        _to_pipe(inputs, span, masks, enhancer, wanted, how, label(made_with))
         return
     with read_pipe(inputs) as files, nullcontext() if dry_run else locked(out):
         jobs = list_jobs(files, out, span, how.format, suffix, masks)
-        by: Engine | None
-        place, by = (device, None) if dry_run else _workers(engine, workers, device, address, gpus, server)
-        parts = list(_parts(jobs, head, folds, place, server))
+        by: Engine | None = None
+        place = device
+        if not dry_run:
+            threads = (workers or REQUESTS) if server else None
+            place, by = _workers(
+                engine, None if server else workers, device, address, gpus, in_threads(runs_alone, threads)
+            )
+        record = Record(out)
+        choice = _Choice(backend, 0 if dry_run else strength, () if overwrite else record.files.values())
+        parts = list(_parts(jobs, head, folds, place, choice, server))
         for some, _, made_with in parts if not overwrite else ():
-            check_settings(Record(out), some, made_with, wanted, how, label(made_with))
+            check_settings(record, some, made_with, wanted, how, label(made_with))
         if by is None:
             _show(parts, files, out, wanted, how, label)
             return
         outcome = Outcome(0, 0, {}, {})
         for some, enhancer, made_with in parts:
-            how_made = label(made_with), _remake(server, made_with)
-            outcome += enhance_files(some, out, enhancer, made_with, wanted, by, how, *how_made)
+            outcome += enhance_files(
+                some, out, enhancer, made_with, wanted, by, how, label(made_with), remake(server, made_with)
+            )
         _tell(outcome, files, out)
 
 
-def _check_server(server: str | None, here: object) -> None:
-    """Raises:
-    UsageError: it is to be done there, and something of it here.
-    """
-    if server is not None and here:
-        raise UsageError(
-            "--server does it there: leave out --folds, --mask, --c2pa-cert, --device, --engine, and -o - for one image"
-        )
+def _to_pipe(
+    inputs: list[Path],
+    span: tuple[float, float],
+    masks: Path | None,
+    enhancer: "Callable[[], Enhancer]",
+    wanted: "Change",
+    how: "Encoding",
+    label: "Label | None",
+) -> None:
+    from undistill.enhance.jobs import list_jobs
+
+    if len(inputs) > 1 or inputs[0].is_dir():
+        raise UsageError("-o - is standard output, for one image: name one, or - for standard input")
+    with read_pipe(inputs) as files:
+        (job,) = list_jobs(files, PIPE, span, how.format, masks=masks)
+        write_pipe(job, enhancer, wanted, how, label)
 
 
 def _check_set(source: Path, inputs: list[Path], overwrite: bool) -> None:
@@ -204,20 +228,24 @@ def _check_set(source: Path, inputs: list[Path], overwrite: bool) -> None:
 
 
 def _enhance_set(
-    source: Path,
+    pairs: Path,
     out: Path,
     head: str | None,
+    backend: AnyBackend,
     strength: float,
-    split: tuple[float, float],
+    span: tuple[float, float],
     workers: "tuple[str | None, Engine]",
 ) -> None:
-    from undistill.dataset.shard import Pairs
+    from undistill.dataset.enhanced import read_enhancement
+    from undistill.dataset.shard import DESCRIPTION, Pairs
     from undistill.enhance.shards import enhance_shards
 
     device, engine = workers
-    enhancer, made_with = _maker(head or Pairs(source).description.pair.get("head") or DEFAULT, device)
-    made, before = enhance_shards(source, out, enhancer, made_with, strength, split, engine)
-    say(f"{made} enhanced, {before} done before -> {out}")
+    before = [read_enhancement(out).model_dump()] if (out / DESCRIPTION).exists() else []
+    name = head or Pairs(pairs).description.pair.get("head") or DEFAULT
+    made_by = _maker(name, device, _Choice(backend, strength, before))
+    made, done = enhance_shards(pairs, out, *made_by, strength, span, engine)
+    say(f"{made} enhanced, {done} done before -> {out}")
 
 
 def _tell(outcome: "Outcome", inputs: list[Path], out: Path) -> None:
@@ -286,66 +314,72 @@ def _workers(
     device: str | None,
     address: str | None,
     gpus: float | None,
-    server: str | None = None,
+    unless_told: "Engine",
 ) -> tuple[str | None, "Engine"]:
-    """Where the head runs, and who runs it, or asks the server to."""
-    if server is not None:
-        from undistill.base.engines.local import in_threads
-
-        return None, in_threads(workers or _REQUESTS)
+    """Where the head runs, and who runs it."""
     if engine == "ray":
         return ray_engine(workers, device, address, gpus)
     from undistill.base.device import pick_device
-    from undistill.base.engines.local import in_process, in_processes
+    from undistill.base.engines.local import in_processes
 
-    return str(pick_device(device)), in_process if workers is None else in_processes(workers)
+    return str(pick_device(device)), unless_told if workers is None else in_processes(workers)
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """What runs heads: what was asked, the strength, and the record's entries of what is there."""
+
+    asked: AnyBackend
+    strength: float
+    entries: Iterable[Mapping[str, Any]]
+
+    def of(self, folder: Path, weights: str, device: str | None) -> "BackendName":
+        """The backend of a head."""
+        if self.asked != "auto":
+            return self.asked
+        for entry in self.entries:
+            if entry.get("weights") == weights:
+                kept: BackendName = entry.get("backend", "torch")
+                return kept
+        if self.strength == 0 or device is None:  # nothing is run; or who knows where
+            return "torch"
+        from undistill.base.device import pick_device
+        from undistill.enhance.backends.table import fastest
+        from undistill.heads import Head
+
+        return fastest(Head.from_pretrained(folder), pick_device(device))
 
 
 def _parts(
-    jobs: list["EnhanceJob"], head: str | None, folds: Path | None, device: str | None, server: str | None
+    jobs: list["EnhanceJob"],
+    head: str | None,
+    folds: Path | None,
+    device: str | None,
+    choice: _Choice,
+    server: str | None,
 ) -> "Iterator[Part]":
     """The jobs of each head."""
+    if server is not None:
+        yield asking(jobs, server, head)
+        return
+    if folds is None:
+        yield jobs, *_maker(head or DEFAULT, device, choice)
+        return
     from undistill.dataset import within
     from undistill.enhance.folds import read_folds
 
-    if server is not None:
-        yield _asking(jobs, server, head)
-        return
-    if folds is None:
-        yield jobs, *_maker(head or DEFAULT, device)
-        return
     for fold in read_folds(folds):
-        enhancer, made_with = _maker(str(fold.head), device)
+        enhancer, made_with = _maker(str(fold.head), device, choice)
         yield [job for job in jobs if within(job.source.stem, fold.ids)], enhancer, made_with | {"fold": fold.name}
 
 
-def _asking(jobs: list["EnhanceJob"], server: str, head: str | None) -> "Part":
-    """The jobs, a client for them, and what the record says of the service's head: the same as of one here."""
-    from undistill.client import Client
-
-    client = Client(server)
-    heads = {known["name"]: known["hash"] for known in client.heads()}
-    chosen = next(iter(heads)) if head is None else head
-    if chosen not in heads:
-        raise UsageError(f"{server} has no head {chosen!r}: take one of {', '.join(heads)}")
-    return jobs, lambda: client, {"head": chosen, "weights": heads[chosen]}
-
-
-def _remake(server: str | None, made_with: dict[str, str]) -> Callable[..., "Enhanced"]:
-    """What makes a file of a file."""
-    if server is None:
-        from undistill.enhance.bytes import enhance_bytes
-
-        return enhance_bytes
-    from undistill.client import enhance_remotely
-
-    return partial(enhance_remotely, head=made_with)
-
-
-def _maker(head: str, device: str | None) -> tuple["Callable[[], Enhancer]", dict[str, str]]:
+def _maker(head: str, device: str | None, choice: _Choice) -> tuple["Callable[[], Enhancer]", dict[str, str]]:
     """What makes the enhancer, and what the record says of the head."""
     from undistill.enhance.enhancer import Enhancer
     from undistill.heads.head import head_folder, head_hash
 
     folder = head_folder(head).absolute()
-    return partial(Enhancer, folder, device), {"head": head, "weights": head_hash(folder)}
+    weights = head_hash(folder)
+    backend = choice.of(folder, weights, device)
+    told = {} if backend == "torch" else {"backend": str(backend)}
+    return partial(Enhancer, folder, device, backend=backend), {"head": head, "weights": weights, **told}

@@ -3,7 +3,6 @@
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -64,6 +63,7 @@ def write_pipe(
         Failure: standard output can't be written.
     """
     from undistill.enhance.bytes import enhance_bytes
+    from undistill.enhance.shared import SharedEnhancer
     from undistill.images import ImageError
 
     if sys.stdout.isatty():
@@ -71,7 +71,7 @@ def write_pipe(
     mask = job.mask.read_bytes() if job.mask else None
     try:
         same_kind = job.source.suffix.lower() == job.target.suffix.lower()
-        made = enhance_bytes(job.source.read_bytes(), cache(enhancer), wanted, how, same_kind, label, mask)
+        made = enhance_bytes(job.source.read_bytes(), SharedEnhancer(enhancer), wanted, how, same_kind, label, mask)
     except ImageError as error:
         raise ImageError(f"{job.source.name} {error}") from error
     for note in made.notes:

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from undistill.base.settings import Positive, Strict
 from undistill.dataset.shard import Description, Shard, read_dataset_json, refuse_unfinished, schema, shard_path
@@ -46,6 +46,15 @@ class Enhancement(Strict):
     """Images enhanced at a time, counted anew in each shard. The rounding of sums may depend on it."""
     pairs: Description
     """The pairs data set it was made of."""
+    backend: str = "torch"
+    """What ran the head (`undistill.enhance.backends`); torch goes without saying."""
+
+    @model_serializer(mode="wrap")
+    def _without_torch(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        fields: dict[str, Any] = dump(self)
+        if fields.get("backend") == "torch":
+            del fields["backend"]
+        return fields
 
     @property
     def size(self) -> int:

@@ -1,6 +1,5 @@
 """Enhance a file's bytes: what a file on the disk, a pipe and a request to the service have in common."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from io import BytesIO
 
@@ -9,7 +8,7 @@ import numpy as np
 from undistill.enhance.change import Change, Run, changed
 from undistill.enhance.faces import Mask
 from undistill.enhance.provenance import Label, marked, source_type
-from undistill.images import Encoding, ImageError, Picture, Pixels, check_encoding, decode, encode, left_out
+from undistill.images import Encoding, ImageError, Picture, check_encoding, decode, encode, left_out
 from undistill.images.metadata import SIGNED
 
 
@@ -32,7 +31,7 @@ class Enhanced:
 
 def enhance_bytes(
     data: bytes,
-    enhancer: Callable[[], Run],
+    run: Run,
     wanted: Change,
     how: Encoding,
     same_kind: bool = True,
@@ -42,7 +41,7 @@ def enhance_bytes(
     """The file that is made of a file.
 
     Args:
-        enhancer: gives the enhancer; it isn't asked where nothing is to be done.
+        run: an `Enhancer`, or what stands for one; it isn't called where nothing is to be done.
         wanted: what is done to the pixels. Where nothing is, and the file is to stay of its format, its bytes stay.
         how: how it is written.
         same_kind: the name (or what else says the format) stays as it is: no GIF becomes a PNG.
@@ -58,10 +57,6 @@ def enhance_bytes(
     format = how.format or picture.format
     check_encoding(picture, replace(how, format=format))
     area = None if mask is None else _fits(mask, picture)
-
-    def run(pixels: Pixels, strength: float) -> Pixels:
-        return enhancer()(pixels, strength)
-
     done = changed(picture.pixels, run, wanted, area)
     if done.strength == 0 and same_kind and format == picture.format and how == Encoding(how.format):
         return Enhanced(data, format, 0, list(done.notes))

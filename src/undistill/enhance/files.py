@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, replace
-from functools import cache, partial
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,11 @@ from undistill.base.progress import progress
 from undistill.base.record import Record, holds, write
 from undistill.enhance.bytes import Enhanced, enhance_bytes
 from undistill.enhance.change import Change
+from undistill.enhance.enhancer import WHOLE
 from undistill.enhance.jobs import READ_ONLY_ENDINGS, EnhanceJob
 from undistill.enhance.provenance import Label
-from undistill.images import Encoding, ImageError
+from undistill.enhance.shared import SharedEnhancer
+from undistill.images import Encoding, ImageError, size_of
 
 
 @dataclass
@@ -55,9 +57,9 @@ def enhance_files(
 
     Args:
         enhancer: makes the enhancer, or what else `remake` takes, when a worker's first image needs it.
-        head: name and hash of the head, for the record.
+        head: name and hash of the head, for the record, and what runs it ("backend") where that is not torch.
         wanted: what is done to pixels.
-        engine: who enhances, one image at a time each: `undistill.base.engines`.
+        engine: who enhances, one image at a time each: `undistill.base.engines`; in threads with `runs_alone`.
         how: how files are written, if not like those before.
         label: what they are to say of how they were made; None: nothing.
         remake: makes a file's bytes, as `enhance_bytes` does.
@@ -92,10 +94,11 @@ def enhance_files(
             )
             for job in jobs
         ]
+        maker = partial(SharedEnhancer, enhancer) if remake is enhance_bytes else enhancer
         seen: set[Path] = set()  # a killed worker's image may come twice
         with (
             progress("enhancing", len(jobs)) as bar,
-            closing(engine(units, partial(cache, enhancer), partial(enhance_file, remake=remake))) as results,
+            closing(engine(units, maker, partial(enhance_file, remake=remake))) as results,
         ):
             for result in results:
                 job = result.job
@@ -214,13 +217,22 @@ class ImageResult:
     full: str | None = None
 
 
+def runs_alone(unit: EnhanceTask) -> bool:
+    """An image that is too large to run in one piece: beside others it would take their memory, and minutes."""
+    try:
+        width, height = size_of(unit.source)
+    except Exception:  # `enhance_file` says what is wrong with it
+        return False
+    return width * height > WHOLE
+
+
 def enhance_file(
-    unit: EnhanceTask, enhancer: Callable[[], Any], remake: Callable[..., Enhanced] = enhance_bytes
+    unit: EnhanceTask, enhancer: Any, remake: Callable[..., Enhanced] = enhance_bytes
 ) -> Iterator[ImageResult]:
     """Enhance one image, unless its target is there, whole and made with the same.
 
     Args:
-        enhancer: gives the enhancer, the same each time.
+        enhancer: a `SharedEnhancer`, or what else `remake` takes.
         remake: makes the file's bytes with it, as `enhance_bytes` does.
 
     Raises:

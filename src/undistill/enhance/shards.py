@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,13 +17,15 @@ from undistill.base.errors import Failure, UsageError
 from undistill.base.files import PART
 from undistill.base.lock import locked
 from undistill.base.progress import progress
+from undistill.base.threads import spread
 from undistill.dataset import within
 from undistill.dataset.enhanced import ENHANCED_SCHEMA, EnhancedRow, Enhancement, read_enhancement
 from undistill.dataset.samples import ShardImage, list_shard_images, pixels_of
 from undistill.dataset.shard import DESCRIPTION, Pairs, Shard, ShardError, check_shard, finished_shards, shard_path
 from undistill.dataset.write import shard_writer, write_description
 from undistill.enhance.enhancer import WHOLE, Enhancer
-from undistill.images import Picture, encode
+from undistill.enhance.shared import SharedEnhancer
+from undistill.images import png
 
 ENHANCE_BATCH = 16
 """Images at a time; fewer of large ones, which together have no more pixels than the largest that runs in one piece."""
@@ -44,7 +47,7 @@ def enhance_shards(
 
     Args:
         enhancer: makes the enhancer, in each worker.
-        head: "head" and "weights", its name and its hash.
+        head: "head" and "weights", its name and its hash, and "backend", what runs it, where that is not torch.
         strength: 0 to 1.
         split: a range of the hash of ids; other rows are left out.
         engine: who enhances, one shard at a time each: `undistill.base.engines`.
@@ -67,6 +70,7 @@ def enhance_shards(
         split=split,
         batch=min(ENHANCE_BATCH, max(1, WHOLE // pairs.description.size**2)),
         pairs=pairs.description,
+        backend=head.get("backend", "torch"),
     )
     with _explained(source, out):
         rows = Counter(cell.shard.path.name for cell in list_shard_images(pairs, "student", split))
@@ -81,7 +85,7 @@ def enhance_shards(
             seen: set[tuple[str, int]] = set()  # a killed worker's batches may come twice
             with (
                 progress("enhancing", rows.total(), before) as bar,
-                closing(engine(jobs, enhancer, enhance_shard)) as batches,
+                closing(engine(jobs, partial(SharedEnhancer, enhancer), enhance_shard)) as batches,
             ):
                 for batch in batches:
                     if (batch.shard, batch.first) not in seen:
@@ -111,7 +115,7 @@ class EnhancedBatch:
     images: int
 
 
-def enhance_shard(job: EnhanceShardJob, enhancer: Enhancer) -> Iterator[EnhancedBatch]:
+def enhance_shard(job: EnhanceShardJob, enhancer: SharedEnhancer) -> Iterator[EnhancedBatch]:
     """Enhance one shard; it is there when no more batches come.
 
     Raises:
@@ -124,13 +128,21 @@ def enhance_shard(job: EnhanceShardJob, enhancer: Enhancer) -> Iterator[Enhanced
         size = (wanted.size, wanted.size)
         ids = enumerate(id for id, *_ in shard.texts)
         cells = [ShardImage(id, size, "student", row, shard) for row, id in ids if within(id, wanted.split)]
-        with shard_writer(job.target, wanted.hash(), ENHANCED_SCHEMA) as write:
-            for first in range(0, len(cells), wanted.batch):
-                some = cells[first : first + wanted.batch]
-                images = enhancer(np.stack([pixels_of(cell) for cell in some]), wanted.strength)
-                for cell, pixels in zip(some, images, strict=True):
-                    write(EnhancedRow(*shard.texts[cell.row], encode(Picture(pixels, None, "PNG"), pixels)))
-                yield EnhancedBatch(job.source.name, first, len(some))
+        firsts = range(0, len(cells), wanted.batch)
+
+        def batch(first: int) -> list[EnhancedRow]:
+            some = cells[first : first + wanted.batch]
+            images = enhancer(np.stack([pixels_of(cell) for cell in some]), wanted.strength)
+            return [EnhancedRow(*shard.texts[cell.row], png(pixels)) for cell, pixels in zip(some, images, strict=True)]
+
+        with (
+            shard_writer(job.target, wanted.hash(), ENHANCED_SCHEMA) as write,
+            closing(spread(batch, firsts)) as batches,
+        ):
+            for first, rows in zip(firsts, batches, strict=True):
+                for row in rows:
+                    write(row)
+                yield EnhancedBatch(job.source.name, first, len(rows))
 
 
 @contextmanager
@@ -170,5 +182,6 @@ def _changes(there: Enhancement, wanted: Enhancement) -> str:
         f"--strength {there.strength:g}": there.strength != wanted.strength,
         f"--split {there.split[0]:g}:{there.split[1]:g}": there.split != wanted.split,
         "other pairs": there.pairs != wanted.pairs,
+        f"--backend {there.backend}": there.backend != wanted.backend,
     }
     return ", ".join(words for words, changed in changes.items() if changed) or f"batches of {there.batch}"

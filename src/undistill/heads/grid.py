@@ -8,7 +8,16 @@ from torch.nn import functional as F
 
 from undistill.heads.head import Head
 from undistill.heads.pooling import Region, WholeImage
-from undistill.heads.resampling import enlarged, fitted_size, interpolated, line_positions, resized
+from undistill.heads.resampling import (
+    enlarged,
+    fitted_size,
+    halved,
+    interpolated,
+    line_positions,
+    resized,
+    resized_like,
+)
+from undistill.heads.tracing import node, traced
 
 _LUMA = (0.2126, 0.7152, 0.0722)  # Rec. 709, of sRGB values as they are
 THUMBNAIL = 96
@@ -65,9 +74,9 @@ class GridHead(Head):
         self.initialise(self.last)
 
     def body(self, x: Tensor) -> Tensor:
-        whole, place = self.whole(x, self._scale)
+        whole, place = self.whole(x, self.scale)
         grid, gains = self.look(whole)
-        return self._colour(x, grid, place) + self._detail(whole, gains, place, x.shape[-2:])
+        return self._colour(x, grid, place) + self._detail(whole, gains, place, x)
 
     def look(self, whole: Tensor) -> tuple[Tensor, Tensor]:
         """The grid (N, 3, 4, bins, h, w) and the gains (N, bands, h, w) of h x w cells, of a picture (N, 3, H, W)."""
@@ -77,8 +86,8 @@ class GridHead(Head):
         return grid.unflatten(1, (3, 4, self.bins)), gains
 
     def encode(self, x: Tensor) -> list[Tensor]:
-        height, width = fitted_size(x.shape[-2], x.shape[-1], THUMBNAIL, CELL * THUMBNAIL**2)
-        x = resized(x, (-(-height // CELL) * CELL, -(-width // CELL) * CELL))
+        given = traced()
+        x = resized(x, thumbnail_size(x.shape[-2], x.shape[-1])) if given is None else given.thumbnail
         maps = []
         for layer in self.down:
             x = layer(x)
@@ -88,17 +97,16 @@ class GridHead(Head):
     def reach(self) -> int:
         return 0  # beside the thumbnail and the bands, which are the whole image's
 
-    def _scale(self, height: int, width: int) -> tuple[int, int]:
+    def scale(self, height: int, width: int) -> tuple[int, int]:
         """The size at which the whole image is looked at."""
         return fitted_size(height, width, self.trained_at or min(height, width), LARGEST)
 
     def _colour(self, x: Tensor, grid: Tensor, place: Region) -> Tensor:
         """A (x, 1) of each pixel, A read off the grid where the pixel lies. Shape kept."""
         (images, _, height, width), (*_, high, wide) = x.shape, grid.shape
-        rows = line_positions(high, place.height, place.row, place.row + height, x.device)
-        columns = (
-            line_positions(wide, place.width, place.column, place.column + width, x.device) * (2 / max(wide - 1, 1)) - 1
-        )
+        rows = line_positions(high, place.height, place.row, height, x.device)
+        columns = line_positions(wide, place.width, place.column, width, x.device)
+        columns = columns * (2 / torch.sym_max(wide - 1, 1)) - 1
         # Row by row: of the grid, a row of pixels has a picture of column and luminance, (3 * 4, bins, w).
         of_rows = interpolated(grid.permute(0, 4, 1, 2, 3, 5).flatten(2, 3), rows, dim=1).flatten(0, 1)
         luminance = _luma(x).flatten(0, 2)
@@ -111,20 +119,30 @@ class GridHead(Head):
             change.addcmul_(affine[..., channel, :], by_rows[..., channel, :])
         return change.transpose(1, 2)
 
-    def _detail(self, whole: Tensor, gains: Tensor, place: Region, size: torch.Size) -> Tensor:
-        """The bands' change of luminance, (N, 1, *size)."""
+    def _detail(self, whole: Tensor, gains: Tensor, place: Region, x: Tensor) -> Tensor:
+        """The bands' change of luminance where x (N, 3, H, W) lies, (N, 1, H, W)."""
         levels = [_luma(whole)]
         for _ in range(self.bands):
-            height, width = levels[-1].shape[-2:]
-            levels.append(resized(levels[-1], (-(-height // 2), -(-width // 2))))  # the filter is (1 3 3 1) / 8
+            levels.append(halved(levels[-1]))
         change = torch.zeros_like(levels[-1])
         for band in reversed(range(self.bands)):
-            here = (levels[band].shape[-2], levels[band].shape[-1])
-            gain = resized(gains[:, band : band + 1], here)
-            change = resized(change, here) + gain * (levels[band] - resized(levels[band + 1], here))
+            gain = resized_like(gains[:, band : band + 1], levels[band])
+            change = resized_like(change, levels[band]) + gain * (
+                levels[band] - resized_like(levels[band + 1], levels[band])
+            )
+        height, width = x.shape[-2:]
+        if (given := traced()) is not None:
+            assert given.place is not None
+            return node("Enlarged", (change, x, given.place), (*change.shape[:2], height, width))
         if change.shape[-2] > place.height:
             change = resized(change, (place.height, place.width))
-        return enlarged(change, (place.height, place.width), place.row, place.column, size[0], size[1])
+        return enlarged(change, (place.height, place.width), place.row, place.column, height, width)
+
+
+def thumbnail_size(height: int, width: int) -> tuple[int, int]:
+    """Height and width, px, of what the network looks at, of an image's; multiples of CELL."""
+    height, width = fitted_size(height, width, THUMBNAIL, CELL * THUMBNAIL**2)
+    return -(-height // CELL) * CELL, -(-width // CELL) * CELL
 
 
 def _layer(channels: int, out: int, stride: int = 1) -> nn.Sequential:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from undistill.heads.resampling import resampled_part, resized
+from undistill.heads.tracing import node, pool_node, traced
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Statistics:
 
     known: dict[nn.Module, tuple[Tensor, ...]] = field(default_factory=dict)
     """What each layer has of the whole image: a pool two tensors (1, C, 1, 1), `WholeImage` one (1, 3, h, w)."""
-    gathered: dict[nn.Module, tuple[int, *tuple[Tensor, ...]]] = field(default_factory=dict)
+    gathered: dict[nn.Module, "Gathered"] = field(default_factory=dict)
     """The same of the tiles so far, behind the number of their values; of pools in float64."""
     tile: Tile | None = None
     """The tile that is looked at."""
@@ -64,50 +65,70 @@ def _statistics() -> Statistics | None:
     return None if torch.compiler.is_compiling() else _STATISTICS.get()
 
 
+Second = Literal["variance", "maximum"]
+Gathered = tuple[int, *tuple[Tensor, ...]]
+"""Number of values, and statistics of theirs in float64."""
+
+
+def pooled(x: Tensor, second: Second) -> tuple[Tensor, Tensor]:
+    """The mean of (N, C, H, W) by image and channel, and the (biased) variance or the maximum."""
+    mean = x.mean((2, 3), keepdim=True)
+    if second == "maximum":
+        return mean, x.amax((2, 3), keepdim=True)
+    return mean, x.var((2, 3), unbiased=False, keepdim=True)
+
+
+def gather(x: Tensor, second: Second, tile: Tile, gathered: Gathered | None) -> Gathered:
+    """What was gathered before, with the tile's own part: number of values, mean, second.
+
+    Args:
+        x: what the layer gets of the tile, (1, C, h, w).
+    """
+    down, across = tile.x.shape[-2] // x.shape[-2], tile.x.shape[-1] // x.shape[-1]
+    own = x[..., tile.top // down : tile.bottom // down, tile.left // across : tile.right // across]
+    count = own.shape[-2] * own.shape[-1]
+    mean, extra = (value.double() for value in pooled(own.float(), second))
+    if gathered is None:
+        return count, mean, extra
+    before, (mean_before, extra_before) = gathered[0], gathered[1:]
+    share = count / (before + count)
+    if second == "maximum":
+        extra = torch.maximum(extra, extra_before)
+    else:  # Chan et al. 1979: the variance of a union
+        extra = torch.lerp(extra_before, extra, share) + share * (1 - share) * (mean - mean_before).square()
+    return before + count, torch.lerp(mean_before, mean, share), extra
+
+
+def share(tile: Tile, size: Callable[[int, int], tuple[int, int]]) -> Tensor:
+    """What the tile's own part adds to the whole image, brought to the size that it gives for height and width, px."""
+    place = tile.place
+    own = tile.x[..., tile.top : tile.bottom, tile.left : tile.right]
+    whole = (place.height, place.width)
+    return resampled_part(own, place.row + tile.top, place.column + tile.left, whole, size(*whole))
+
+
 class GlobalPool(nn.Module):
     """Per-channel statistics of the whole image: the mean, and the (biased) variance or the maximum.
 
     Input (N, C, H, W). Output two tensors (N, C, 1, 1); of a tiled image (1, C, 1, 1).
     """
 
-    def __init__(self, second: Literal["variance", "maximum"]) -> None:
+    def __init__(self, second: Second) -> None:
         super().__init__()
         self.second = second
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        if traced() is not None:
+            return pool_node(f"Mean{self.second.title()}", x)
         statistics = _statistics()
         if statistics is None:
-            return self._pool(x)
+            return pooled(x, self.second)
         if self not in statistics.known:
             assert statistics.tile is not None
-            statistics.gathered[self] = self._gather(x, statistics.tile, statistics.gathered.get(self))
+            statistics.gathered[self] = gather(x, self.second, statistics.tile, statistics.gathered.get(self))
             raise _GatheredError
         mean, second = statistics.known[self]
         return mean, second
-
-    def _pool(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        mean = x.mean((2, 3), keepdim=True)
-        if self.second == "maximum":
-            return mean, x.amax((2, 3), keepdim=True)
-        return mean, x.var((2, 3), unbiased=False, keepdim=True)
-
-    def _gather(
-        self, x: Tensor, tile: Tile, gathered: tuple[int, *tuple[Tensor, ...]] | None
-    ) -> tuple[int, Tensor, Tensor]:
-        """What was gathered before, with the tile's own part: number of values, mean, second."""
-        down, across = tile.x.shape[-2] // x.shape[-2], tile.x.shape[-1] // x.shape[-1]
-        own = x[..., tile.top // down : tile.bottom // down, tile.left // across : tile.right // across]
-        count = own.shape[-2] * own.shape[-1]
-        mean, second = (value.double() for value in self._pool(own.float()))
-        if gathered is None:
-            return count, mean, second
-        before, (mean_before, second_before) = gathered[0], gathered[1:]
-        share = count / (before + count)
-        if self.second == "maximum":
-            second = torch.maximum(second, second_before)
-        else:  # Chan et al. 1979: the variance of a union
-            second = torch.lerp(second_before, second, share) + share * (1 - share) * (mean - mean_before).square()
-        return before + count, torch.lerp(mean_before, mean, share), second
 
 
 class WholeImage(nn.Module):
@@ -119,6 +140,10 @@ class WholeImage(nn.Module):
         Args:
             size: h and w of the image's height and width, px.
         """
+        if (given := traced()) is not None:
+            assert given.whole is not None
+            assert given.place is not None
+            return given.whole, Region(*given.place.unbind())  # type: ignore[arg-type]  # numbers, known when it runs
         height, width = x.shape[-2:]
         statistics = _statistics()
         if statistics is None:
@@ -126,12 +151,8 @@ class WholeImage(nn.Module):
         tile = statistics.tile
         assert tile is not None
         if self not in statistics.known:
-            place = tile.place
-            own = x[..., tile.top : tile.bottom, tile.left : tile.right]
-            whole = (place.height, place.width)
-            part = resampled_part(own, place.row + tile.top, place.column + tile.left, whole, size(*whole))
             count, *before = statistics.gathered.get(self, (0,))
-            statistics.gathered[self] = count + 1, sum(before, part)
+            statistics.gathered[self] = count + 1, sum(before, share(tile, size))
             raise _GatheredError
         return statistics.known[self][0], tile.place
 
@@ -144,6 +165,9 @@ class InstanceNorm(nn.Module):
         self.pool = GlobalPool("variance")
 
     def forward(self, x: Tensor) -> Tensor:
+        if traced() is not None:
+            ones, zeros = x.new_ones(x.shape[1]), x.new_zeros(x.shape[1])
+            return node("InstanceNormalization", (x, ones, zeros), x.shape, {"epsilon": 1e-5})
         if _statistics() is None:
             if self.training and x.device.type == "cpu" and not x.is_contiguous():
                 # F.instance_norm would copy channels_last maps into the other layout and leave them there, in which

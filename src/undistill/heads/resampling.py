@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from undistill.heads.tracing import node, traced
+
 
 def fitted_size(height: int, width: int, side: int, area: int) -> tuple[int, int]:
     """Height and width, px, in proportion: the short side `side`, or less where that would be more than `area` px^2."""
@@ -23,6 +25,20 @@ def resized(x: Tensor, size: tuple[int, int]) -> Tensor:
         return x
     smaller = size[0] < x.shape[-2] or size[1] < x.shape[-1]  # else it would be the same, and slower
     return F.interpolate(x, size=size, mode="bilinear", antialias=smaller)
+
+
+def resized_like(x: Tensor, like: Tensor) -> Tensor:
+    """(N, C, H, W) brought to the height and width of another, as `resized` does it."""
+    height, width = like.shape[-2:]
+    if traced() is not None:
+        return node("Resized", (x, like), (*x.shape[:-2], height, width))
+    return resized(x, (height, width))
+
+
+def halved(x: Tensor) -> Tensor:
+    """(N, C, H, W) at half its height and width, rounded up; the filter is (1 3 3 1) / 8."""
+    size = (-(-x.shape[-2] // 2), -(-x.shape[-1] // 2))
+    return resized(x, size) if traced() is None else node("Halved", (x,), (*x.shape[:-2], *size))
 
 
 def resampled_part(part: Tensor, row: int, column: int, whole: tuple[int, int], size: tuple[int, int]) -> Tensor:
@@ -59,9 +75,9 @@ def _taps(start: int, stop: int, length: int, short: int, device: torch.device) 
     return first, weights.float()
 
 
-def line_positions(short: int, length: int, start: int, stop: int, device: torch.device) -> Tensor:
-    """Where the lines start:stop of an image of `length` lie in one of `short`, 0 to short - 1, in float32."""
-    places = (torch.arange(start, stop, device=device, dtype=torch.float64) + 0.5) * (short / length) - 0.5
+def line_positions(short: int, length: int, start: int, count: int, device: torch.device) -> Tensor:
+    """Where `count` lines from `start` on of an image of `length` lie in one of `short`, 0 to short - 1, in float32."""
+    places = (torch.arange(count, device=device, dtype=torch.float64) + start + 0.5) * (short / length) - 0.5
     return places.clamp(0, short - 1).float()
 
 
@@ -77,5 +93,5 @@ def enlarged(x: Tensor, whole: tuple[int, int], row: int, column: int, height: i
     """The part of x (N, C, h, w), enlarged to `whole`, that begins at row and column: (N, C, height, width)."""
     if x.shape[-2:] == whole:
         return x[..., row : row + height, column : column + width]
-    x = interpolated(x, line_positions(x.shape[-2], whole[0], row, row + height, x.device), -2)
-    return interpolated(x, line_positions(x.shape[-1], whole[1], column, column + width, x.device), -1)
+    x = interpolated(x, line_positions(x.shape[-2], whole[0], row, height, x.device), -2)
+    return interpolated(x, line_positions(x.shape[-1], whole[1], column, width, x.device), -1)

@@ -77,7 +77,7 @@ def to_picture(image: Image.Image, chunks: bytes = b"") -> Picture:
         notes.append("only the first of its pictures")
     if image.format in READ_ONLY:
         notes.append(f"{image.format} written as PNG")
-    straight, exif = upright(image, notes)
+    straight, exif = _upright(image, notes)
     pixels, alpha = to_rgb(straight, notes)
     metadata = read_metadata(image, straight, exif, chunks, notes)
     return Picture(pixels, alpha, _format(image), metadata, notes, grey)
@@ -243,9 +243,9 @@ def to_rgb(image: Image.Image, notes: list[str]) -> tuple[Pixels, Pixels | None]
             alpha = np.where(deep == transparent, 0, 255).astype(np.uint8)
         image = Image.fromarray((deep.astype(np.float32) / 257).round().astype(np.uint8))
     elif image.has_transparency_data:
-        alpha = np.asarray(image.convert("RGBA").getchannel("A"))
+        alpha = np.asarray(_converted(image, "RGBA").getchannel("A"))
     # What a profile can be made for: grey stays grey until it is applied.
-    image = image.convert("L" if image.mode in _GREY else image.mode if image.mode in ("CMYK", "LAB") else "RGB")
+    image = _converted(image, "L" if image.mode in _GREY else image.mode if image.mode in ("CMYK", "LAB") else "RGB")
     if profile:
         try:
             source = ImageCms.ImageCmsProfile(BytesIO(profile))
@@ -254,7 +254,12 @@ def to_rgb(image: Image.Image, notes: list[str]) -> tuple[Pixels, Pixels | None]
                 return np.asarray(converted), alpha
         except (ImageCms.PyCMSError, OSError) as error:
             notes.append(f"its colour profile is not usable ({first_line(error)}); taken for sRGB")
-    return np.asarray(image.convert("RGB")), alpha
+    return np.asarray(_converted(image, "RGB")), alpha
+
+
+def _converted(image: Image.Image, mode: str) -> Image.Image:
+    """The image itself where it has that mode; Pillow would copy it."""
+    return image if image.mode == mode else image.convert(mode)
 
 
 def upright(image: Image.Image, notes: list[str]) -> tuple[Image.Image, Image.Exif]:
@@ -263,8 +268,15 @@ def upright(image: Image.Image, notes: list[str]) -> tuple[Image.Image, Image.Ex
     Args:
         notes: what the user should know is added to it.
     """
+    straight, exif = _upright(image, notes)
+    return (straight.copy() if straight is image else straight), exif
+
+
+def _upright(image: Image.Image, notes: list[str]) -> tuple[Image.Image, Image.Exif]:
+    """See `upright`; the image itself where it is upright."""
     try:
-        straight = ImageOps.exif_transpose(image)
+        turned = image.getexif().get(ExifTags.Base.Orientation, 1) != 1
+        straight = ImageOps.exif_transpose(image) if turned else image
         # A TIFF's own tags, which the copy has lost. The image keeps what it gives, so that we change a copy.
         exif = Image.Exif()
         exif.load(image.getexif().tobytes())

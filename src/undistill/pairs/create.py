@@ -18,6 +18,7 @@ from undistill.base.errors import Failure, UsageError, naming
 from undistill.base.files import PART, AnyPath, replacing
 from undistill.base.lock import locked
 from undistill.base.progress import progress
+from undistill.base.threads import spread
 from undistill.dataset.shard import (
     DESCRIPTION,
     Description,
@@ -28,12 +29,15 @@ from undistill.dataset.shard import (
     shard_path,
 )
 from undistill.dataset.write import shard_writer, write_description
-from undistill.images import Picture, Pixels, encode
+from undistill.images import Pixels, png
 from undistill.pairs.spec import PairSpec, make_spec
 from undistill.prompts import PROMPTS_FILE, Prompt, as_lines
 
 TIMINGS = "timings.csv"
 """What each batch took, beside the shards."""
+
+ENCODERS = 2
+"""Threads that encode one batch each while the next is drawn."""
 
 
 class PairGenerator(Protocol):
@@ -211,25 +215,41 @@ def draw_shard(job: DrawJob, generator: PairGenerator) -> Iterator[Timing]:
         Failure: it can't be written; or the generator's.
     """
     try:
-        with shard_writer(job.path, job.spec) as write:
-            for first in range(0, len(job.prompts), job.batch):
-                some = job.prompts[first : first + job.batch]
-                texts, seeds = [prompt.prompt for prompt in some], [prompt.seed for prompt in some]
-                start = time.perf_counter()
-                students = generator.student(texts, seeds)
-                middle = time.perf_counter()
-                teachers = generator.teacher(texts, seeds, students)
-                end = time.perf_counter()
-                for prompt, student, teacher in zip(some, students, teachers, strict=True):
-                    write(PairRow(prompt.id, prompt.prompt, prompt.name, prompt.seed, _png(student), _png(teacher)))
-                yield Timing(job.path.name, some[0].id, len(some), middle - start, end - middle)
+        with (
+            shard_writer(job.path, job.spec) as write,
+            closing(spread(_encode, _draw(job, generator), ENCODERS)) as batches,
+        ):
+            for rows, timing in batches:
+                for row in rows:
+                    write(row)
+                yield timing
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else error  # pyarrow says more than is of use
         raise Failure(f"can't write {job.path}: {reason}; with that put right, the same command goes on") from error
 
 
-def _png(pixels: Pixels) -> bytes:
-    return encode(Picture(pixels, None, "PNG"), pixels)
+Drawn = tuple[Sequence[Prompt], Pixels, Pixels, Timing]
+"""A batch: its prompts, and the images of student and teacher."""
+
+
+def _draw(job: DrawJob, generator: PairGenerator) -> Iterator[Drawn]:
+    for first in range(0, len(job.prompts), job.batch):
+        some = job.prompts[first : first + job.batch]
+        texts, seeds = [prompt.prompt for prompt in some], [prompt.seed for prompt in some]
+        start = time.perf_counter()
+        students = generator.student(texts, seeds)
+        middle = time.perf_counter()
+        teachers = generator.teacher(texts, seeds, students)
+        end = time.perf_counter()
+        yield some, students, teachers, Timing(job.path.name, some[0].id, len(some), middle - start, end - middle)
+
+
+def _encode(drawn: Drawn) -> tuple[list[PairRow], Timing]:
+    *batch, timing = drawn
+    return [
+        PairRow(prompt.id, prompt.prompt, prompt.name, prompt.seed, png(student), png(teacher))
+        for prompt, student, teacher in zip(*batch, strict=True)
+    ], timing
 
 
 def draw_shards(

@@ -183,7 +183,7 @@ def _enhance(
 ) -> Enhanced:
     same_kind = upload.header.format not in READ_ONLY
     try:
-        return enhance_bytes(upload.data, lambda: work.run_on(head), wanted, how, same_kind, label)
+        return enhance_bytes(upload.data, work.run_on(head), wanted, how, same_kind, label)
     except ImageError as error:
         raise unusable(error) from error
 

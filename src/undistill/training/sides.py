@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 
 from undistill.dataset import parse_split
-from undistill.dataset.samples import DataError, Sample, Sides, Source, list_sides, match
+from undistill.dataset.samples import DataError, ImageFolders, Sample, Sides, Source, list_sides, match
 from undistill.training.recipe import Recipe
 
 TrainedOn = tuple[Sides, Sides]
@@ -23,8 +23,15 @@ def listed_sides(recipe: Recipe, source: Source) -> TrainedOn:
     """By their ids, of no less than `min_side`; for a paired recipe, those that both sides have, in one order.
 
     Raises:
-        DataError: images are missing, or don't match.
+        DataError: images are missing, or don't match; or pairs that are none by design.
     """
+    if recipe.paired and not isinstance(source, ImageFolders):
+        teacher = source.description.pair.get("teacher", {})
+        if isinstance(teacher, dict) and teacher.get("start") == "text":
+            raise DataError(
+                "these pairs are unpaired by design (their teacher begins with the text alone): take a recipe that "
+                "needs no pairs, as unpaired, contrastive, or mmd with anchor: student"
+            )
     data = recipe.data
     training, validation = (
         list_sides(source, parse_split(split), fraction, data.min_side)

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -134,6 +135,9 @@ def test_no_room_for_a_worker_is_one_line() -> None:
 
 class Inverse:
     """Stands for an Enhancer; it works for others than this test's process alone."""
+
+    device = torch.device("cpu")
+    head = SimpleNamespace(trained_at=None)
 
     def __init__(self, driver: int) -> None:
         assert os.getpid() != driver

@@ -4,9 +4,8 @@ import os
 import signal
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor
-from concurrent.futures import wait as wait_for
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from itertools import chain, groupby
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
@@ -15,6 +14,7 @@ from typing import Any
 
 from undistill.base.engines import Engine, Maker, Update, Work
 from undistill.base.errors import Failure, UsageError
+from undistill.base.threads import spread
 
 _JOIN_TIMEOUT_S = 10.0
 
@@ -27,22 +27,27 @@ def in_process(tasks: Sequence[Any], maker: Maker[Any], work: Work[Any, Any, Upd
             yield from work(task, tool)
 
 
-def in_threads(count: int) -> Engine:
-    """Do tasks in threads of this process, for work that is mostly waiting: they share one tool."""
+def in_threads(alone: Callable[[Any], bool], threads: int | None = None) -> Engine:
+    """Do tasks here, side by side: as many as torch has threads, each with one of them; updates in the tasks' order.
+
+    So one task reads while another computes and a third writes, and what comes out doesn't depend on how many cores
+    there are.
+
+    Args:
+        alone: whether a task is to have all of torch's threads, and the memory, for itself. So has one that is the
+            only one.
+        threads: how many; None: as many as torch has.
+    """
 
     def run(tasks: Sequence[Any], maker: Maker[Any], work: Work[Any, Any, Update]) -> Generator[Update, None, None]:
-        tool = maker() if tasks else None
-        left, at_work = deque(tasks), set[Future[list[Update]]]()
-        pool = ThreadPoolExecutor(count)
-        try:
-            while left or at_work:
-                while left and len(at_work) < count:
-                    at_work.add(pool.submit(lambda task: list(work(task, tool)), left.popleft()))
-                done, at_work = wait_for(at_work, return_when=FIRST_COMPLETED)
-                for future in done:
-                    yield from future.result()
-        finally:
-            pool.shutdown(cancel_futures=True)
+        tool = maker()
+        for one_by_one, some in groupby(tasks, lambda task: len(tasks) == 1 or alone(task)):
+            if one_by_one:
+                for task in some:
+                    yield from work(task, tool)
+            else:
+                with closing(spread(lambda task: list(work(task, tool)), some, threads)) as updates:
+                    yield from chain.from_iterable(updates)
 
     return run
 

@@ -1,0 +1,120 @@
+"""Which backend is the fastest for a head here: timed once on this machine, and kept."""
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from copy import deepcopy
+from importlib.metadata import PackageNotFoundError, version
+from statistics import median
+from typing import Any
+
+import torch
+
+from undistill.base.device import has_native_bfloat16, processor
+from undistill.base.errors import UsageError
+from undistill.base.files import replacing
+from undistill.base.progress import show_words
+from undistill.enhance.backends import BackendName, load_backend
+from undistill.enhance.backends.graph import head_key
+from undistill.heads import Head
+from undistill.metrics.cache import key_of, room
+
+FORMAT = 1
+SIZE = 512
+"""Of the image that is timed, px."""
+GAIN = 1.1
+"""How many times as fast as torch another must be to be taken: less may be noise."""
+ROUNDS, BUDGET_S = 7, 4.0
+"""No round begins after so many seconds, if there were three."""
+
+# torch.compile is left out: its first image of a size takes a minute and more on a CPU.
+TIMED: tuple[BackendName, ...] = ("torch", "contiguous", "onnx", "openvino")
+
+
+def fastest(head: Head, device: torch.device) -> BackendName:
+    """The fastest backend that is installed, never a slower one than torch; by a table that is kept for this head,
+    machine, and number of threads. On a GPU it is torch: nothing else has been measured there."""
+    if device.type != "cpu":
+        return "torch"
+    return pick(seconds_by_backend(head, device))
+
+
+def pick(seconds: Mapping[str, float]) -> BackendName:
+    """The fastest by seconds of an image, if it is that by more than noise."""
+    name = min(seconds, key=lambda each: seconds[each])
+    return name if seconds["torch"] > GAIN * seconds[name] else "torch"  # type: ignore[return-value]  # of TIMED
+
+
+def seconds_by_backend(head: Head, device: torch.device) -> dict[str, float]:
+    """Seconds of an image of SIZE px, by backend that is installed and can run the head.
+
+    What was measured with other versions, on another CPU or with other threads is measured anew.
+    """
+    versions = {package: _version(package) for package in ("torch", "onnx", "onnxscript", "onnxruntime", "openvino")}
+    where = (processor(), has_native_bfloat16(), torch.get_num_threads(), device)
+    with room(key_of("backends", FORMAT, SIZE, head_key(head), *where, versions)) as folder:
+        file = folder / "seconds.json"
+        with suppress(OSError, ValueError, TypeError, AttributeError):  # broken: measured anew
+            known = {str(name): float(seconds) for name, seconds in json.loads(file.read_text()).items()}
+            if "torch" in known and known.keys() <= set(TIMED):
+                return known
+        show_words("timing backends, once on this machine")
+        measured = time_backends(head, device, SIZE)
+        rows = {name: median(seconds) for name, seconds in measured.items() if not isinstance(seconds, str)}
+        with suppress(OSError), replacing(file) as beside:
+            beside.write_text(json.dumps(rows))
+    return rows
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""
+
+
+def time_backends(
+    head: Head,
+    device: torch.device,
+    size: int,
+    names: Sequence[BackendName] = TIMED,
+    rounds: int = ROUNDS,
+    budget: float = BUDGET_S,
+) -> dict[str, list[float] | str]:
+    """Seconds of an image by backend and round, by turns, so that whatever else the machine does meets all of them; or
+    why a backend can't run the head here.
+
+    Args:
+        size: of the image, px, before it is padded as the head asks.
+    """
+    side = head.round_up(max(size, head.smallest))
+    x = torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(0)).mul(2).sub(1).to(device)
+    found: dict[str, list[float] | str] = {}
+    steps: dict[str, Callable[[], Any]] = {}
+    with torch.no_grad():
+        for name in names:
+            try:
+                steps[name] = _step(name, head, device, x)
+                steps[name]()  # chooses kernels, and starts threads
+                found[name] = []
+            except UsageError as error:
+                found[name] = str(error)
+                steps.pop(name, None)
+        begin = time.perf_counter()
+        for turn in range(rounds):
+            if turn >= 3 and time.perf_counter() - begin > budget:
+                break
+            for name, step in steps.items():
+                start = time.perf_counter()
+                step()
+                taken = found[name]
+                assert isinstance(taken, list)
+                taken.append(time.perf_counter() - start)
+    return found
+
+
+def _step(name: BackendName, head: Head, device: torch.device, x: torch.Tensor) -> Callable[[], Any]:
+    backend = load_backend(name, deepcopy(head), device, None)  # each has its order of weights in memory
+    own = x.contiguous(memory_format=backend.order)
+    return lambda: backend(own)
