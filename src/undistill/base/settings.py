@@ -11,6 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from undistill.base.errors import UsageError
 
+MOST = 4
+"""Problems that a message names."""
 LONGEST = 60
 """Characters of a key that a message quotes."""
 
@@ -37,7 +39,16 @@ def read_yaml(path: Path) -> Any:
 
 def explain_all(error: ValidationError, model: type[BaseModel], whole: str) -> str:
     """What pydantic found wrong with data that were to make a `model`, in one line."""
-    return "; ".join(explain(problem, [str(key) for key in problem["loc"]], model, whole) for problem in error.errors())
+    problems = error.errors()
+    return first_few(
+        [explain(each, [str(key) for key in each["loc"]], model, whole) for each in problems[:MOST]], problems
+    )
+
+
+def first_few(said: Sequence[str], problems: Sequence[Any]) -> str:
+    """What is wrong in words, of so many problems as there are: nobody reads more than `MOST` in a line."""
+    more = len(problems) - len(said)
+    return "; ".join(said) + (f"; and {more} more" if more > 0 else "")
 
 
 def explain(problem: Any, where: Sequence[str], model: type[BaseModel], whole: str) -> str:
