@@ -9,7 +9,7 @@ demo: $(VENV)/demo.installed  ## set up, draw, enhance and measure portraits, an
 	$(BIN)/undistill demo -o demo
 
 test: $(VENV)/dev.installed  ## set up for development, and run the tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not e2e" --numprocesses auto --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not e2e" --numprocesses auto --dist loadfile
 
 e2e: $(VENV)/dev.installed  ## run the commands of the README and the docs, and what takes minutes
 	$(BIN)/python -m pytest -m e2e
