@@ -16,7 +16,6 @@ stands in the file at once. Parts:
 Without a GPU the parts run too, at the smallest sizes, to see that they do: figures of such a run say nothing.
 """
 
-import csv
 import json
 import re
 import shlex
@@ -39,6 +38,7 @@ from undistill.base.command import run
 from undistill.base.device import pick_device
 from undistill.base.errors import UsageError
 from undistill.bench.machine import machine
+from undistill.bench.variants import wait
 from undistill.metrics.results import write_json
 from undistill.pairs.networks import denoiser_pass, networks
 from undistill.pairs.plan import peak_memory, plan
@@ -65,20 +65,22 @@ def tests(command: Command, folder: Path, small: bool) -> dict[str, Any]:
     return {"said": said.strip().splitlines()[-1]}
 
 
+def _bench(command: Command, folder: Path, what: str, limit: float) -> dict[str, Any]:
+    command(f"undistill bench --sizes {what} --rounds 8 -o {folder}", limit)
+    found: dict[str, Any] = json.loads((folder / "bench.json").read_text())
+    return found
+
+
 def heads(command: Command, folder: Path, small: bool) -> dict[str, Any]:
     """bench.json."""
     what = "64 --heads tiny-best" if small else "256,512,1024,2048 --heads all"
-    command(f"undistill bench --sizes {what} --rounds 8 --no-compile -o {folder}", LIMITS["heads"])
-    bench: dict[str, Any] = json.loads((folder / "bench.json").read_text())
-    return bench
+    return _bench(command, folder, f"{what} --no-compile", LIMITS["heads"])
 
 
 def compiled(command: Command, folder: Path, small: bool) -> dict[str, Any]:
     """bench.json."""
     what = "64 --heads tiny-best --no-compile" if small else "512 --heads cyclegan-published --heads flux1 --compile"
-    command(f"undistill bench --sizes {what} --rounds 8 -o {folder}", LIMITS["compiled"])
-    bench: dict[str, Any] = json.loads((folder / "bench.json").read_text())
-    return bench
+    return _bench(command, folder, what, LIMITS["compiled"])
 
 
 def training(command: Command, folder: Path, small: bool) -> dict[str, Any]:
@@ -88,12 +90,12 @@ def training(command: Command, folder: Path, small: bool) -> dict[str, Any]:
 
 
 def mmd(command: Command, folder: Path, small: bool) -> dict[str, Any]:
-    """Images a second of training, from one row of metrics.csv to another, `--max-steps` apart."""
-    side, count, steps, width = (64, 12, (2, 4), 4) if small else (512, 64, (10, 70), 32)
+    """Images a second of training, at least: what a second call of `train`, with more steps, adds in its time."""
+    side, steps, width = (64, (2, 4), 4) if small else (512, (10, 70), 32)
     random = np.random.default_rng(0)
     for name in ("student", "teacher"):
         (folder / name).mkdir()
-        for number in range(count):
+        for number in range(64):  # of which two are for validation
             coarse = random.integers(0, 256, (16, 16, 3), dtype=np.uint8)
             Image.fromarray(coarse).resize((side, side), Image.Resampling.BICUBIC).save(
                 folder / name / f"{number:03d}.png", compress_level=1
@@ -111,14 +113,11 @@ def mmd(command: Command, folder: Path, small: bool) -> dict[str, Any]:
         line = f"undistill train flux1 --student {folder / 'student'} --teacher {folder / 'teacher'} {words}"
         command(f"{line} -o {folder / 'run'} --max-steps {most}", LIMITS["mmd"])
         seconds.append(time.perf_counter() - begin)
-    with (folder / "run" / "metrics.csv").open() as file:
-        rows = len(list(csv.DictReader(file)))
     more = 4 * (steps[1] - steps[0])
     # Both calls start anew, and the second doesn't embed: a lower bound of the rate.
     return {
         "images_s_at_least": round(more / seconds[1], 2),
         "seconds": seconds,
-        "rows": rows,
         "batch": 4,
         "size": side,
     }
@@ -148,13 +147,11 @@ def flux(command: Command, folder: Path, small: bool) -> dict[str, Any]:
             begin = time.perf_counter()
             for _ in range(3):
                 step()
-            if where.type == "cuda":
-                torch.cuda.synchronize()
+            wait(where)
             seconds[f"{part.side}, a step of 4"] = (time.perf_counter() - begin) / 3
         begin = time.perf_counter()
         vae.decode(zeros(4, vae.config.latent_channels, side, side))
-        if where.type == "cuda":
-            torch.cuda.synchronize()
+        wait(where)
         seconds["decode 4"] = time.perf_counter() - begin
     planned = plan(spec, 1, 4)
     peak = torch.cuda.max_memory_allocated() if where.type == "cuda" else None
