@@ -12,8 +12,8 @@ from diffusers.modular_pipelines import (
     SequentialPipelineBlocks,
 )
 
-from undistill.enhance import Enhancer
 from undistill.heads import Head
+from undistill.integrations.diffusers import Enhance
 
 
 class EnhanceStep(ModularPipelineBlocks):  # type: ignore[misc]  # diffusers is not typed for strict eyes
@@ -65,12 +65,8 @@ class EnhanceStep(ModularPipelineBlocks):  # type: ignore[misc]  # diffusers is 
             if components.head is None:
                 raise ValueError("there is no head: pipeline.update_components(head=Head.from_pretrained('flux1'))")
             # `pipeline.to(torch.bfloat16)` means every component; what a head adds to must keep its precision.
-            enhancer = Enhancer(components.head.float(), components._execution_device)
-            strength = block.enhance_strength
-            if isinstance(block.images, list):
-                block.images = [enhancer(image, strength) for image in block.images]
-            else:
-                block.images = enhancer(block.images, strength)
+            enhance = Enhance(components.head.float(), components._execution_device, block.enhance_strength)
+            block.images = enhance(block.images)
             self.set_block_state(state, block)
         return components, state
 
