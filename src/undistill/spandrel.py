@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any, get_args
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from undistill.base.errors import Failure, first_line
-from undistill.base.files import replacing
 from undistill.enhance import Enhancer
 from undistill.heads import EsaGenerator, GridHead, Head, HeadError, ResnetGenerator, UNet
+from undistill.heads.head import write_weights
 from undistill.heads.resnet import Norm, Upsampling
 
 FLAGS = "undistill.flags"
@@ -93,10 +92,7 @@ def save(head: Head, path: Path) -> None:
         _UPSAMPLINGS.index(config["upsampling"]) if "upsampling" in config else 0,
         config.get("bands", 0),
     ]
-    weights = {name: tensor.detach().half().contiguous() for name, tensor in head.state_dict().items()}
-    with replacing(path) as beside:
-        save_file({**weights, FLAGS: torch.tensor(flags, dtype=torch.int32)}, beside)
-        beside.chmod(0o644)  # safetensors writes for the owner alone
+    write_weights(head, path, {FLAGS: torch.tensor(flags, dtype=torch.int32)})
 
 
 def head_of(state: Mapping[str, Tensor]) -> Head:

@@ -214,7 +214,6 @@ class Head(
     # -- files ---------------------------------------------------------------------------------------------------
 
     def _save_pretrained(self, save_directory: Path) -> None:
-        weights = {name: tensor.detach().half().contiguous() for name, tensor in self.state_dict().items()}
         # Measured here, not taken from where it was loaded: its weights may have been trained since.
         measured = {
             "gflop_512": round(self.gflop(512), 3),
@@ -222,9 +221,7 @@ class Head(
         }
         trained_at = {} if self.trained_at is None else {"trained_at": self.trained_at}
         config = {"architecture": type(self).__name__, **self.config, **trained_at, **measured}
-        with replacing(save_directory / "model.safetensors") as path:
-            save_file(weights, path)
-            path.chmod(0o644)  # safetensors writes for the owner alone
+        write_weights(self, save_directory / "model.safetensors")
         with replacing(save_directory / "config.json") as path:
             path.write_text(_written(config))
         for name in ("README.md", "metrics.json"):
@@ -280,6 +277,18 @@ class Head(
                 raise HeadError(f"{folder} is a broken head: its tensor {tensor} holds NaN or infinity")
         head.folder = folder
         return head.eval()
+
+
+def write_weights(head: Head, path: Path, beside: Mapping[str, Tensor] | None = None) -> None:
+    """Write a head's weights, in float16, whole or not at all.
+
+    Args:
+        beside: other tensors of the file.
+    """
+    weights = {name: tensor.detach().half().contiguous() for name, tensor in head.state_dict().items()}
+    with replacing(path) as part:
+        save_file({**weights, **(beside or {})}, part)
+        part.chmod(0o644)  # safetensors writes for the owner alone
 
 
 def shipped_heads() -> list[str]:
