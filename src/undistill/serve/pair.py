@@ -1,6 +1,5 @@
 """A pair behind the service: prompts become pictures, one at a time."""
 
-import asyncio
 import time
 from base64 import b64encode
 from functools import partial
@@ -16,7 +15,7 @@ from undistill.enhance.provenance import Label, marked
 from undistill.images import Metadata, Picture, Pixels, encode
 from undistill.serve.awaited import while_awaited
 from undistill.serve.problems import Problem, documented
-from undistill.serve.upload import bounded
+from undistill.serve.upload import bounded, media_type, within
 from undistill.serve.work import ServedHead, Work
 
 if TYPE_CHECKING:
@@ -147,13 +146,10 @@ def _body(model: type[Strict]) -> dict[str, Any]:
 
 
 async def _read(request: Request, model: type[Options], seconds: float) -> Options:
-    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+    if media_type(request) != "application/json":
         raise Problem("type", "Send JSON: a body of type application/json.")
-    try:
-        async with asyncio.timeout(seconds):
-            body = b"".join([part async for part in bounded(request, _MOST)])
-    except TimeoutError:
-        raise Problem("slow", f"The body took more than {seconds:g} s to come: send it faster.") from None
+    async with within(seconds, "send it faster"):
+        body = b"".join([part async for part in bounded(request, _MOST)])
     try:
         return model.model_validate_json(body)
     except ValidationError as error:

@@ -42,13 +42,13 @@ async def read_upload(request: Request, max_bytes: int, max_pixels: int, seconds
         Problem: it is none that can be taken.
         ClientDisconnect: nobody waits for an answer any more.
     """
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    kind = media_type(request)
     is_form = kind == "multipart/form-data"
     if not (is_form or kind.startswith("image/") or kind == "application/octet-stream"):
         raise Problem("type", "Send a form with the field image (curl -F image=@FILE), or a body of type image/png.")
     if request.headers.get("content-encoding", "identity").lower() != "identity":
         raise Problem("type", "Send the body without a Content-Encoding.")
-    async with _within(seconds):
+    async with within(seconds, "send it faster, or less"):
         body = bounded(request, max_bytes + (_BESIDE if is_form else 0))
         data, fields = await _form(request, body) if is_form else (b"".join([part async for part in body]), {})
     if not data:
@@ -58,13 +58,21 @@ async def read_upload(request: Request, max_bytes: int, max_pixels: int, seconds
     return Upload(data, await asyncio.to_thread(_header, data, max_pixels), fields)
 
 
+def media_type(request: Request) -> str:
+    """Of the body, in small letters, without its parameters."""
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
 @asynccontextmanager
-async def _within(seconds: float) -> AsyncGenerator[None, None]:
+async def within(seconds: float, advice: str) -> AsyncGenerator[None, None]:
+    """Raises:
+    Problem: the body took more than `seconds` to come; it gives the advice.
+    """
     try:
         async with asyncio.timeout(seconds):
             yield
     except TimeoutError:
-        raise Problem("slow", f"The body took more than {seconds:g} s to come: send it faster, or less.") from None
+        raise Problem("slow", f"The body took more than {seconds:g} s to come: {advice}.") from None
 
 
 async def bounded(request: Request, most: int) -> AsyncGenerator[bytes, None]:
