@@ -158,15 +158,19 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(level)
 
 
+def _copy(model: "ModelProto") -> "ModelProto":
+    made = type(model)()
+    made.CopyFrom(model)
+    return made
+
+
 def whole(model: "ModelProto") -> "ModelProto":
     """The graph that runs an image in one piece."""
     import onnx
     from onnx.inliner import inline_local_functions
 
-    made = onnx.ModelProto()
-    made.CopyFrom(model)
-    used = {node.op_type for node in made.graph.node if node.domain == DOMAIN}
-    if used:
+    made = _copy(model)
+    if any(node.domain == DOMAIN for node in made.graph.node):
         made.functions.extend(functions(OPSET))
         if not any(opset.domain == DOMAIN for opset in made.opset_import):
             made.opset_import.append(onnx.helper.make_opsetid(DOMAIN, 1))
@@ -184,8 +188,7 @@ def one_input(model: "ModelProto", head: Head) -> "ModelProto":
 
     if not isinstance(head, GridHead):
         return whole(model)
-    made = onnx.ModelProto()
-    made.CopyFrom(model)
+    made = _copy(model)
     nodes = [
         onnx.helper.make_node(
             "Look", ["x"], ["whole", "thumbnail", "place"], domain=DOMAIN, trained_at=head.trained_at or 0
@@ -202,8 +205,7 @@ def tiled(model: "ModelProto") -> tuple["ModelProto", list[Pool]]:
     """The graph that runs a tile of an image, and its layers that pool, each behind those that it depends on."""
     import onnx
 
-    made = onnx.ModelProto()
-    made.CopyFrom(model)
+    made = _copy(model)
     pools: list[Pool] = []
     nodes: list[NodeProto] = []
     infos = {info.name: info for info in made.graph.value_info}

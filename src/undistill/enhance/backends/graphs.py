@@ -1,6 +1,6 @@
 """Backends that run a head as a graph: ONNX Runtime and OpenVINO."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property, partial
 from typing import TYPE_CHECKING
@@ -22,7 +22,8 @@ Feeds = dict[str, Tensor]
 
 
 class GraphBackend:
-    """See `undistill.enhance.backends.Backend`. Sessions are made when the first image needs them, and kept.
+    """See `undistill.enhance.backends.Backend`. Sessions are made when the first image needs them, and kept, but for
+    those that gather statistics of a large image, one for each layer that pools.
 
     Args:
         name: "onnx" or "openvino".
@@ -54,7 +55,7 @@ class GraphBackend:
             known |= self._gathered(pool, known, make)
 
         def run_tile(tile: Tile) -> Tensor:
-            return _run(run, {name: value for name, value in self._of_tile(tile, known).items() if name in names})
+            return _run(run, self._of_tile(tile, known, names))
 
         yield run_tile
 
@@ -64,17 +65,17 @@ class GraphBackend:
         names, run = input_names(graph), self._load(graph)
         gathered: Gathered | None = None
         for tile in make():
-            x = _run(run, {name: value for name, value in self._of_tile(tile, known).items() if name in names})
+            x = _run(run, self._of_tile(tile, known, names))
             gathered = gather(x, pool.second, tile, gathered)
         assert gathered is not None
         mean, extra = gathered[1:]
         return {pool.mean: mean.float(), pool.extra: extra.float()}
 
     @cached_property
-    def _tiled(self) -> "tuple[ModelProto, list[Pool], list[str], Run]":
+    def _tiled(self) -> "tuple[ModelProto, list[Pool], Sequence[str], Run]":
         model, pools = tiled(self._model)
         graph = part(model, "y")
-        return model, pools, list(input_names(graph)), self._load(graph)
+        return model, pools, input_names(graph), self._load(graph)
 
     def _feeds(self, x: Tensor) -> Feeds:
         """What the graph is given of an image in one piece, (1, 3, H, W)."""
@@ -84,9 +85,12 @@ class GraphBackend:
         seen = self._looked_at(resized(x, self._head.scale(height, width)))
         return {"x": x, **seen, "place": torch.tensor([0.0, 0.0, height, width])}
 
-    def _of_tile(self, tile: Tile, known: Feeds) -> Feeds:
+    @staticmethod
+    def _of_tile(tile: Tile, known: Feeds, names: Sequence[str]) -> Feeds:
+        """What a graph with inputs of these names is given of a tile."""
         place = torch.tensor([tile.place.row, tile.place.column, tile.place.height, tile.place.width])
-        return {"x": tile.x, "place": place.float(), **known}
+        feeds = {"x": tile.x, "place": place.float(), **known}
+        return {name: feeds[name] for name in names}
 
     @staticmethod
     def _looked_at(seen: Tensor) -> Feeds:
