@@ -3,10 +3,12 @@
 import shutil
 import signal
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from threading import Thread
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -17,6 +19,9 @@ from torch import Tensor, nn
 from undistill.dataset.shard import Description, PairRow, shard_path
 from undistill.dataset.write import write_description, write_shard
 from undistill.heads import Head
+
+if TYPE_CHECKING:
+    from undistill.base.web import Server
 
 SHARED = Path(__file__).parents[2] / "shared"
 
@@ -168,6 +173,19 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     chrome.downloads = downloads
     yield chrome
     chrome.quit()
+
+
+@contextmanager
+def running(server: "Server") -> Iterator[str]:
+    """The address of a server that runs in a thread."""
+    port = server.port
+    thread = Thread(target=server.serve_on)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.stop()
+        thread.join()
 
 
 def wait(browser: Any, condition: Callable[[], object]) -> None:

@@ -1,10 +1,10 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from threading import Thread
 
 import pytest
 
+from tests.conftest import running
 from undistill.judge.answers import AnswerFile
 from undistill.judge.server import make_server
 from undistill.judge.study import Study, make_study
@@ -27,12 +27,5 @@ def study(folders: dict[str, Path]) -> Study:
 @contextmanager
 def serving(answers: AnswerFile) -> Iterator[str]:
     """The page's address."""
-    server = make_server(answers, lambda: live_page(answers), 0)
-    port = server.port
-    thread = Thread(target=server.serve_on)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.stop()
-        thread.join()
+    with running(make_server(answers, lambda: live_page(answers), 0)) as url:
+        yield url

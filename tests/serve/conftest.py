@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from io import BytesIO
-from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 from tests.cli.conftest import undistill  # noqa: F401
+from tests.conftest import running
 from undistill.base.web import Server, listen
 from undistill.images import Pixels
 from undistill.serve.app import Limits, make_app
@@ -64,12 +64,5 @@ def picture(size: tuple[int, int] = (64, 64), format: str = "PNG", seed: int = 0
 @contextmanager
 def served(work: Work, **limits: Any) -> Iterator[str]:
     """The address of a service on a port of this machine."""
-    server = Server(make_app(work, Limits(**limits)), listen("127.0.0.1", 0))
-    port = server.port
-    thread = Thread(target=server.serve_on)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.stop()
-        thread.join()
+    with running(Server(make_app(work, Limits(**limits)), listen("127.0.0.1", 0))) as url:
+        yield url
