@@ -1,8 +1,10 @@
 """Backends that run graphs, and graphs as files: in one file, since each head is traced once for all of it."""
 
+import gc
 import json
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from ctypes import CDLL, Structure, byref, c_int, c_size_t, c_void_p
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +94,22 @@ def test_threads_share_a_graph(monkeypatch: pytest.MonkeyPatch) -> None:
     with ThreadPoolExecutor(4) as threads:
         at_once = list(threads.map(run, images))
     assert all(np.array_equal(a, b) for a, b in zip(one_by_one, at_once, strict=True))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_signals_find_their_stack_after_a_graph_is_gone() -> None:
+    class Stack(Structure):
+        _fields_ = (("begin", c_void_p), ("flags", c_int), ("size", c_size_t))
+
+    held = [Enhancer(HEADS["mixed"], "cpu", backend="openvino")]
+    held[0](lit(40, 57))
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(held.clear).result()
+        pool.submit(gc.collect).result()
+    stack = Stack()
+    CDLL(None).sigaltstack(None, byref(stack))
+    maps = [line.split()[0].split("-") for line in Path("/proc/self/maps").read_text().splitlines()]
+    assert stack.begin is None or any(int(start, 16) <= stack.begin < int(end, 16) for start, end in maps)
 
 
 def test_a_graph_is_traced_once_for_the_same_weights(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """What runs an ONNX graph on the CPU: ONNX Runtime, OpenVINO."""
 
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -47,10 +48,9 @@ def openvino(model: "ModelProto", dtype: torch.dtype) -> Run:
         UsageError: it is not installed.
     """
     try:
-        import openvino as ov
+        core = _openvino_core()
     except ImportError as error:
         raise UsageError("backend openvino needs openvino: pip install 'undistill[openvino]'") from error
-    core = ov.Core()
     settings = {
         "INFERENCE_PRECISION_HINT": "bf16" if dtype == torch.bfloat16 else "f32",
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
@@ -67,6 +67,16 @@ def openvino(model: "ModelProto", dtype: torch.dtype) -> Run:
         return result
 
     return run
+
+
+@cache
+def _openvino_core() -> Any:
+    """One for as long as the process lives: OpenVINO gives the thread that first compiles a signal stack, and frees it
+    with the last of its core, from whatever thread lets go of that. The next signal to the first would be the end.
+    """
+    import openvino as ov
+
+    return ov.Core()
 
 
 RUNTIMES = {"onnx": onnx_runtime, "openvino": openvino}
