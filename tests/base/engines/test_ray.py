@@ -82,6 +82,7 @@ def draw(out: AnyPath, maker: Callable[[], Painter], workers: int = 2) -> tuple[
     return create(PROMPTS, out, TINY, maker, 3, 1, on_ray(workers))
 
 
+@pytest.mark.e2e
 def test_a_worker_killed_half_way_changes_no_byte(tmp_path: Path, drawn: Path) -> None:
     tombs = tmp_path / "tombs"
     tombs.mkdir()
@@ -91,6 +92,7 @@ def test_a_worker_killed_half_way_changes_no_byte(tmp_path: Path, drawn: Path) -
     assert (tmp_path / "out" / "timings.csv").read_text().count("\n") >= 1 + 7
 
 
+@pytest.mark.e2e
 def test_a_shard_that_kills_all_its_workers_ends_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, "TRIES", 1)  # each takes seconds; that there are more, the test before has shown
     tombs, out = tmp_path / "tombs", tmp_path / "out"
@@ -102,6 +104,7 @@ def test_a_shard_that_kills_all_its_workers_ends_it(tmp_path: Path, monkeypatch:
     assert not list(out.glob(".*"))
 
 
+@pytest.mark.e2e
 def test_a_dead_driver_resumes_on_s3(tmp_path: Path, drawn: Path, bucket: str, cluster: str) -> None:
     out = parse_path(f"{bucket}/pairs")
     (tmp_path / "prompts.jsonl").write_bytes(as_lines(PROMPTS))
