@@ -33,6 +33,7 @@ from undistill.prompts import as_lines, numbered
 ray = pytest.importorskip("ray", reason="needs the extra ray")
 pytest.importorskip("moto.server", reason="needs moto[server]")
 
+pytestmark = pytest.mark.xdist_group("ray")
 TINY = read_spec("tiny")
 PROMPTS = numbered([f"A portrait of {name}" for name in "abcdefg"], 5)
 ROOT = Path(__file__).parents[3]

@@ -16,7 +16,7 @@ from undistill.images import Pixels
 from undistill.metrics.jackknife import Value
 from undistill.pairs.generator import Generator
 
-pytestmark = pytest.mark.e2e  # faces are drawn: two minutes
+pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("weights")]  # faces are drawn: two minutes
 SIDE_BY_SIDE = 100  # enough to see which of two is nearer; how much, docs/tiny.md says of 1,000
 
 
