@@ -86,7 +86,7 @@ def test_prompts_are_obeyed(generator: Generator) -> None:
 
 @pytest.mark.shared
 def test_the_teacher_copies_no_face_it_has_seen(pairs: tuple[Pixels, Pixels], portraits: Path) -> None:
-    known, real = (face_pixels(list_faces(portraits.parent, split)) for split in ((0, 0.8), (0.8, 1)))
+    known, real = (face_pixels(list_faces([portraits.parent], split, 64), 64) for split in ((0, 0.8), (0.8, 1)))
     assert np.median(nearest(pairs[1], known)) >= 0.8 * np.median(nearest(real, known))
 
 
@@ -112,7 +112,7 @@ def test_the_realism_lora_brings_the_student_nearer_to_faces_nobody_trained_on(
 ) -> None:
     student, prompts = pairs[0][:SIDE_BY_SIDE], named_prompts(2 * SIDE_BY_SIDE, 9)[:SIDE_BY_SIDE]
     real = realism.student(prompts, range(SIDE_BY_SIDE))
-    unseen = face_pixels(list_faces(portraits.parent, (0.9, 1)))
+    unseen = face_pixels(list_faces([portraits.parent], (0.9, 1), 64), 64)
     assert (gap_values(student, real, unseen)["difference"].value or 0) > 0
 
 
