@@ -3,7 +3,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test e2e lint comfyui clean
+.PHONY: demo test e2e lint docs figures comfyui clean
 
 demo: $(VENV)/demo.installed  ## set up, draw, enhance and measure portraits, and write demo/index.html
 	$(BIN)/undistill demo -o demo
@@ -15,6 +15,12 @@ test: $(VENV)/dev.installed  ## set up for development, and run the tests
 
 e2e: $(VENV)/dev.installed  ## run the commands of the README and the docs, and what takes minutes
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m e2e --numprocesses auto --dist loadgroup --max-worker-restart 0
+
+docs: $(VENV)/dev.installed  ## build the site, build/site/index.html
+	$(BIN)/python -m research.site
+
+figures: $(VENV)/dev.installed  ## write the figures of README, docs and cards from docs/figures; CHECK=--check says what differs
+	$(BIN)/python -m research.figures $(CHECK)
 
 lint: $(VENV)/dev.installed
 	$(BIN)/ruff check .
@@ -34,7 +40,7 @@ comfyui: $(VENV)/dev.installed  ## COMFYUI_PATH=...: prepare a checkout of Comfy
 	COMFYUI_PATH="$(COMFYUI_PATH)" $(BIN)/python -m pytest tests/integrations/test_comfyui_server.py
 
 clean:
-	rm -rf $(VENV) demo
+	rm -rf $(VENV) demo build
 
 $(VENV)/demo.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

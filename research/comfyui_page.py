@@ -1,4 +1,4 @@
-"""A picture of ComfyUI's own page with the example workflow, run: python -m research.comfyui_page CHECKOUT OUT.webp
+"""A picture of ComfyUI's own page with the example workflow, run: python -m research.screenshots comfyui CHECKOUT
 
 CHECKOUT is one that `make comfyui` has prepared. Needs Chromium and its driver.
 """
@@ -8,19 +8,17 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from urllib.request import urlopen
 
 from PIL import Image
-from selenium import webdriver
 from selenium.webdriver import ActionChains, Keys
 
 from research.comfyui import ROOT, enhance
+from research.screenshots import browser, take, wait
 from undistill.base.files import WEIGHTS
 
 PORT = 18188
-WAIT_S = 420
 MAIN = Path(__file__).parents[1] / "tests" / "integrations" / "comfyui_main.py"
 SAMPLE = WEIGHTS.parent / "samples" / "schnell-000009-doctor.webp"
 
@@ -41,7 +39,7 @@ def main(checkout: str, out: Path) -> None:
         with (base / "log.txt").open("w") as log:
             process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment)
         try:
-            _wait(lambda: bool(urlopen(f"http://127.0.0.1:{PORT}/system_stats", timeout=5)))
+            wait(lambda: bool(urlopen(f"http://127.0.0.1:{PORT}/system_stats", timeout=5)))
             _photograph(base, out)
         finally:
             process.terminate()
@@ -49,41 +47,15 @@ def main(checkout: str, out: Path) -> None:
 
 
 def _photograph(base: Path, out: Path) -> None:
-    options = webdriver.ChromeOptions()
-    for option in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1900,900"):
-        options.add_argument(option)
-    chrome = webdriver.Chrome(options=options, service=webdriver.ChromeService("/usr/bin/chromedriver"))
-    try:
-        chrome.set_page_load_timeout(WAIT_S)
-        chrome.set_script_timeout(WAIT_S)
+    with browser(1900, 760) as chrome:
         chrome.get(f"http://127.0.0.1:{PORT}/")
-        _wait(lambda: chrome.execute_script("return !!(window.app && window.app.graph && window.app.canvas)"))
+        wait(lambda: chrome.execute_script("return !!(window.app && window.app.graph && window.app.canvas)"))
         chrome.execute_script("return window.app.loadGraphData(arguments[0])", enhance())
         ActionChains(chrome).send_keys(Keys.ESCAPE).perform()
         chrome.execute_script("window.app.queuePrompt(0, 1)")
-        _wait(lambda: any((base / "output").iterdir()))
+        wait(lambda: any((base / "output").iterdir()))
         time.sleep(20)  # the previews are fetched and drawn
         chrome.execute_script("window.app.canvas.ds.scale = 0.9; window.app.canvas.ds.offset = [60, 40]")
         chrome.execute_script("window.app.canvas.setDirty(true, true)")
         time.sleep(5)
-        with tempfile.NamedTemporaryFile(suffix=".png") as file:
-            chrome.save_screenshot(file.name)
-            Image.open(file.name).convert("RGB").save(out, quality=85)
-    finally:
-        chrome.quit()
-
-
-def _wait(there: Callable[[], object]) -> None:
-    end = time.monotonic() + WAIT_S
-    while time.monotonic() < end:
-        try:
-            if there():
-                return
-        except OSError:
-            pass
-        time.sleep(1)
-    raise TimeoutError
-
-
-if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]))
+        take(chrome, out)

@@ -117,7 +117,7 @@ class Client:
             label: whether, and as what, it is marked; the head's name and hash in it are the service's to tell.
 
         Raises:
-            See `enhance`.
+            ImageError, UsageError, Failure: see `enhance`.
         """
         wanted, how = wanted or Change(), how or Encoding()
         asked = {

@@ -39,6 +39,7 @@ WITHOUT = {
     "cloud": "no pairs data sets in object stores (s3://, gs://)",
     "deepface": "no ethnicity and no ArcFace in `diversity`",
     "diversity": "no `diversity` and no `reproduce`: no map of faces, no figures",
+    "docs": "no site (`make docs`)",
     "faces": "no identity, age and gender of faces in `evaluate` and `demo`; no `diversity`; no `enhance --where face`",
     "inception": "no FID by Inception (`evaluate --features`)",
     "onnx": "heads by torch alone, and no `export`",

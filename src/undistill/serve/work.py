@@ -1,6 +1,7 @@
 """Places, threads and heads: who is let in, who does the work, and with what."""
 
 import asyncio
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -169,7 +170,7 @@ class Work:
 
 def _about(card: str) -> dict[str, str]:
     """A card's first words, and what it says was measured."""
-    text = card.split("---\n", 2)[-1]
+    text = re.sub(r"<!--.*?-->", "", card.split("---\n", 2)[-1])  # where its figures are from
     _, _, text = text.partition("\n# ")
     summary = text.split("\n\n", 2)[1] if "\n\n" in text else ""
     _, _, measured = text.partition("\n## Measured\n")
