@@ -1,23 +1,45 @@
-"""Run the plan, step by step, and put what it found together."""
+"""A plan of the project's own commands, in order, each with what it makes: run so that a killed run goes on."""
 
 import json
 import shlex
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from undistill.base.errors import UsageError
 from undistill.metrics.results import versions, write_json
-from undistill.reproduce.plan import PlanStep
 
 PLAN = "plan.json"
 
 
-def begin_plan(out: Path, steps: Sequence[PlanStep]) -> None:
+@dataclass(frozen=True)
+class PlanStep:
+    """A command.
+
+    Args:
+        part: of the page, that it is for.
+        makes: a file or folder.
+        command: after `undistill`.
+    """
+
+    part: str
+    makes: str
+    command: tuple[str, ...]
+
+
+def plan_step(part: str, makes: str, *command: str | int | Path) -> PlanStep:
+    """A step from the words of its command."""
+    return PlanStep(part, makes, tuple(map(str, command)))
+
+
+def begin_plan(out: Path, steps: Sequence[PlanStep], *, grows: bool = False) -> None:
     """Begin a folder, or go on in one that was begun with the same plan.
+
+    Args:
+        grows: a plan of other steps may take the place of the one that is there. What is done of both stays done.
 
     Raises:
         UsageError: the folder holds something else.
@@ -32,8 +54,12 @@ def begin_plan(out: Path, steps: Sequence[PlanStep]) -> None:
         out.mkdir(parents=True, exist_ok=True)
         write_json({**wanted, "done": {}}, file)
         return
-    plan = _read(file)
-    if {key: plan.get(key) for key in wanted} != wanted:
+    plan = read_plan(out)
+    if {key: plan.get(key) for key in wanted} == wanted:
+        return
+    if grows:
+        write_json({**plan, **wanted}, file)
+    else:
         raise UsageError(f"{out} was begun with other options: give the same ones, or choose another folder for -o")
 
 
@@ -46,9 +72,9 @@ def run_steps(
         undistill: runs a command in the working folder; what goes wrong is raised.
         say: is told each command before it runs.
     """
-    plan = _read(out / PLAN)
+    plan = read_plan(out)
     for number, step in enumerate(steps, start=1):
-        if step.makes in plan["done"] and (out / step.makes).exists():
+        if is_done(plan, step, out):
             continue
         say(f"[{number} of {len(steps)}] {as_line(step)}")
         start, before = time.monotonic(), plan.setdefault("spent", {}).get(step.makes, 0.0)
@@ -60,8 +86,16 @@ def run_steps(
         plan["done"][step.makes] = {
             "seconds": plan["spent"].pop(step.makes),
             "date": datetime.now(UTC).date().isoformat(),
+            "command": as_line(step),
         }
         write_json(plan, out / PLAN)
+
+
+def is_done(plan: Mapping[str, Any], step: PlanStep, out: Path) -> bool:
+    """Whether the step is done by this very command, and what it makes is there."""
+    done = plan["done"].get(step.makes)
+    # Plans of before 2026-11-27 don't name the command; they hold one alone for what is made.
+    return done is not None and done.get("command", as_line(step)) == as_line(step) and (out / step.makes).exists()
 
 
 def as_line(step: PlanStep) -> str:
@@ -69,7 +103,13 @@ def as_line(step: PlanStep) -> str:
     return shlex.join(("undistill", *step.command))
 
 
-def _read(file: Path) -> dict[str, Any]:
+def read_plan(out: Path) -> dict[str, Any]:
+    """What plan.json holds: the version, the steps, and what is done.
+
+    Raises:
+        UsageError: it can't be read.
+    """
+    file = out / PLAN
     try:
         plan: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

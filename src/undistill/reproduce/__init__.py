@@ -13,7 +13,7 @@ from undistill.report.reproduce import write_reproduce_page
 from undistill.reproduce.gather import gather_results
 from undistill.reproduce.pictures import write_figures
 from undistill.reproduce.plan import FULL, QUICK, plan_steps
-from undistill.reproduce.run import begin_plan, run_steps
+from undistill.steps import begin_plan, run_steps
 
 RESULTS, PAGE = "results.json", "index.html"
 
