@@ -53,6 +53,14 @@ def test_the_time_of_a_step_is_that_of_all_attempts(tmp_path: Path, monkeypatch:
     assert [step["seconds"] for step in done.values()] == [103.0, 1.0, 2.0]
 
 
+def test_it_ends_where_a_step_says_so(tmp_path: Path) -> None:
+    begin_plan(tmp_path, STEPS)
+    commands = Commands(tmp_path)
+    for _ in range(2):
+        run_steps(tmp_path, STEPS, commands, lambda _: None, ends=lambda step: step is STEPS[1])
+        assert commands.ran == ["one", "two"]
+
+
 def test_what_was_lost_is_made_again(tmp_path: Path) -> None:
     begin_plan(tmp_path, STEPS)
     commands = Commands(tmp_path)

@@ -11,6 +11,7 @@ from typing import Any
 
 from undistill.base.errors import UsageError
 from undistill.metrics.results import versions, write_json
+from undistill.pairs.spec import PairSpec, read_spec
 
 PLAN = "plan.json"
 
@@ -64,31 +65,41 @@ def begin_plan(out: Path, steps: Sequence[PlanStep], *, grows: bool = False) -> 
 
 
 def run_steps(
-    out: Path, steps: Sequence[PlanStep], undistill: Callable[[Sequence[str]], None], say: Callable[[str], None]
+    out: Path,
+    steps: Sequence[PlanStep],
+    undistill: Callable[[Sequence[str]], None],
+    say: Callable[[str], None],
+    ends: Callable[[PlanStep], bool] = lambda step: False,
 ) -> None:
     """Run the steps that are not done yet, inside `out`. A step that was cut off goes on as its command does.
 
     Args:
         undistill: runs a command in the working folder; what goes wrong is raised.
         say: is told each command before it runs.
+        ends: whether what a step found makes those after it useless; asked of each that is done.
     """
     plan = read_plan(out)
     for number, step in enumerate(steps, start=1):
-        if is_done(plan, step, out):
-            continue
-        say(f"[{number} of {len(steps)}] {as_line(step)}")
-        start, before = time.monotonic(), plan.setdefault("spent", {}).get(step.makes, 0.0)
-        try:
-            undistill(step.command)
-        finally:  # a step that is cut off goes on later: its time is that of all attempts
-            plan["spent"][step.makes] = round(before + time.monotonic() - start, 1)
-            write_json(plan, out / PLAN)
-        plan["done"][step.makes] = {
-            "seconds": plan["spent"].pop(step.makes),
-            "date": datetime.now(UTC).date().isoformat(),
-            "command": as_line(step),
-        }
+        if not is_done(plan, step, out):
+            say(f"[{number} of {len(steps)}] {as_line(step)}")
+            _run_step(out, step, plan, undistill)
+        if ends(step):
+            return
+
+
+def _run_step(out: Path, step: PlanStep, plan: dict[str, Any], undistill: Callable[[Sequence[str]], None]) -> None:
+    start, before = time.monotonic(), plan.setdefault("spent", {}).get(step.makes, 0.0)
+    try:
+        undistill(step.command)
+    finally:  # a step that is cut off goes on later: its time is that of all attempts
+        plan["spent"][step.makes] = round(before + time.monotonic() - start, 1)
         write_json(plan, out / PLAN)
+    plan["done"][step.makes] = {
+        "seconds": plan["spent"].pop(step.makes),
+        "date": datetime.now(UTC).date().isoformat(),
+        "command": as_line(step),
+    }
+    write_json(plan, out / PLAN)
 
 
 def is_done(plan: Mapping[str, Any], step: PlanStep, out: Path) -> bool:
@@ -115,3 +126,19 @@ def read_plan(out: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise UsageError(f"{file} can't be read: choose another folder for -o") from error
     return plan
+
+
+def pair_anywhere(pair: str | Path) -> tuple[PairSpec, str]:
+    """A pair, and what names it in a command that runs in another folder.
+
+    Raises:
+        UsageError: no such pair, or one whose spec names something by a path relative to the caller's folder.
+    """
+    spec = read_spec(pair)
+    if not Path(pair).is_file():
+        return spec, str(pair)
+    settings = spec.model_dump(exclude={"name"})
+    for value in (settings["head"], *settings["student"].values(), *settings["teacher"].values()):
+        if isinstance(value, str) and not Path(value).is_absolute() and Path(value).exists():
+            raise UsageError(f"the pair {spec.name} names {value}, which is relative: write {Path(value).resolve()}")
+    return spec, str(Path(pair).resolve())
