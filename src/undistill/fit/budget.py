@@ -76,7 +76,7 @@ class Amounts:
 
 def parts_of(images: int) -> Parts:
     """How so many images are divided. Of more images a smaller share is measured, of the ids measured before."""
-    digits = max(3, len(str(images)))
+    digits = 3 if images <= 20_000 else len(str(images))
     low = round(max(2 / 3, 1 - MEASURED / images), digits)
     trained = round(low - min(0.05, VALIDATED / images), digits)
     start, end = (f"{place:.{digits}g}" for place in (trained, low))
@@ -102,14 +102,14 @@ def afford(request: Request, speeds: Speeds, steps: int, have: int = 0, fixed: i
 
     def some(share: float) -> Amounts:
         """With this share of pairs, where their number is free, and of steps."""
-        pairs = said or max(have, int(share * wanted) // SHARD * SHARD)
+        pairs = said or max(have, SHARD, int(share * wanted) // SHARD * SHARD)
         return amounts(pairs, max(1, round(share * whole)), speeds, have)
 
     if request.budget is None or some(1).seconds <= ROOM * request.budget:
         return some(1)
     share = _largest(lambda share: some(share).seconds <= ROOM * (request.budget or 0))
-    least = amounts(said or max(have, FEWEST_PAIRS), ceil(FEWEST_STEPS * steps), speeds, have)
-    if share is None or some(share).pairs < least.pairs or some(share).steps < least.steps:
+    least = amounts(said or max(have, SHARD), ceil(FEWEST_STEPS * steps), speeds, have)
+    if share is None or some(share).steps < least.steps:
         raise UsageError(
             f"a budget of {duration(request.budget)} is too small to measure anything: {least.pairs:,} pairs, "
             f"{least.steps:,} steps and the measure take {duration(least.seconds / ROOM)} here"

@@ -141,6 +141,8 @@ def measure_speeds(source: Source, training: Training, images: Images, count: in
     recipe = change_recipe(read_recipe(find_recipe(Path(training.recipe))), training.changes | {"steps": 1})
     step = step_seconds(recipe, source, fraction=min(1.0, TIMED_ON / count))
     look = look_seconds(list_sides(source, (0, 1), min_side=training.min_side)[0][:LOOKED_AT])
+    if gpu_memory() is not None:
+        torch.cuda.empty_cache()  # pairs are drawn by a process of its own, which takes what is free
     return Speeds(pair, step, look, how, workers=1 if gpu_memory() is not None else cores())
 
 

@@ -18,7 +18,9 @@ from undistill.steps import PlanStep, as_line, is_done, read_plan
 
 PAGE = "index.html"
 EVERY_S = 2.0
-"""The page is written anew no more often, and loads itself again."""
+"""The page is written anew no more often."""
+RELOADED_S = 3
+"""While it runs, the page loads itself again after so long."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,7 @@ class Progress:
             facts=self.facts,
             lines=self._lines(far),
             stopped=stopped,
-            refresh=0 if verdict or stopped else EVERY_S,
+            refresh=0 if verdict or stopped else RELOADED_S,
             verdict=verdict,
             grid=self._grid() if not verdict else "",
             settings={"date": datetime.now().astimezone().strftime("%Y-%m-%d %H:%M:%S")},

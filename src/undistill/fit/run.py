@@ -109,7 +109,8 @@ def fit(request: Request, out: Path, undistill: Run, say: Say, show: Callable[[F
     kept = read_kept(out, request)
     task = Task.of(request)
     if task.made is not None and not kept:
-        refuse_full(out, task.made.storage if request.count else 0, task.made.count)
+        if request.budget is None or request.count is not None:  # else the budget says how many
+            refuse_full(out, task.made.storage, task.made.count)
         refuse_pair(task.made)
     out.mkdir(parents=True, exist_ok=True)
     with chdir(out):  # as of `reproduce`: commands have paths from there
