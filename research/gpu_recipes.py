@@ -49,7 +49,9 @@ SIZE, IMAGES = 512, 4
 class Traffic(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Adds up the bytes that operations read and write; views cost nothing."""
 
-    total = 0
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.total = 0
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = function(*args, **(kwargs or {}))

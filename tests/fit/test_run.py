@@ -44,7 +44,14 @@ class Commands:
             out.mkdir(exist_ok=True)
             rows = int(command[command.index("--limit") + 1])
             pair = read_spec("tiny").model_dump(mode="json")
-            about = {"version": 1, "pair": pair, "spec": "0", "prompts": "0", "shard_size": 256, "batch": 32}
+            about: dict[str, Any] = {
+                "version": 1,
+                "pair": pair,
+                "spec": "0",
+                "prompts": "0",
+                "shard_size": 256,
+                "batch": 32,
+            }
             write_description(out, Description(**about, rows=rows))
         elif verb == "train":
             (out / "head").mkdir(parents=True)

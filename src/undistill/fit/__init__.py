@@ -4,8 +4,9 @@ Each stage is a command of the project that can be typed by itself (`undistill.s
 it goes on; asked for more, it goes on from what is there.
 """
 
+from undistill.fit.finish import Outcome
 from undistill.fit.page import PAGE
 from undistill.fit.request import EFFORTS, TEMPLATE, Quality, Request, read_budget
-from undistill.fit.run import Outcome, fit, planned
+from undistill.fit.run import fit, planned
 
 __all__ = ["EFFORTS", "PAGE", "TEMPLATE", "Outcome", "Quality", "Request", "fit", "planned", "read_budget"]

@@ -138,7 +138,7 @@ def measure_speeds(source: Source, training: Training, images: Images, count: in
     if images.spec is not None:
         assert isinstance(source, Pairs)
         pair, how = measure_drawn(source.folder, images.spec).pair_s, f"measured on the first {count} pairs"
-    recipe = change_recipe(read_recipe(find_recipe(Path(training.recipe))), training.changes | {"steps": 1})
+    recipe = change_recipe(read_recipe(find_recipe(Path(training.recipe))), {**training.changes, "steps": 1})
     step = step_seconds(recipe, source, fraction=min(1.0, TIMED_ON / count))
     look = look_seconds(list_sides(source, (0, 1), min_side=training.min_side)[0][:LOOKED_AT])
     if gpu_memory() is not None:
