@@ -64,7 +64,7 @@ def test_numbers_prompts() -> None:
         ("{", "line 2: prompt: Invalid JSON"),
         ("[]", "line 2: prompt: Input should be an object"),
         ('{"id": "b", "seed": 1}', "line 2: prompt: Field required"),
-        ('{"id": "b", "prompt": "p", "sead": 1}', "line 2: seed: Field required; unknown key sead; did you mean seed?"),
+        ('{"id": "b", "prompt": "p", "sead": 1}', "line 2: unknown key sead; did you mean seed?; seed: Field required"),
         ('{"id": "../b", "prompt": "p", "seed": 1}', "line 2: id: String should match pattern"),
         ('{"id": "b", "prompt": "p", "seed": -1}', "line 2: seed: Input should be greater than or equal to 0"),
         ('{"id": "a", "prompt": "p", "seed": 1}', "line 2: id a is line 1's already"),

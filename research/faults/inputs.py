@@ -21,11 +21,12 @@ from undistill.base.files import PART
 from undistill.cli import main
 
 PATIENCE_S = 20
+"""CPU time: beside other work a command waits for its turn."""
 _LONGEST = 600  # a line that nobody reads to its end is a riddle, too
 
 
 class Hang(BaseException):
-    """It took longer than `PATIENCE_S`."""
+    """It worked longer than `PATIENCE_S`, or waited ten times as long."""
 
 
 def try_case(case: Case, whole: Path, copy: Path, seed: int) -> str | None:
@@ -102,19 +103,22 @@ def _half_written(out: Path) -> str | None:
 
 
 @contextmanager
-def limited(seconds: int) -> Iterator[None]:
-    """Raises `Hang` after so many seconds."""
+def limited(seconds: float) -> Iterator[None]:
+    """Raises `Hang` after so many seconds of CPU time, or ten times as many of waiting."""
 
     def ring(*_: object) -> None:
         raise Hang
 
-    before = signal.signal(signal.SIGALRM, ring)
-    signal.alarm(seconds)
+    timers = {signal.SIGPROF: (signal.ITIMER_PROF, seconds), signal.SIGALRM: (signal.ITIMER_REAL, 10 * seconds)}
+    before = {number: signal.signal(number, ring) for number in timers}
     try:
+        for timer, after in timers.values():
+            signal.setitimer(timer, after)
         yield
     finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
+        for number, (timer, _) in timers.items():
+            signal.setitimer(timer, 0)
+            signal.signal(number, before[number])
 
 
 def main_worker(corpus: Path, copy: Path, first: int, count: int) -> None:

@@ -1,4 +1,4 @@
-"""What makes two generators a true pair, each as a function of images, (N, 64, 64, 3) uint8."""
+"""What makes two generators a true pair, each as a function of images, (N, side, side, 3) uint8."""
 
 from collections.abc import Sequence
 

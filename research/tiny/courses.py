@@ -10,8 +10,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from research.tiny.flow import DEV_SHIFT
-from research.tiny.model import Velocity, follow, schedule
+from research.tiny.flow import dev_schedule
+from research.tiny.model import Velocity, follow
 from research.tiny.prompts import Tokens
 from research.tiny.recipe import StepsRecipe
 from undistill.base.files import replacing
@@ -23,15 +23,16 @@ Course = dict[str, Tensor]
 
 
 def draw_courses(
-    dev: Velocity, ids: Sequence[Tokens], recipe: StepsRecipe, seed: int, fabric: Fabric, path: Path
+    dev: Velocity, side: int, ids: Sequence[Tokens], recipe: StepsRecipe, seed: int, fabric: Fabric, path: Path
 ) -> Course:
     """Courses for each prompt, kept at `path`, chunk by chunk, so that a killed run goes on.
 
     Args:
+        side: of the latents.
         ids: T5's and CLIP's of the prompts, (prompts, LENGTH) each.
         seed: of the noise.
 
-    Returns: `end` (courses, 16, 8, 8), `t5` and `clip` (courses, LENGTH); the noise is a function of the place.
+    Returns: `end` (courses, 16, side, side), `t5` and `clip` (courses, LENGTH); the noise is a function of the place.
     """
     chunks: list[Course] = []
     count = len(ids[0])
@@ -40,7 +41,10 @@ def draw_courses(
             part = path.with_name(f"{path.stem}-{number:04d}.safetensors")
             if not part.exists():
                 t5, clip = (torch.from_numpy(each[start : start + COURSE_CHUNK].astype(np.int64)) for each in ids)
-                end = _ends(dev, t5.to(fabric.device), clip.to(fabric.device), start, recipe, seed, fabric)
+                channels = dev.transformer.config.in_channels // 4
+                noise = torch.stack([noise_of(start + k, channels, side, seed) for k in range(len(t5))])
+                ids_and_noise = (t5.to(fabric.device), clip.to(fabric.device), noise.to(fabric.device))
+                end = _ends(dev, *ids_and_noise, recipe, fabric)
                 with replacing(part) as beside:
                     save_file({"end": end.half().cpu(), "t5": t5.short(), "clip": clip.short()}, beside)
             chunks.append(load_file(part))
@@ -53,15 +57,11 @@ def noise_of(place: int, channels: int, side: int, seed: int) -> Tensor:
     return torch.randn(channels, side, side, generator=torch.Generator().manual_seed(seed * 1_000_003 + place))
 
 
-def _ends(
-    dev: Velocity, t5: Tensor, clip: Tensor, start: int, recipe: StepsRecipe, seed: int, fabric: Fabric
-) -> Tensor:
-    channels = dev.transformer.config.in_channels // 4
-    noise = torch.stack([noise_of(start + k, channels, 8, seed) for k in range(len(t5))]).to(fabric.device)
+def _ends(dev: Velocity, t5: Tensor, clip: Tensor, noise: Tensor, recipe: StepsRecipe, fabric: Fabric) -> Tensor:
     by = torch.full((len(noise),), recipe.guidance, device=noise.device)
     with torch.no_grad(), fabric.autocast():
         text = dev.encode(t5, clip)
-        return follow(lambda x, t: dev(x, t, text, by), noise, schedule(recipe.course_steps, DEV_SHIFT))
+        return follow(lambda x, t: dev(x, t, text, by), noise, dev_schedule(recipe.course_steps, noise))
 
 
 class Courses(Dataset[tuple[Tensor, ...]]):

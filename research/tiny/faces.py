@@ -1,6 +1,7 @@
-"""The faces that `tiny` learns from: real FLUX and SDXL portraits with estimates of gender and age, and tags."""
+"""The faces that `tiny` learns from: portraits drawn by FLUX and SDXL, with estimates of gender and age, and tags."""
 
 import csv
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,13 +13,15 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from research.tiny.recipe import FacesRecipe
 from undistill.base.errors import UsageError
 from undistill.dataset import within
 from undistill.dataset.read import shuffled
 from undistill.images import Pixels, read_rgb, to_tensor
 
-FACE_PX = 64
-"""Side of all images of `tiny`, px."""
+TABLES = ("portraits.csv", "native.csv")
+SMALL_FACE_PX = 160
+"""Side of the smaller pictures of faces, column `face`, px."""
 
 
 @dataclass(frozen=True)
@@ -38,39 +41,57 @@ class TrainingFace:
     tags: tuple[str, ...]
 
 
-def list_faces(folder: Path, split: tuple[float, float]) -> list[TrainingFace]:
-    """The faces of `folder/portraits.csv` whose file names lie in the split (undistill.dataset), in its order.
+def list_faces(folders: Sequence[Path], split: tuple[float, float], side: int) -> list[TrainingFace]:
+    """The faces of folders whose file names lie in the split (undistill.dataset), in the order of their tables.
+
+    Args:
+        folders: with a table, `portraits.csv` or `native.csv`.
+        side: at which they are to be seen, px: of those with two pictures it says which.
 
     Raises:
-        UsageError: the folder is not one of portraits, or none is in the split.
+        UsageError: a folder has no such table, or the table no face in the split.
     """
-    table = folder / "portraits.csv"
-    if not table.is_file():
-        raise UsageError(f"{folder} holds no portraits.csv: --data takes a folder like ../shared/portraits")
+    return [face for folder in folders for face in _listed(folder, split, side)]
+
+
+def _listed(folder: Path, split: tuple[float, float], side: int) -> list[TrainingFace]:
+    table = next((folder / name for name in TABLES if (folder / name).is_file()), None)
+    if table is None:
+        raise UsageError(f"{folder} holds no {' or '.join(TABLES)}: --data takes a folder like ../shared/portraits")
     with table.open(newline="", encoding="utf-8") as file:
         reader = csv.DictReader(file)
-        lacking = [name for name in ("face", "gender", "age", "tags") if name not in (reader.fieldnames or ())]
-        if lacking:
-            raise UsageError(f"{table} has no column {lacking[0]}")
+        columns = _pictures(table, reader.fieldnames or (), side)
         faces = [
-            _face(row, folder, f"{table}, line {reader.line_num}")
+            _face(row, folder / picture, f"{table}, line {reader.line_num}")
             for row in reader
-            if row["face"] and row["age"] and within(Path(row["face"]).stem, split)
+            if (picture := next((row[name] for name in columns if row[name]), ""))
+            and row["age"]
+            and within(Path(picture).stem, split)
         ]
     if not faces:
         raise UsageError(f"{table} has no face in the split {split[0]:g}:{split[1]:g}")
     return faces
 
 
-def _face(row: dict[str, str], folder: Path, where: str) -> TrainingFace:
+def _pictures(table: Path, columns: Sequence[str], side: int) -> list[str]:
+    """The columns of a face's pictures, the better one first."""
+    lacking = [name for name in ("gender", "age") if name not in columns]
+    pictures = [name for name in ("face256", "face") if name in columns]
+    if lacking or not pictures:
+        raise UsageError(f"{table} has no column {(lacking or ['face'])[0]}")
+    # The small one does while half of it has the pixels that are asked for: a view may take as little.
+    return pictures if side > SMALL_FACE_PX // 2 else pictures[-1:]
+
+
+def _face(row: dict[str, str], path: Path, where: str) -> TrainingFace:
     if row["gender"] not in ("male", "female"):
         raise UsageError(f"{where}: gender is {row['gender']!r}, not male or female")
     try:
         age = float(row["age"])
     except ValueError as error:
         raise UsageError(f"{where}: age is {row['age']!r}, not a number of years") from error
-    tags = tuple(tag for tag in (text.strip() for text in row["tags"].split(";")) if tag)
-    return TrainingFace(folder / row["face"], row["gender"], age, tags)
+    tags = tuple(tag for tag in (text.strip() for text in row.get("tags", "").split(";")) if tag)
+    return TrainingFace(path, row["gender"], age, tags)
 
 
 def read_face(face: TrainingFace) -> Pixels:
@@ -83,34 +104,48 @@ def read_face(face: TrainingFace) -> Pixels:
     return pixels
 
 
-def view(pixels: Pixels, random: Generator | None) -> Pixels:
-    """(FACE_PX, FACE_PX, 3) uint8 of a square face: as it is, or mirrored, nearer, lighter or darker at random."""
-    image = Image.fromarray(pixels)
-    side = image.width
+def view(pixels: Pixels, shown: FacesRecipe, random: Generator | None) -> Pixels:
+    """(side, side, 3) uint8 of a square face: as it is, or nearer, turned, mirrored and lit at random.
+
+    What is turned is cut from the inside: no view shows a corner that the picture doesn't have.
+    """
+    image, size = Image.fromarray(pixels), (shown.side, shown.side)
     if random is None:
-        return np.array(image.resize((FACE_PX, FACE_PX), Image.Resampling.LANCZOS))
-    cut = side * random.uniform(0.92, 1.0)
-    left, top = random.uniform(0, side - cut, 2)
-    small = np.asarray(image.resize((FACE_PX, FACE_PX), Image.Resampling.LANCZOS, (left, top, left + cut, top + cut)))
+        return np.array(image.resize(size, Image.Resampling.LANCZOS))
+    taken = image.width * random.uniform(shown.nearest, 1.0)
+    left, top = random.uniform(0, image.width - taken, 2)
+    cut = taken
+    if shown.turn:
+        turn = random.uniform(-shown.turn, shown.turn)
+        cut = taken / (math.cos(math.radians(turn)) + abs(math.sin(math.radians(turn))))
+        middle = (left + taken / 2, top + taken / 2)
+        image = image.rotate(turn, Image.Resampling.BICUBIC, center=middle)
+        left, top = (centre - cut / 2 for centre in middle)
+    box = (left, top, left + cut, top + cut)
+    small = np.asarray(image.resize(size, Image.Resampling.LANCZOS, box)) / 255.0
     if random.random() < 0.5:
         small = small[:, ::-1]
-    lit: Pixels = (255 * (small / 255.0) ** (1.1 ** random.uniform(-1, 1))).round().astype(np.uint8)
-    return lit
+    lit = small ** ((1 + shown.light) ** random.uniform(-1, 1))
+    if shown.colour:
+        lit = (lit * random.uniform(1 - shown.colour, 1 + shown.colour, 3)).clip(0, 1)
+    pictured: Pixels = (255 * lit).round().astype(np.uint8)
+    return pictured
 
 
-def face_pixels(faces: Sequence[TrainingFace]) -> Pixels:
-    """(faces, FACE_PX, FACE_PX, 3) uint8, as they are."""
-    return np.stack([view(read_face(face), None) for face in faces])
+def face_pixels(faces: Sequence[TrainingFace], side: int) -> Pixels:
+    """(faces, side, side, 3) uint8, as they are."""
+    return np.stack([view(read_face(face), FacesRecipe(side=side), None) for face in faces])
 
 
 class Views(Dataset[tuple[Tensor, ...]]):
-    """The k-th face of a run, (3, FACE_PX, FACE_PX) in [-1, 1], k = 0, 1, 2, ... without end, in a new order each time.
+    """The k-th face of a run, (3, side, side) in [-1, 1], k = 0, 1, 2, ... without end, in a new order each time.
 
     With seed None: every face once, as it is.
     """
 
-    def __init__(self, faces: Sequence[TrainingFace], seed: int | None) -> None:
+    def __init__(self, faces: Sequence[TrainingFace], shown: FacesRecipe, seed: int | None) -> None:
         self.pixels = [read_face(face) for face in faces]
+        self.shown = shown
         self.seed = seed
 
     def __len__(self) -> int:
@@ -119,17 +154,17 @@ class Views(Dataset[tuple[Tensor, ...]]):
     def __getitem__(self, k: int) -> tuple[Tensor, ...]:
         epoch, place = divmod(k, len(self.pixels))
         if self.seed is None:
-            return (to_tensor(view(self.pixels[place], None)),)
+            return (to_tensor(view(self.pixels[place], self.shown, None)),)
         face = shuffled(len(self.pixels), self.seed, epoch)[place]
         random = np.random.default_rng([self.seed, k, 1])
-        return (to_tensor(view(self.pixels[face], random)),)
+        return (to_tensor(view(self.pixels[face], self.shown, random)),)
 
 
-def all_views(faces: Sequence[TrainingFace], count: int, seed: int) -> Tensor:
-    """(faces, count, 3, FACE_PX, FACE_PX) uint8: `count` views of each face; views of one face differ."""
+def all_views(faces: Sequence[TrainingFace], shown: FacesRecipe, count: int, seed: int) -> Tensor:
+    """(faces, count, 3, side, side) uint8: `count` views of each face; views of one face differ."""
     some = []
     for number, face in enumerate(faces):
         pixels = read_face(face)
         random = np.random.default_rng([seed, number])
-        some.append(np.stack([view(pixels, random) for _ in range(count)]))
+        some.append(np.stack([view(pixels, shown, random) for _ in range(count)]))
     return torch.from_numpy(np.stack(some)).permute(0, 1, 4, 2, 3)

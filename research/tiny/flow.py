@@ -1,6 +1,7 @@
 """Training tiny's transformers: the flow, guidance built into it, and the same in four steps."""
 
 import math
+from itertools import pairwise
 from typing import Any, Protocol
 
 import torch
@@ -11,15 +12,13 @@ from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from research.tiny.model import Velocity, follow, schedule
-from research.tiny.recipe import TransformerRecipe
+from research.tiny.recipe import DistillationRecipe, TransformerRecipe
 from undistill.training.method import Batch, Losses, Method, Networks, Outputs, Phase
 from undistill.training.schedule import linear_decay
 
-DEV_SHIFT = math.exp(0.5 + (16 - 256) * (1.15 - 0.5) / (4096 - 256))
-"""What FluxPipeline's `calculate_shift` comes to for the 16 tokens of an image of 64 px."""
 SHOWN_AT = 3.0
 """Guidance of sample grids: the teacher's."""
-SHOWN_STEPS = schedule(20, DEV_SHIFT)
+SHOWN_STEPS = 20
 
 
 class Lesson(Protocol):
@@ -107,6 +106,12 @@ def compile_transformer(network: Velocity) -> None:
     network.transformer.compile(dynamic=False)
 
 
+def dev_schedule(steps: int, latents: Tensor, start: float = 1.0, stop: float = 0.0) -> list[float]:
+    """FluxPipeline's for these latents: the more tokens, the more of the steps are near noise (`calculate_shift`)."""
+    tokens = latents.shape[-2] * latents.shape[-1] // 4
+    return schedule(steps, math.exp(0.5 + (tokens - 256) * (1.15 - 0.5) / (4096 - 256)), start, stop)
+
+
 def interpolate(x: Tensor, noise: Tensor, t: Tensor) -> Tensor:
     """x_t = (1 - t) x + t e, `t` (N,)."""
     t = t.view(-1, 1, 1, 1)
@@ -137,7 +142,7 @@ class Straight:
     def picture(self, network: Velocity, batch: Batch, noise: Tensor) -> Tensor:
         text, empty = network.encode(*batch[1:]), network.encode(*self.empty)
         by = torch.full((len(noise),), SHOWN_AT, device=noise.device)
-        return follow(lambda x, t: network.guided(x, t, text, empty, by), noise, SHOWN_STEPS)
+        return follow(lambda x, t: network.guided(x, t, text, empty, by), noise, dev_schedule(SHOWN_STEPS, noise))
 
 
 class Guided:
@@ -164,7 +169,7 @@ class Guided:
     def picture(self, network: Velocity, batch: Batch, noise: Tensor) -> Tensor:
         text = network.encode(*batch[1:])
         by = torch.full((len(noise),), SHOWN_AT, device=noise.device)
-        return follow(lambda x, t: network(x, t, text, by), noise, SHOWN_STEPS)
+        return follow(lambda x, t: network(x, t, text, by), noise, dev_schedule(SHOWN_STEPS, noise))
 
 
 class Shortened:
@@ -185,3 +190,42 @@ class Shortened:
     def picture(self, network: Velocity, batch: Batch, noise: Tensor) -> Tensor:
         text = network.encode(*batch[1:3])
         return follow(lambda x, t: network(x, t, text, None), noise, schedule(4, 1.0))
+
+
+class Segments:
+    """Plain distillation (Salimans & Ho 2022): one step of the student goes where several of the teacher's go.
+
+    Time is cut into equal segments, one a step. What lies far from the straight way between their ends the student
+    averages. Batches: latents, T5's ids, CLIP's ids; of each latent every segment is learned.
+    """
+
+    def __init__(self, dev: Velocity, recipe: DistillationRecipe) -> None:
+        self.dev = dev.eval().requires_grad_(False)
+        self.recipe = recipe
+        self.ends = [1 - k / recipe.segments for k in range(recipe.segments + 1)]
+
+    def __call__(self, network: Any, batch: Batch, random: torch.Generator) -> tuple[Tensor, Tensor]:
+        x, *ids = batch
+        noise = torch.randn(x.shape, generator=random, device=x.device)
+        text = self.dev.encode(*ids)
+        begins, right, times = [], [], []
+        end = noise
+        for start, stop in pairwise(self.ends):
+            t = torch.full((len(x),), start, device=x.device)
+            begin = end if self.recipe.begin == "courses" else interpolate(x, noise, t)
+            end = self._taught(begin, text, start, stop)
+            begins.append(begin)
+            right.append((begin - end) / (start - stop))
+            times.append(t)
+        texts = text[0].repeat(len(times), 1, 1), text[1].repeat(len(times), 1)
+        return network(torch.cat(begins), torch.cat(times), texts, None), torch.cat(right)
+
+    def _taught(self, x: Tensor, text: tuple[Tensor, Tensor], start: float, stop: float) -> Tensor:
+        """Where the teacher comes to, by steps as its scheduler spaces them."""
+        by = torch.full((len(x),), self.recipe.guidance, device=x.device)
+        times = dev_schedule(self.recipe.teacher_steps, x, start, stop)
+        return follow(lambda x, t: self.dev(x, t, text, by), x, times)
+
+    def picture(self, network: Velocity, batch: Batch, noise: Tensor) -> Tensor:
+        text = network.encode(*batch[1:])
+        return follow(lambda x, t: network(x, t, text, None), noise, schedule(self.recipe.segments, 1.0))

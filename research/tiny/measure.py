@@ -126,11 +126,11 @@ def _begin(out: Path, settings: dict[str, Any]) -> None:
         beside.write_text(json.dumps(settings, indent=2) + "\n")
 
 
-def measure(generator: Generator, data: Path, out: Path, count: int) -> dict[str, dict[str, Any]]:
+def measure(generator: Generator, data: Sequence[Path], out: Path, count: int) -> dict[str, dict[str, Any]]:
     """All measures by what they are of.
 
     Args:
-        data: the folder of portraits that it was trained on.
+        data: the folders of portraits that it was trained on.
         out: where images are kept.
         count: images a side, of each of two sets of names without a common one.
     """
@@ -142,8 +142,9 @@ def measure(generator: Generator, data: Path, out: Path, count: int) -> dict[str
     for side, images in (("student", student), ("teacher", teacher)):
         write_grid(torch.split(to_tensor(images[: min(100, count // 10 * 10)]), 10), out / f"{side}.png")
 
-    train, held_out = list_faces(data, (0, 0.8)), list_faces(data, (0.8, 1))
-    known, real = face_pixels(train), face_pixels(held_out)
+    px = generator.spec.size
+    train, held_out = (list_faces(data, split, px) for split in ((0, 0.8), (0.8, 1)))
+    known, real = face_pixels(train, px), face_pixels(held_out, px)
     # Not more than there are real ones: of many, some lie near by chance.
     copies, unseen = nearest(teacher[: len(real)], known), nearest(real, known)
     return {
@@ -172,7 +173,7 @@ def table(measures: dict[str, dict[str, Any]]) -> str:
 
 
 def main(
-    data: Annotated[Path, typer.Option(help="The folder of portraits that tiny was trained on.")],
+    data: Annotated[list[Path], typer.Option(help="A folder of portraits that tiny was trained on; repeatable.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder of the images and measures.")],
     pair: Annotated[str, typer.Option(help="A pair spec whose models are folders.")] = "tiny",
     steps: Annotated[int | None, typer.Option(min=1, help="Of the student, instead of the spec's.")] = None,

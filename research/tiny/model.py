@@ -4,7 +4,7 @@ from collections.abc import Callable
 from itertools import pairwise
 
 import torch
-from diffusers import FluxPipeline, FluxTransformer2DModel
+from diffusers import AutoencoderKL, FluxPipeline, FluxTransformer2DModel
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer, T5Config, T5EncoderModel
 
@@ -75,6 +75,11 @@ def build_clip(recipe: FlowRecipe, tokenizer: CLIPTokenizer) -> CLIPTextModel:
             pad_token_id=tokenizer.pad_token_id,
         )
     )
+
+
+def latent_shape(vae: AutoencoderKL) -> tuple[int, int]:
+    """Channels and side of the latents of the images that an autoencoder was trained on."""
+    return vae.config.latent_channels, vae.config.sample_size // 2 ** (len(vae.config.block_out_channels) - 1)
 
 
 def pack(latents: Tensor) -> Tensor:
@@ -150,10 +155,11 @@ def _float(_layer: nn.Module, _input: tuple[Tensor, ...], output: Tensor) -> Ten
     return output.float()
 
 
-def schedule(steps: int, shift: float) -> list[float]:
-    """t of each step and 0: from 1 down evenly, shifted towards noise as FlowMatchEulerDiscreteScheduler does."""
-    even = [1 - k / steps for k in range(steps)]
-    return [*(shift * t / (1 + (shift - 1) * t) for t in even), 0.0]
+def schedule(steps: int, shift: float, start: float = 1.0, stop: float = 0.0) -> list[float]:
+    """t of each step and `stop`: evenly, but for a shift towards noise as FlowMatchEulerDiscreteScheduler has it."""
+    first, last = (t / (t + shift * (1 - t)) for t in (start, stop))
+    even = [first - (first - last) * k / steps for k in range(steps)]
+    return [*(shift * t / (1 + (shift - 1) * t) for t in even), stop]
 
 
 @torch.no_grad()

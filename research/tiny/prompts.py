@@ -12,6 +12,7 @@ from transformers import CLIPTokenizer, T5TokenizerFast
 
 from research.tiny.captions import caption
 from research.tiny.faces import TrainingFace, all_views
+from research.tiny.recipe import FacesRecipe
 from research.tiny.tokenizers import LENGTH
 from undistill.dataset import position
 from undistill.dataset.read import shuffled
@@ -36,9 +37,11 @@ def draw_captions(faces: Sequence[TrainingFace], count: int, seed: int) -> list[
 
 
 @torch.no_grad()
-def encode_faces(vae: AutoencoderKL, faces: Sequence[TrainingFace], views: int, seed: int) -> Tensor:
-    """(faces, views, 16, 8, 8): means of the latents, as the transformer sees them, less shift, times scale."""
-    pictures = all_views(faces, views, seed)
+def encode_faces(
+    vae: AutoencoderKL, faces: Sequence[TrainingFace], shown: FacesRecipe, views: int, seed: int
+) -> Tensor:
+    """(faces, views, 16, side / 8, side / 8): latents as the transformer sees them: means, less shift, times scale."""
+    pictures = all_views(faces, shown, views, seed)
     means = [
         vae.encode(chunk.to(vae.device).float() / 127.5 - 1).latent_dist.mode().cpu()
         for chunk in torch.split(pictures.flatten(0, 1), 64)
@@ -48,13 +51,13 @@ def encode_faces(vae: AutoencoderKL, faces: Sequence[TrainingFace], views: int, 
 
 
 class Captioned(Dataset[tuple[Tensor, ...]]):
-    """The k-th latent of a run and the ids of a caption: (16, 8, 8), T5's (LENGTH,), CLIP's (LENGTH,).
+    """The k-th latent of a run and the ids of a caption: (16, H, W), T5's (LENGTH,), CLIP's (LENGTH,).
 
     Each epoch goes through the faces in a new order, with a view and a caption drawn for each. `dropped` of the
     captions are empty. With seed None: each face once, its first view and caption.
 
     Args:
-        latents: (faces, views, 16, 8, 8).
+        latents: (faces, views, 16, H, W).
         ids: T5's and CLIP's, (faces x captions + 1, LENGTH) each; the last row is the empty caption's.
     """
 

@@ -34,13 +34,14 @@ class Questions(Dataset[Batch]):
 
     Args:
         ids: T5's and CLIP's of the captions, (captions, LENGTH) each.
-        channels: of the noise.
+        channels, side: of the noise.
         endless: each epoch in a new order, with new noise; else once, as they are.
     """
 
-    def __init__(self, ids: Sequence[Tokens], channels: int, seed: int, *, endless: bool) -> None:
+    def __init__(self, ids: Sequence[Tokens], channels: int, side: int, seed: int, *, endless: bool) -> None:
         self.ids = ids
         self.channels = channels
+        self.side = side
         self.seed = seed
         self.endless = endless
 
@@ -52,7 +53,7 @@ class Questions(Dataset[Batch]):
         if self.endless:
             place = int(shuffled(len(self), self.seed, epoch)[place])
         t5, clip = (torch.from_numpy(each[place].astype(np.int64)) for each in self.ids)
-        return t5, clip, noise_of(k, self.channels, 8, self.seed)
+        return t5, clip, noise_of(k, self.channels, self.side, self.seed)
 
 
 class Realism(Method):

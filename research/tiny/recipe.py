@@ -5,24 +5,49 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field, TypeAdapter
 
-from undistill.base.settings import Positive
+from undistill.base.settings import Positive, Strict
 from undistill.training.recipe import Schedule, read_with, validated
 
 Width = Annotated[int, Field(ge=16, multiple_of=16)]
 
 
-class AutoencoderRecipe(Schedule):
+class FacesRecipe(Strict):
+    """What is shown of a face. Without keys: as the shipped pair of 64 px was trained."""
+
+    side: Annotated[int, Field(ge=16, multiple_of=16)] = 64
+    """Of all images, px."""
+    nearest: Annotated[float, Field(gt=0, le=1)] = 0.92
+    """The least of a face's side that a view takes."""
+    turn: Annotated[float, Field(ge=0, lt=45)] = 0.0
+    """Degrees to either side."""
+    light: Annotated[float, Field(ge=0)] = 0.1
+    """Brightness is raised to a power between 1 / (1 + light) and 1 + light."""
+    colour: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Each channel is multiplied by 1 - colour to 1 + colour."""
+
+
+class TinyRecipe(Schedule):
+    """What all stages share."""
+
+    faces: FacesRecipe = FacesRecipe()
+
+
+class AutoencoderRecipe(TinyRecipe):
     """L1 + lpips x LPIPS + kl x KL, the last a mean over the latents' numbers; the learning rate falls to 0."""
 
     stage: Literal["autoencoder"]
     widths: tuple[Width, Width, Width, Width]
-    """Channels at 64, 32, 16 and 8 px."""
+    """Channels at the side of an image, and at a half, a quarter and an eighth of it."""
     latent_channels: Positive
+    start: str | None = None
+    """Folder of an autoencoder of these widths to begin with, or of one of the package; null: begin anew."""
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the run in which the learning rate rises: Adam's first steps throw trained weights far off."""
     lpips: Annotated[float, Field(ge=0)]
     kl: Annotated[float, Field(ge=0)]
 
 
-class TransformerRecipe(Schedule):
+class TransformerRecipe(TinyRecipe):
     """Warm-up, constant, and over the last 40% a fall to 3% of the learning rate."""
 
     steps: Positive
@@ -39,7 +64,7 @@ class FlowRecipe(TransformerRecipe):
     captions: Positive
     """Captions drawn for each face."""
     views: Positive
-    """Views of each face: mirrored, nearer, lighter."""
+    """Views of each face."""
     dropped: Annotated[float, Field(ge=0, lt=1)]
     """Share of captions left empty, for classifier-free guidance."""
     heads: Positive
@@ -73,7 +98,26 @@ class StepsRecipe(TransformerRecipe):
     course_steps: Positive
 
 
-class RealismRecipe(Schedule):
+class DistillationRecipe(TransformerRecipe):
+    """One step of the student for several of the teacher, in each of equal segments of time: `tiny-schnell` too."""
+
+    stage: Literal["distillation"]
+    captions: Positive
+    views: Positive
+    guidance: Annotated[float, Field(ge=1)]
+    """The teacher's."""
+    segments: Positive
+    """The student's steps."""
+    teacher_steps: Positive
+    """Of the teacher in a segment."""
+    begin: Literal["faces", "courses"]
+    """Where a segment begins, but the first, which begins with noise: at noised faces, or where the teacher came to."""
+    double: Positive | None = None
+    single: Positive | None = None
+    """Blocks that the student keeps, spread evenly over the teacher's; null: all."""
+
+
+class RealismRecipe(TinyRecipe):
     """A LoRA for the student, mmd x MMD² + lpips x LPIPS: `tiny-realism-lora`."""
 
     stage: Literal["realism"]
@@ -90,12 +134,13 @@ class RealismRecipe(Schedule):
     """Decay of the running mean of what the LoRA changes."""
 
 
-StageRecipe = AutoencoderRecipe | FlowRecipe | GuidanceRecipe | StepsRecipe | RealismRecipe
+StageRecipe = AutoencoderRecipe | FlowRecipe | GuidanceRecipe | StepsRecipe | DistillationRecipe | RealismRecipe
 STAGES: dict[str, type[BaseModel]] = {
     "autoencoder": AutoencoderRecipe,
     "flow": FlowRecipe,
     "guidance": GuidanceRecipe,
     "steps": StepsRecipe,
+    "distillation": DistillationRecipe,
     "realism": RealismRecipe,
 }
 _stage_adapter: TypeAdapter[StageRecipe] = TypeAdapter(Annotated[StageRecipe, Field(discriminator="stage")])

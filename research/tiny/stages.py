@@ -21,18 +21,20 @@ from transformers import CLIPTokenizer, T5TokenizerFast
 from research.tiny.autoencoder import Autoencoder
 from research.tiny.courses import Course, Courses, draw_courses
 from research.tiny.faces import TrainingFace, Views, all_views, list_faces
-from research.tiny.flow import Flow, Guided, Shortened, Straight, compile_transformer
-from research.tiny.model import Velocity, build_clip, build_t5, build_transformer
+from research.tiny.flow import Flow, Guided, Segments, Shortened, Straight, compile_transformer
+from research.tiny.model import Velocity, build_clip, build_t5, build_transformer, latent_shape
 from research.tiny.prompts import Captioned, draw_captions, encode_faces, tokens
 from research.tiny.realism import Questions, Realism
 from research.tiny.recipe import (
     AutoencoderRecipe,
+    DistillationRecipe,
     FlowRecipe,
     GuidanceRecipe,
     RealismRecipe,
     StageRecipe,
     StepsRecipe,
 )
+from research.tiny.student import with_blocks, without_guidance
 from research.tiny.tokenizers import clip_tokenizer, t5_tokenizer
 from undistill.base.errors import UsageError
 from undistill.base.files import PART, WEIGHTS
@@ -45,7 +47,13 @@ _NETWORKS = (".safetensors", ".json")
 Tokenizers = tuple[T5TokenizerFast, CLIPTokenizer]
 
 # The stages that a stage builds on; what such a stage leaves in OUT, and where the package has the same.
-_EARLIER = {"flow": ["autoencoder"], "guidance": ["flow"], "steps": ["guidance"], "realism": ["guidance", "steps"]}
+_EARLIER = {
+    "flow": ["autoencoder"],
+    "guidance": ["flow"],
+    "steps": ["guidance"],
+    "distillation": ["guidance"],
+    "realism": ["guidance", "steps"],  # distillation leaves what steps leaves
+}
 _LEFT = {
     "autoencoder": ("tiny-autoencoder", WEIGHTS / "tiny-dev" / "vae"),
     "flow": ("tiny-flow", None),
@@ -72,18 +80,32 @@ class Faces:
     held_out: Sequence[TrainingFace]
 
 
-def split_faces(data: Path) -> Faces:
-    """The faces of a folder of portraits, by the splits TRAIN and HELD_OUT."""
-    return Faces(list_faces(data, TRAIN), list_faces(data, HELD_OUT))
+def split_faces(data: Sequence[Path], side: int) -> Faces:
+    """The faces of folders of portraits, by the splits TRAIN and HELD_OUT; `side` as `list_faces` takes it."""
+    return Faces(list_faces(data, TRAIN, side), list_faces(data, HELD_OUT, side))
 
 
-def earlier(stage: str, out: Path) -> list[Path]:
-    """The folders that a stage builds on: of these runs, else of the package; none for the first.
+def earlier(recipe: StageRecipe, out: Path) -> list[Path]:
+    """The folders that a stage builds on: of these runs, else of the package; for the first what it starts from.
 
     Raises:
-        UsageError: one is in neither.
+        UsageError: one is in neither, or its images are not of the recipe's side.
     """
-    return [_left_by(before, out) for before in _EARLIER.get(stage, [])]
+    if isinstance(recipe, AutoencoderRecipe):
+        return [] if recipe.start is None else [_start(recipe.start)]
+    folders = [_left_by(before, out) for before in _EARLIER[recipe.stage]]
+    first = folders[0] / "vae" if (folders[0] / "vae").is_dir() else folders[0]
+    side = json.loads((first / "config.json").read_text())["sample_size"]
+    if side != recipe.faces.side:
+        raise UsageError(f"{folders[0]} is of {side} px, the recipe of {recipe.faces.side} px: is -o the right folder?")
+    return folders
+
+
+def _start(name: str) -> Path:
+    found = next((folder for folder in (Path(name), WEIGHTS / name) if folder.is_dir()), None)
+    if found is None:
+        raise UsageError(f"start: {name} is no folder, nor one of the package's weights")
+    return found
 
 
 def _left_by(stage: str, out: Path) -> Path:
@@ -114,29 +136,32 @@ def prepare_stage(recipe: StageRecipe, fabric: Fabric, faces: Faces, before: Seq
     """
     match recipe:
         case AutoencoderRecipe():
-            return _autoencoder(recipe, fabric, faces, out)
+            return _autoencoder(recipe, fabric, faces, before, out)
         case FlowRecipe():
             return _flow(recipe, fabric, faces, before[0], out)
         case GuidanceRecipe():
             return _guidance(recipe, fabric, faces, before[0], out)
         case StepsRecipe():
             return _steps(recipe, fabric, faces, before[0], out)
+        case DistillationRecipe():
+            return _distillation(recipe, fabric, faces, before[0], out)
         case RealismRecipe():
             return _realism(recipe, fabric, faces, before, out)
 
 
-def _autoencoder(recipe: AutoencoderRecipe, fabric: Fabric, faces: Faces, out: Path) -> Stage:
-    method = Autoencoder(fabric, recipe)
+def _autoencoder(recipe: AutoencoderRecipe, fabric: Fabric, faces: Faces, before: Sequence[Path], out: Path) -> Stage:
+    method = Autoencoder(fabric, recipe, next(iter(before), None))
 
     def export() -> Path:
         vae = deepcopy(method.averages["vae"].module)
         assert isinstance(vae, AutoencoderKL)
         vae.register_to_config(shift_factor=0.0, scaling_factor=1.0)
-        latents = encode_faces(vae, faces.train, 2, recipe.seed)
+        latents = encode_faces(vae, faces.train, recipe.faces, 2, recipe.seed)
         vae.register_to_config(shift_factor=float(latents.mean()), scaling_factor=1 / float(latents.std()))
         return _save(out / "tiny-autoencoder", {".": vae})
 
-    return Stage(method, Views(faces.train, recipe.seed), Views(faces.held_out, None), export)
+    training, validation = Views(faces.train, recipe.faces, recipe.seed), Views(faces.held_out, recipe.faces, None)
+    return Stage(method, training, validation, export)
 
 
 def _flow(recipe: FlowRecipe, fabric: Fabric, faces: Faces, before: Path, out: Path) -> Stage:
@@ -169,22 +194,30 @@ def _guidance(recipe: GuidanceRecipe, fabric: Fabric, faces: Faces, before: Path
 def _steps(recipe: StepsRecipe, fabric: Fabric, faces: Faces, before: Path, out: Path) -> Stage:
     dev, vae, tokenizers = _load(before)
     dev.to(fabric.device).eval()
-    method = Flow(fabric, recipe, _without_guidance(dev, recipe.guidance), Shortened(), vae)
+    method = Flow(fabric, recipe, without_guidance(dev, recipe.guidance), Shortened(), vae)
 
     def courses(some: Sequence[TrainingFace], captions: int, seed: int, name: str) -> Course:
         texts = draw_captions(some, captions, seed)
         ids = [tokens(tokenizer, texts) for tokenizer in tokenizers]
-        return draw_courses(dev, ids, recipe, seed, fabric, out / "steps" / f"{name}.safetensors")
+        return draw_courses(dev, latent_shape(vae)[1], ids, recipe, seed, fabric, out / "steps" / f"{name}.safetensors")
 
     # Their seeds are not the recipes' of the other stages: other captions, and for the held-out ones other noise.
     training = Courses(courses(faces.train, recipe.captions, recipe.seed, "courses"), recipe.seed, endless=True)
     validation = Courses(courses(faces.held_out, 1, recipe.seed + 1, "held-out"), recipe.seed + 1, endless=False)
 
-    def export() -> Path:
-        scheduler = FlowMatchEulerDiscreteScheduler(shift=1.0)
-        return _save(out / "tiny-schnell", {"transformer": method.average.transformer, "scheduler": scheduler})
+    return Stage(method, training, validation, lambda: _save_student(out / "tiny-schnell", method))
 
-    return Stage(method, training, validation, export)
+
+def _distillation(recipe: DistillationRecipe, fabric: Fabric, faces: Faces, before: Path, out: Path) -> Stage:
+    dev, vae, tokenizers = _load(before)
+    dev.to(fabric.device)
+    student = with_blocks(without_guidance(dev, recipe.guidance), recipe.double, recipe.single)
+    if recipe.compiled:
+        compile_transformer(dev)
+    method = Flow(fabric, recipe, student, Segments(dev, recipe), vae)
+    captions = draw_captions(faces.train, recipe.captions, recipe.seed)
+    training, validation = _captioned(recipe, captions, 0.0, faces, vae, tokenizers)
+    return Stage(method, training, validation, lambda: _save_student(out / "tiny-schnell", method))
 
 
 def _realism(recipe: RealismRecipe, fabric: Fabric, faces: Faces, before: Sequence[Path], out: Path) -> Stage:
@@ -193,10 +226,10 @@ def _realism(recipe: RealismRecipe, fabric: Fabric, faces: Faces, before: Sequen
     def questions(some: Sequence[TrainingFace], captions: int, seed: int, *, endless: bool) -> Questions:
         texts = draw_captions(some, captions, seed)
         ids = [tokens(tokenizer, texts) for tokenizer in tokenizers]
-        return Questions(ids, vae.config.latent_channels, seed, endless=endless)
+        return Questions(ids, *latent_shape(vae), seed, endless=endless)
 
     training = questions(faces.train, recipe.captions, recipe.seed, endless=True)
-    views = all_views(faces.train, recipe.views, recipe.seed).flatten(0, 1)
+    views = all_views(faces.train, recipe.faces, recipe.views, recipe.seed).flatten(0, 1)
     method = Realism(fabric, recipe, student, vae, views, training)
 
     def export() -> Path:
@@ -205,25 +238,8 @@ def _realism(recipe: RealismRecipe, fabric: Fabric, faces: Faces, before: Sequen
     return Stage(method, training, questions(faces.held_out, 1, recipe.seed + 1, endless=False), export)
 
 
-def _without_guidance(dev: Velocity, guidance: float) -> Velocity:
-    """A network that says without an embedding of guidance what this one says at `guidance`, exactly."""
-    old = dev.transformer
-    new = FluxTransformer2DModel.from_config({**old.config, "guidance_embeds": False})
-    weights = {name: tensor for name, tensor in old.state_dict().items() if "guidance_embedder" not in name}
-    embed = old.time_text_embed
-    with torch.no_grad():
-        at = torch.tensor([1000 * guidance], device=old.device)
-        constant = embed.guidance_embedder(embed.time_proj(at))[0]
-    bias = "time_text_embed.timestep_embedder.linear_2.bias"
-    weights[bias] = weights[bias] + constant
-    new.load_state_dict(weights)
-    network = Velocity(new, dev.t5, dev.clip)
-    network.freeze_text()
-    return network.to(old.device)
-
-
 def _captioned(
-    recipe: FlowRecipe | GuidanceRecipe,
+    recipe: FlowRecipe | GuidanceRecipe | DistillationRecipe,
     captions: Sequence[str],
     dropped: float,
     faces: Faces,
@@ -232,7 +248,7 @@ def _captioned(
 ) -> tuple[Data, Data]:
     def one(some: Sequence[TrainingFace], views: int, texts: Sequence[str], seed: int | None) -> Data:
         ids = tokens(tokenizers[0], [*texts, ""]), tokens(tokenizers[1], [*texts, ""])
-        return Captioned(encode_faces(vae, some, views, recipe.seed), ids, dropped, seed)
+        return Captioned(encode_faces(vae, some, recipe.faces, views, recipe.seed), ids, dropped, seed)
 
     held_out = draw_captions(faces.held_out, 1, recipe.seed)
     return one(faces.train, recipe.views, captions, recipe.seed), one(faces.held_out, 1, held_out, None)
@@ -269,6 +285,11 @@ def _save_pipeline(folder: Path, method: Flow, vae: AutoencoderKL, tokenizers: T
         transformer=network.transformer,
     )
     return _save(folder, {".": pipeline})
+
+
+def _save_student(folder: Path, method: Flow) -> Path:
+    scheduler = FlowMatchEulerDiscreteScheduler(shift=1.0)
+    return _save(folder, {"transformer": method.average.transformer, "scheduler": scheduler})
 
 
 def _save(folder: Path, parts: Mapping[str, Any]) -> Path:

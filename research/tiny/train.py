@@ -1,10 +1,15 @@
-"""Train `tiny`, stage by stage, from a folder of portraits:
+r"""Train `tiny`, stage by stage, from a folder of portraits:
 
     python -m research.tiny.train --data ../shared/portraits --stage autoencoder
     python -m research.tiny.train --data ../shared/portraits --stage flow
     python -m research.tiny.train --data ../shared/portraits --stage guidance
     python -m research.tiny.train --data ../shared/portraits --stage steps
     python -m research.tiny.train --data ../shared/portraits --stage realism
+
+The pair of 128 px, from the faces of two folders, with `distillation` instead of `steps`:
+
+    python -m research.tiny.train --data ../shared/portraits --data ../shared/native \
+        --recipes research/tiny/recipes/128 -o run/tiny128 --stage autoencoder
 
 Each stage follows recipes/STAGE.yaml, keeps its run in OUT/STAGE, goes on where it stopped when it is started
 again, and at its end puts what it made into OUT/tiny-autoencoder, OUT/tiny-flow, OUT/tiny-dev, OUT/tiny-schnell or
@@ -25,7 +30,9 @@ from undistill.training.loop import INTERRUPTED, fit, start
 
 
 def main(
-    data: Annotated[Path, typer.Option(help="A folder of portraits with portraits.csv.")],
+    data: Annotated[
+        list[Path], typer.Option(help="A folder of portraits with portraits.csv or native.csv; repeatable.")
+    ],
     stage: Annotated[str, typer.Option(help=f"{', '.join(STAGES)}, in this order.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder of all the runs.")] = Path("run/tiny"),
     max_steps: Annotated[int | None, typer.Option(min=1, help="Stop after so many steps in all.")] = None,
@@ -39,7 +46,7 @@ def main(
         from research.tiny.stages import earlier, inventory, prepare_stage, split_faces
     recipe = read_stage(recipes / f"{stage}.yaml")
     fabric = start(recipe, device)
-    faces, before, folder = split_faces(data), earlier(stage, out), out / stage
+    faces, before, folder = split_faces(data, recipe.faces.side), earlier(recipe, out), out / stage
     begins = inventory(faces, before)
     check_folder(folder, recipe)
     check_inventory(folder, begins)

@@ -149,6 +149,7 @@ def test_trains_then_enhances(
     assert np.asarray(Image.open(tmp_path / "out" / "003.png")).shape == (72, 80, 3)
 
 
+@pytest.mark.e2e
 @pytest.mark.shared
 def test_trains_the_portraits_recipe(portraits: Path, tmp_path: Path, undistill: Run) -> None:
     code, _, errors = undistill(

@@ -82,7 +82,14 @@ def commands(page: Path) -> list[str]:
 
 @pytest.mark.e2e
 @pytest.mark.timeout(2700)  # commands.md has the largest of all, `undistill reproduce --quick`
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(page, marks=pytest.mark.xdist_group("ray")) if "--engine ray" in page.read_text() else page
+        for page in PAGES
+    ],
+    ids=lambda page: page.name,
+)
 def test_commands_of_the_page(page: Path, fresh: Path) -> None:
     for command in commands(page):
         run(command, fresh)

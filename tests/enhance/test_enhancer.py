@@ -295,7 +295,11 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
     ("head", "height", "width", "most"),
     # The bookkeeping of a large picture with a head that weighs nothing (two copies in floats, 0.2 GB, would be seen),
     # and the largest tile of a shipped one: both at once take minutes.
-    [("resnet", 2048, 4096, 0.6e9), ("grid", 2048, 4096, 0.6e9), ("flux1-lite", 1408, 1408, 1.2e9)],
+    [
+        pytest.param("resnet", 2048, 4096, 0.6e9, marks=pytest.mark.e2e),
+        ("grid", 2048, 4096, 0.6e9),
+        pytest.param("flux1-lite", 1408, 1408, 1.2e9, marks=pytest.mark.e2e),
+    ],
 )
 def test_large_images_take_less_than_2_gb(head: str, height: int, width: int, most: float) -> None:
     arguments = [sys.executable, "-c", MEMORY, head, str(height), str(width)]

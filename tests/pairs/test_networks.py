@@ -95,6 +95,7 @@ def test_fewer_bits() -> None:
     assert nf4 < gguf < plain
 
 
+@pytest.mark.e2e
 def test_operations_and_memory_of_a_pass(flux1: list[Network]) -> None:
     todo = drawing_cost(read_spec("flux1"), flux1, 1)
     assert (todo.student_steps, todo.teacher_steps) == (4, 35)

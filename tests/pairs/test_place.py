@@ -8,9 +8,8 @@ import torch
 from torch import nn
 
 from tests.pairs.test_generator import PROMPTS, changed
-from undistill.pairs import place
 from undistill.pairs.generator import Generator
-from undistill.pairs.place import WORKING, NetworkPlacement, Offload, choose_offload, weight_bytes
+from undistill.pairs.place import NetworkPlacement, Offload, choose_offload, weight_bytes
 
 GB = 1_000_000_000
 FLUX1 = [24 * GB, 24 * GB, 10 * GB]
@@ -28,8 +27,8 @@ FLUX1 = [24 * GB, 24 * GB, 10 * GB]
     ],
 )
 def test_the_fastest_that_fits(weights: list[int], memory: int, offload: Offload) -> None:
-    assert choose_offload(weights, memory * GB) == offload
-    assert choose_offload([memory * GB - WORKING], memory * GB) == "none"
+    assert choose_offload(weights, memory * GB, 3 * GB) == offload
+    assert choose_offload([(memory - 3) * GB], memory * GB, 3 * GB) == "none"
 
 
 @pytest.fixture(scope="module")
@@ -105,11 +104,11 @@ def test_by_group_denoisers_come_block_by_block(miniature: Path) -> None:
     assert all(block._diffusers_hook.get_hook("group_offloading") for block in blocks)
 
 
-def test_where_they_lie_follows_the_gpus_memory(miniature: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_they_lie_follows_the_gpus_memory(miniature: Path) -> None:
     """As on a GPU, whose memory the student alone doesn't fill."""
-    monkeypatch.setattr(place, "WORKING", 0)
     generator = Generator(miniature, "cpu")
     networks = generator._networks
+    networks._working = 0
     denoiser = weight_bytes(generator._student.transformer)
     networks._memory = sum(map(weight_bytes, networks._names)) + denoiser // 2
     networks._place([])

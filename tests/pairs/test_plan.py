@@ -14,6 +14,7 @@ from undistill.base.engines.local import in_process
 from undistill.base.errors import UsageError
 from undistill.images import Picture, encode
 from undistill.pairs.create import create
+from undistill.pairs.place import CUDA
 from undistill.pairs.plan import GPUS, PNG_BYTES_PX, SUSTAINED, PairsPlan, pair_seconds, peak_memory, plan, show
 from undistill.pairs.spec import read_spec
 from undistill.prompts import make_prompts
@@ -35,6 +36,16 @@ def test_flux1_on_gpus_of_80_24_and_16_gb(flux1: PairsPlan, monkeypatch: pytest.
     four, nf4 = (plan(read_spec(name), 1) for name in ("flux1-gguf", "flux1-nf4"))
     assert [found.offload for found in four.gpus] == ["none", "none", "model", "model"]
     assert [found.offload for found in nf4.gpus] == ["none", "none", "none", "model"]
+
+
+def test_what_is_planned_fits_beside_cuda_itself() -> None:
+    """Of Z-Image 12.3 GB of weights would, with the 4.5 GB of their activations they don't."""
+    made = plan(read_spec("z-image-turbo"), 1)
+    assert [found.offload for found in made.gpus] == ["none", "none", "model", "group"]
+    assert all(found.fits for found in made.gpus)
+    least = made.gpus[-1]
+    small = replace(least, gpu=replace(least.gpu, memory=least.peak + CUDA - 1))
+    assert "too small" in shown(partial(show, replace(made, gpus=[small])), 80)
 
 
 def test_times_are_operations_over_a_rate_and_what_the_bus_takes(flux1: PairsPlan) -> None:

@@ -40,6 +40,7 @@ def rows(run: Path) -> list[dict[str, float]]:
         return [{name: float(value or "nan") for name, value in row.items()} for row in csv.DictReader(file)]
 
 
+@pytest.mark.e2e
 def test_two_processes_do_what_one_does_and_save_once_when_interrupted(
     pairs_folder: Folders, image_folder: Folders, tmp_path: Path
 ) -> None:

@@ -1,6 +1,6 @@
 """Settings that people write as YAML or JSON: read strictly, and refused in one line that says what to change."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from textwrap import shorten
@@ -17,6 +17,8 @@ LONGEST = 60
 """Characters of a key that a message quotes."""
 
 Positive = Annotated[int, Field(gt=0)]
+Part = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+"""Of something whole."""
 
 
 class Strict(BaseModel):
@@ -39,16 +41,14 @@ def read_yaml(path: Path) -> Any:
 
 def explain_all(error: ValidationError, model: type[BaseModel], whole: str) -> str:
     """What pydantic found wrong with data that were to make a `model`, in one line."""
-    problems = error.errors()
-    return first_few(
-        [explain(each, [str(key) for key in each["loc"]], model, whole) for each in problems[:MOST]], problems
-    )
+    return first_few(error, lambda each: explain(each, [str(key) for key in each["loc"]], model, whole))
 
 
-def first_few(said: Sequence[str], problems: Sequence[Any]) -> str:
-    """What is wrong in words, of so many problems as there are: nobody reads more than `MOST` in a line."""
-    more = len(problems) - len(said)
-    return "; ".join(said) + (f"; and {more} more" if more > 0 else "")
+def first_few(error: ValidationError, tell: Callable[[Any], str]) -> str:
+    """What is wrong, by `tell` of each of pydantic's problems, unknown keys first; nobody reads more than `MOST`."""
+    problems = sorted(error.errors(), key=lambda each: each["type"] != "extra_forbidden")
+    more = len(problems) - MOST
+    return "; ".join(map(tell, problems[:MOST])) + (f"; and {more} more" if more > 0 else "")
 
 
 def explain(problem: Any, where: Sequence[str], model: type[BaseModel], whole: str) -> str:

@@ -70,11 +70,27 @@ def _peaks(name: str, sizes: Sequence[int]) -> list[tuple[int, str, int]]:
         for variant in eager:
             with suppress(Failure, RuntimeError):
                 run = prepare_run(head, variant, size, device)
-                _reset()
-                run()
-                peaks.append((size, variant.name, _resident("VmHWM") - before))
+                peaks.append((size, variant.name, _peak_of(run) - before))
                 del run
     return peaks
+
+
+def peak_above(run: Callable[[], object]) -> int:
+    """Bytes by which a call makes this process's resident memory grow, at its peak.
+
+    Raises:
+        OSError: this is not Linux.
+    """
+    _reset()
+    before = _resident("VmRSS")
+    return _peak_of(run) - before
+
+
+def _peak_of(run: Callable[[], object]) -> int:
+    """Bytes of this process's resident memory at the peak of a call."""
+    _reset()
+    run()
+    return _resident("VmHWM")
 
 
 def _reset() -> None:

@@ -25,7 +25,7 @@ from undistill.pairs.load import (
     model_ref,
     rest_ref,
 )
-from undistill.pairs.place import NetworkPlacement, Offload, weight_bytes
+from undistill.pairs.place import NetworkPlacement, Offload, weight_bytes, working_bytes
 from undistill.pairs.spec import PairSpec, SideSpec, read_spec
 from undistill.pairs.start import begin_with, keep_latents
 
@@ -64,7 +64,7 @@ class Generator:
     ) -> None:
         self.spec = pair if isinstance(pair, PairSpec) else read_spec(pair)
         self.device = pick_device(device)
-        self._networks = NetworkPlacement(self.device, offload)
+        self._networks = NetworkPlacement(self.device, offload, working_bytes(self.spec.size))
         self._answers: dict[str, Any] = {}
         self._latents: dict[tuple[Any, ...], Any] = {}  # of the student's last batch
         self._loaded = student is not None

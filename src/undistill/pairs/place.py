@@ -11,19 +11,29 @@ from undistill.pairs.load import DENOISERS
 Offload = Literal["none", "model", "group"]
 """none: all stays on the GPU. model: a network is there while it runs. group: so too, and denoisers block by block."""
 
-WORKING = 3_000_000_000
-"""Bytes kept free for what isn't weights: CUDA itself, and activations (by `networks.drawing_cost`, for batches of 4:
-0.5 GB for FLUX at 512 px, 2.1 GB for Stable Diffusion 3.5 at 1024 px)."""
+
+CUDA = 1_000_000_000
+"""Bytes of a GPU that CUDA itself takes, roughly."""
 
 
-def choose_offload(weights: Iterable[int], memory: int) -> Offload:
+def working_bytes(size: int) -> int:
+    """Bytes kept free for what isn't weights: CUDA itself, and the activations of four images of `size` px.
+
+    By `networks.drawing_cost` those are 0.5 GB for FLUX at 512 px; at 1024 px 2.1 GB for Stable Diffusion 3.5, and 4.9
+    GB for FLUX.2 klein, which has the most.
+    """
+    return CUDA + max(2_000_000_000, 5_000_000_000 * size**2 // 1024**2)
+
+
+def choose_offload(weights: Iterable[int], memory: int, working: int) -> Offload:
     """The fastest that fits.
 
     Args:
         weights: bytes of each network.
         memory: bytes of the GPU.
+        working: bytes of it to keep free: `working_bytes`.
     """
-    weights, room = list(weights), memory - WORKING
+    weights, room = list(weights), memory - working
     if sum(weights) <= room:
         return "none"
     return "model" if max(weights) <= room else "group"
@@ -35,10 +45,12 @@ class NetworkPlacement:
     Args:
         device: where they run.
         offload: how; None: the fastest that fits into the GPU's free memory.
+        working: bytes to keep free of that.
     """
 
-    def __init__(self, device: torch.device, offload: Offload | None) -> None:
+    def __init__(self, device: torch.device, offload: Offload | None, working: int) -> None:
         self._device = device
+        self._working = working
         self._wish = offload
         self._memory = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else None
         self._names: dict[nn.Module, str] = {}
@@ -68,7 +80,7 @@ class NetworkPlacement:
         offload = self._wish
         if offload is None:
             sizes = [*map(weight_bytes, self._names), *expected]
-            offload = "none" if self._memory is None else choose_offload(sizes, self._memory)
+            offload = "none" if self._memory is None else choose_offload(sizes, self._memory, self._working)
         for network, name in self._names.items():
             way = "model" if offload == "group" and name not in DENOISERS else offload
             if self._ways.get(network) != way:

@@ -16,7 +16,7 @@ from undistill.dataset.shard import Pairs, shard_path
 from undistill.pairs.create import TIMINGS, read_timings
 from undistill.pairs.load import DENOISERS
 from undistill.pairs.networks import DrawingCost, Network, drawing_cost, networks, parameters_at_once
-from undistill.pairs.place import Offload, choose_offload
+from undistill.pairs.place import CUDA, Offload, choose_offload, working_bytes
 from undistill.pairs.spec import PairSpec
 
 DAY_S = 86_400
@@ -55,6 +55,11 @@ class OnGpu:
     """Bytes of its memory, without CUDA's own."""
     pair_s: float
     """Seconds for a pair, estimated."""
+
+    @property
+    def fits(self) -> bool:
+        """Whether there is room for it, beside CUDA itself."""
+        return self.peak + CUDA <= self.gpu.memory
 
 
 @dataclass(frozen=True)
@@ -107,7 +112,7 @@ def plan(spec: PairSpec, count: int, batch: int = 4, drawn: Path | None = None) 
     todo = drawing_cost(spec, parts, batch)
     gpus = []
     for gpu in GPUS if spec.dtype != "float32" else ():  # of which the peaks say nothing
-        offload = choose_offload([part.held for part in parts], gpu.memory)
+        offload = choose_offload([part.held for part in parts], gpu.memory, working_bytes(spec.size))
         seconds = pair_seconds(parts, todo, offload, gpu, batch)
         gpus.append(OnGpu(gpu, offload, peak_memory(parts, todo, offload), seconds))
     return PairsPlan(spec, count, batch, parts, todo, gpus, measured)
@@ -207,7 +212,7 @@ def _parts(made: PairsPlan) -> list[str | Table]:
         said += [
             Table(
                 ("GPU", "offload", "peak memory", "pairs a day", f"hours for {made.count:,}"),
-                [(on.gpu.name, on.offload, _gb(on.peak), *_rate(on.pair_s, made.count)) for on in made.gpus],
+                [(on.gpu.name, on.offload, _gb(on.peak), *_on(on, made.count)) for on in made.gpus],
             ),
             f"Estimated times, not measured: at {SUSTAINED:.0%} of the GPU's peak, and {BUS / 1e9:.0f} GB/s to it.",
         ]
@@ -236,6 +241,10 @@ def _gb(count: float) -> str:
 
 def _bits_text(part: Network) -> str:
     return f"{8 * part.held / part.parameters:.1f} bits"
+
+
+def _on(on: OnGpu, count: int) -> tuple[str, str]:
+    return _rate(on.pair_s, count) if on.fits else ("too small", "")
 
 
 def _rate(pair_s: float, count: int) -> tuple[str, str]:

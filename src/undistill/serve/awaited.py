@@ -33,3 +33,4 @@ async def while_awaited(request: Request, work: Callable[[], Any], seconds: floa
     finally:
         for task in tasks:
             task.cancel()
+        await asyncio.wait(tasks)  # else a thread could take up work that is only about to be given up

@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BaseModel, Field, TypeAdapter, ValidationEr
 
 from undistill.base.errors import UsageError, first_line
 from undistill.base.machine import memory
-from undistill.base.settings import MOST, Positive, Strict, explain, first_few, read_yaml, unknown_key
+from undistill.base.settings import Positive, Strict, explain, first_few, read_yaml, unknown_key
 from undistill.dataset import parse_split
 from undistill.heads import Head
 from undistill.losses import Backbone
@@ -312,8 +312,7 @@ def validated(data: Any, tag: str, kinds: Mapping[str, type[BaseModel]], adapter
     try:
         return adapter.validate_python(data)
     except ValidationError as error:
-        problems = error.errors()
-        raise RecipeError(first_few([_explain(each, kinds) for each in problems[:MOST]], problems)) from error
+        raise RecipeError(first_few(error, lambda each: _explain(each, kinds))) from error
 
 
 def change_recipe(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:

@@ -51,7 +51,13 @@ def test_faults_are_found(corpus: tuple[Path, list[Case]], tmp_path: Path, monke
         found = {try_case(case, folder, tmp_path / "copy", seed) for seed in range(4)}
     assert any(wrong and wrong.startswith("traceback: ZeroDivisionError") for wrong in found), found
     case = next(case for case in cases if case.file == "images/plain.png")
-    with monkeypatch.context() as patched:
-        patched.setattr(inputs, "PATIENCE_S", 1)
-        patched.setattr(undistill.images.read, "set_apart", lambda _: signal.pause())
-        assert try_case(case, folder, tmp_path / "copy", 0) == "took more than 1 s"
+    for hang in (_work, signal.pause):
+        with monkeypatch.context() as patched:
+            patched.setattr(inputs, "PATIENCE_S", 0.2)
+            patched.setattr(undistill.images.read, "set_apart", lambda _, hang=hang: hang())
+            assert try_case(case, folder, tmp_path / "copy", 0) == "took more than 0.2 s"
+
+
+def _work() -> None:
+    while True:
+        pass

@@ -1,4 +1,4 @@
-"""A folder of portraits, as ../shared/portraits is one, with pictures of our own."""
+"""Folders of portraits, as ../shared/portraits and ../shared/native are, with pictures of our own."""
 
 import csv
 from pathlib import Path
@@ -24,9 +24,7 @@ def write_portraits(folder: Path) -> Path:
         writer.writeheader()
         for number in range(40):
             face = f"faces/dev/{number:07d}.jpg"
-            random = np.random.default_rng(number)
-            coarse = random.integers(0, 255, (5, 5, 3), dtype=np.uint8)
-            Image.fromarray(coarse).resize((160, 160), Image.Resampling.BICUBIC).save(folder / face)
+            write_face(folder / face, 160, number)
             writer.writerow(
                 {
                     "id": f"dev-{number:07d}",
@@ -38,3 +36,21 @@ def write_portraits(folder: Path) -> Path:
                 }
             )
     return folder
+
+
+def write_native(folder: Path) -> Path:
+    """Faces of 256 px alone, without tags."""
+    (folder / "faces256").mkdir(parents=True)
+    with (folder / "native.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, ["id", "face256", "gender", "age"])
+        writer.writeheader()
+        for number in range(20):
+            face = f"faces256/schnell-{number:06d}-ceo.jpg"
+            write_face(folder / face, 256, 100 + number)
+            writer.writerow({"id": number, "face256": face, "gender": "female", "age": "41"})
+    return folder
+
+
+def write_face(path: Path, side: int, number: int) -> None:
+    coarse = np.random.default_rng(number).integers(0, 255, (5, 5, 3), dtype=np.uint8)
+    Image.fromarray(coarse).resize((side, side), Image.Resampling.BICUBIC).save(path)

@@ -30,7 +30,7 @@ def test_a_pair_is_measured_and_a_stopped_measure_goes_on(
     monkeypatch.setattr(measure, "DESCRIBED", 6)
     monkeypatch.setattr(measure, "seconds", lambda _: {"student": 0.1, "teacher": 0.2})
     out = tmp_path / "out"
-    main(portraits_like, out, str(spec), None, 20)
+    main([portraits_like], out, str(spec), None, 20)
     first = (out / "measures.json").read_text()
     assert json.loads(first)["distance to the teacher, alex-2"]["student"]["n"] == 20
     assert Image.open(out / "student.png").size == (640, 128)
@@ -39,8 +39,8 @@ def test_a_pair_is_measured_and_a_stopped_measure_goes_on(
     drawn = sorted(out.glob("*.npy"))
     kept = [path.stat().st_mtime_ns for path in drawn[1:]]
     drawn[0].unlink()
-    main(portraits_like, out, str(spec), None, 20)
+    main([portraits_like], out, str(spec), None, 20)
     assert (out / "measures.json").read_text() == first
     assert [path.stat().st_mtime_ns for path in sorted(out.glob("*.npy"))[1:]] == kept
     with pytest.raises(UsageError, match="other weights or settings"):
-        main(portraits_like, out, str(spec), 1, 20)
+        main([portraits_like], out, str(spec), 1, 20)

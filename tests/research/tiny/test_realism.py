@@ -19,7 +19,7 @@ RECIPE = Path(__file__).parents[3] / "research" / "tiny" / "recipes" / "realism.
 
 def questions(count: int, *, endless: bool) -> Questions:
     ids = np.random.default_rng(0).integers(3, 200, (2, count, LENGTH), dtype=np.int16)
-    return Questions(list(ids), 16, seed=1, endless=endless)
+    return Questions(list(ids), 16, 8, seed=1, endless=endless)
 
 
 def test_questions_go_on_without_end_with_new_noise() -> None:

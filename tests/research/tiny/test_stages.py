@@ -1,4 +1,4 @@
-"""All stages at a size for tests, from a folder of portraits to pipelines that diffusers loads unchanged."""
+"""All stages at a size for tests, from folders of portraits to pipelines that diffusers loads unchanged."""
 
 import shutil
 from pathlib import Path
@@ -9,10 +9,11 @@ import torch
 import yaml
 from diffusers import AutoencoderKL, FluxImg2ImgPipeline, FluxPipeline, FluxTransformer2DModel
 from research.tiny import courses, stages
+from research.tiny.recipe import read_stage
 from research.tiny.train import main
 from safetensors.torch import load_file
 
-from tests.research.tiny.conftest import write_portraits
+from tests.research.tiny.conftest import write_native, write_portraits
 from undistill.base.errors import UsageError
 
 SMALL: dict[str, dict[str, Any]] = {
@@ -21,19 +22,28 @@ SMALL: dict[str, dict[str, Any]] = {
     | {"captions": 4, "views": 2, "batch": 4, "steps": 4},
     "guidance": {"captions": 4, "views": 2, "batch": 4, "steps": 4},
     "steps": {"captions": 2, "course_steps": 2, "batch": 4, "steps": 4},
+    "distillation": {"captions": 2, "views": 1, "teacher_steps": 1, "double": 1, "single": 1, "batch": 4, "steps": 4},
     "realism": {"rank": 2, "captions": 2, "views": 1, "batch": 4, "steps": 4},
 }
 RECIPES = Path(__file__).parents[3] / "research" / "tiny" / "recipes"
 
 
-def write_recipes(folder: Path) -> Path:
+def write_recipes(folder: Path, side: int = 64) -> Path:
     """The repository's, made small."""
     folder.mkdir()
     for stage, changes in SMALL.items():
-        recipe = yaml.safe_load((RECIPES / f"{stage}.yaml").read_text())
+        path = RECIPES / f"{stage}.yaml"
+        recipe = yaml.safe_load((path if path.exists() else RECIPES / "128" / path.name).read_text())
         assert changes.keys() <= recipe.keys()
         recipe.pop("compiled", None)  # takes a minute
-        recipe |= {**changes, "precision": "32-true", "save_every": 2, "sample_every": 4, "validate_every": 4}
+        recipe |= {
+            **changes,
+            "faces": {"side": side},
+            "precision": "32-true",
+            "save_every": 2,
+            "sample_every": 4,
+            "validate_every": 4,
+        }
         (folder / f"{stage}.yaml").write_text(yaml.safe_dump(recipe))
     return folder
 
@@ -54,7 +64,7 @@ def whole(portraits_like: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     folder = tmp_path_factory.mktemp("whole")
     recipes = write_recipes(folder / "recipes")
     for stage in SMALL:
-        main(portraits_like, stage, folder / "out", None, recipes, "cpu")
+        main([portraits_like], stage, folder / "out", None, recipes, "cpu")
     return folder / "out"
 
 
@@ -96,7 +106,7 @@ def test_a_stopped_stage_goes_on_to_the_same_weights(
     parts = tmp_path / "parts"
     for stage in SMALL:
         for stop in (2, None):
-            main(portraits_like, stage, parts, stop, recipes, "cpu")
+            main([portraits_like], stage, parts, stop, recipes, "cpu")
     for stage in SMALL:
         one, other = (load_file(out / stage / "last.safetensors") for out in (whole, parts))
         assert one.keys() == other.keys()
@@ -105,11 +115,11 @@ def test_a_stopped_stage_goes_on_to_the_same_weights(
 
 def test_what_a_run_builds_on_must_stay(portraits_like: Path, recipes: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    main(portraits_like, "autoencoder", out, 1, recipes, "cpu")
-    main(portraits_like, "flow", out, 1, recipes, "cpu")
-    main(portraits_like, "autoencoder", out, 2, recipes, "cpu")
+    main([portraits_like], "autoencoder", out, 1, recipes, "cpu")
+    main([portraits_like], "flow", out, 1, recipes, "cpu")
+    main([portraits_like], "autoencoder", out, 2, recipes, "cpu")
     with pytest.raises(UsageError, match="begun with other images or networks"):
-        main(portraits_like, "flow", out, 2, recipes, "cpu")
+        main([portraits_like], "flow", out, 2, recipes, "cpu")
 
 
 def test_courses_are_drawn_on_after_a_kill(
@@ -117,7 +127,7 @@ def test_courses_are_drawn_on_after_a_kill(
 ) -> None:
     out = tmp_path / "out"
     for stage in ("autoencoder", "flow", "guidance"):
-        main(portraits_like, stage, out, 1, recipes, "cpu")
+        main([portraits_like], stage, out, 1, recipes, "cpu")
     monkeypatch.setattr(courses, "COURSE_CHUNK", 8)
     ends = courses._ends
     drawn: list[int] = []
@@ -130,13 +140,50 @@ def test_courses_are_drawn_on_after_a_kill(
 
     monkeypatch.setattr(courses, "_ends", one_then_killed)
     with pytest.raises(KeyboardInterrupt):
-        main(portraits_like, "steps", out, 1, recipes, "cpu")
+        main([portraits_like], "steps", out, 1, recipes, "cpu")
     first = out / "steps" / "courses-0000.safetensors"
     before = first.stat().st_mtime_ns
     monkeypatch.setattr(courses, "_ends", ends)
-    main(portraits_like, "steps", out, 1, recipes, "cpu")
+    main([portraits_like], "steps", out, 1, recipes, "cpu")
     assert first.stat().st_mtime_ns == before
     assert (out / "tiny-schnell" / "scheduler" / "scheduler_config.json").exists()
+
+
+def test_the_side_belongs_to_the_recipe(portraits_like: Path, whole: Path, tmp_path: Path) -> None:
+    """32 px, from two folders, the autoencoder from that of 64 px."""
+    out, data = tmp_path / "out", [portraits_like, write_native(tmp_path / "native")]
+    recipes = write_recipes(tmp_path / "recipes", side=32)
+    first = recipes / "autoencoder.yaml"
+    first.write_text(f"{first.read_text()}start: {whole / 'tiny-autoencoder'}\nlr: 1.0e-9\n".replace("lr: 0.002\n", ""))
+    for stage in ("autoencoder", "flow"):
+        main(data, stage, out, 1, recipes, "cpu")
+    begun, now = (load_file(o / "tiny-autoencoder" / "diffusion_pytorch_model.safetensors") for o in (whole, out))
+    assert all(torch.allclose(begun[name], now[name], atol=1e-3) for name in begun)
+    flow = FluxPipeline.from_pretrained(out / "tiny-flow", torch_dtype=torch.float32)
+    flow.set_progress_bar_config(disable=True)
+    assert flow.vae.config.sample_size == 32
+    ask = {"prompt": "A portrait of a 40 year old man", "height": 32, "width": 32, "max_sequence_length": 24}
+    assert flow(**ask, num_inference_steps=1).images[0].size == (32, 32)
+    with pytest.raises(UsageError, match="is of 32 px, the recipe of 64 px"):
+        main(data, "flow", out, 1, write_recipes(tmp_path / "64"), "cpu")
+
+
+def test_an_autoencoder_starts_from_one_of_its_widths(portraits_like: Path, recipes: Path, tmp_path: Path) -> None:
+    recipe = recipes / "autoencoder.yaml"
+    text = recipe.read_text()
+    recipe.write_text(f"{text}start: tiny-dev/vae\n")
+    with pytest.raises(UsageError, match="holds no autoencoder of these widths"):
+        main([portraits_like], "autoencoder", tmp_path / "out", 1, recipes, "cpu")
+    recipe.write_text(f"{text}start: nowhere/at-all\n")
+    with pytest.raises(UsageError, match="start: nowhere/at-all is no folder"):
+        main([portraits_like], "autoencoder", tmp_path / "other", 1, recipes, "cpu")
+
+
+def test_the_recipes_of_a_pair_are_of_one_side() -> None:
+    for folder, side in ((RECIPES, 64), (RECIPES / "128", 128)):
+        read = [read_stage(path) for path in folder.glob("*.yaml")]
+        assert len(read) >= 4
+        assert {recipe.faces.side for recipe in read} == {side}
 
 
 def test_stages_come_in_their_order(
@@ -144,13 +191,13 @@ def test_stages_come_in_their_order(
 ) -> None:
     monkeypatch.setitem(stages._LEFT, "guidance", ("tiny-dev", None))  # as if none were shipped
     with pytest.raises(UsageError, match="train the stage flow first"):
-        main(portraits_like, "guidance", tmp_path / "out", None, recipes, "cpu")
+        main([portraits_like], "guidance", tmp_path / "out", None, recipes, "cpu")
     with pytest.raises(UsageError, match="train the stage guidance first"):
-        main(portraits_like, "steps", tmp_path / "out", None, recipes, "cpu")
-    with pytest.raises(UsageError, match="no stage distillation: autoencoder, flow, guidance, steps"):
-        main(portraits_like, "distillation", tmp_path / "out", None, recipes, "cpu")
-    main(portraits_like, "autoencoder", tmp_path / "out", 1, recipes, "cpu")
+        main([portraits_like], "steps", tmp_path / "out", None, recipes, "cpu")
+    with pytest.raises(UsageError, match="no stage turbo: autoencoder, flow, guidance, steps, distillation"):
+        main([portraits_like], "turbo", tmp_path / "out", None, recipes, "cpu")
+    main([portraits_like], "autoencoder", tmp_path / "out", 1, recipes, "cpu")
     shutil.copy(recipes / "autoencoder.yaml", recipes / "old.yaml")
     (recipes / "autoencoder.yaml").write_text((recipes / "old.yaml").read_text().replace("kl:", "kll:"))
     with pytest.raises(UsageError, match="unknown key kll; did you mean kl"):
-        main(portraits_like, "autoencoder", tmp_path / "out", 1, recipes, "cpu")
+        main([portraits_like], "autoencoder", tmp_path / "out", 1, recipes, "cpu")

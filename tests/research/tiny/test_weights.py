@@ -16,7 +16,7 @@ from undistill.images import Pixels
 from undistill.metrics.jackknife import Value
 from undistill.pairs.generator import Generator
 
-pytestmark = pytest.mark.e2e  # faces are drawn: two minutes
+pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("weights")]  # faces are drawn: two minutes
 SIDE_BY_SIDE = 100  # enough to see which of two is nearer; how much, docs/tiny.md says of 1,000
 
 
@@ -86,7 +86,7 @@ def test_prompts_are_obeyed(generator: Generator) -> None:
 
 @pytest.mark.shared
 def test_the_teacher_copies_no_face_it_has_seen(pairs: tuple[Pixels, Pixels], portraits: Path) -> None:
-    known, real = (face_pixels(list_faces(portraits.parent, split)) for split in ((0, 0.8), (0.8, 1)))
+    known, real = (face_pixels(list_faces([portraits.parent], split, 64), 64) for split in ((0, 0.8), (0.8, 1)))
     assert np.median(nearest(pairs[1], known)) >= 0.8 * np.median(nearest(real, known))
 
 
@@ -112,7 +112,7 @@ def test_the_realism_lora_brings_the_student_nearer_to_faces_nobody_trained_on(
 ) -> None:
     student, prompts = pairs[0][:SIDE_BY_SIDE], named_prompts(2 * SIDE_BY_SIDE, 9)[:SIDE_BY_SIDE]
     real = realism.student(prompts, range(SIDE_BY_SIDE))
-    unseen = face_pixels(list_faces(portraits.parent, (0.9, 1)))
+    unseen = face_pixels(list_faces([portraits.parent], (0.9, 1), 64), 64)
     assert (gap_values(student, real, unseen)["difference"].value or 0) > 0
 
 

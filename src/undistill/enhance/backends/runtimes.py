@@ -48,9 +48,10 @@ def openvino(model: "ModelProto", dtype: torch.dtype) -> Run:
         UsageError: it is not installed.
     """
     try:
-        core = _openvino_core()
+        import openvino as ov
     except ImportError as error:
         raise UsageError("backend openvino needs openvino: pip install 'undistill[openvino]'") from error
+    core = _one(ov.Core)
     settings = {
         "INFERENCE_PRECISION_HINT": "bf16" if dtype == torch.bfloat16 else "f32",
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
@@ -70,13 +71,11 @@ def openvino(model: "ModelProto", dtype: torch.dtype) -> Run:
 
 
 @cache
-def _openvino_core() -> Any:
-    """One for as long as the process lives: OpenVINO gives the thread that first compiles a signal stack, and frees it
-    with the last of its core, from whatever thread lets go of that. The next signal to the first would be the end.
+def _one(core: Callable[[], Any]) -> Any:
+    """A core for as long as the process lives: OpenVINO gives the thread that first compiles a signal stack, and frees
+    it with the last of its core, from whatever thread lets go of that. The next signal to the first would be the end.
     """
-    import openvino as ov
-
-    return ov.Core()
+    return core()
 
 
 RUNTIMES = {"onnx": onnx_runtime, "openvino": openvino}
