@@ -15,6 +15,8 @@ FLOORS = (
         "hub",
         "spandrel",
         "demo",
+        "steps",
+        "fit",
         "doctor",
         "report",
         "reproduce",

@@ -2,7 +2,7 @@
 
 import pytest
 
-from undistill.base.progress import progress, progressed
+from undistill.base.progress import HowFar, progress, progressed, watched
 
 
 def test_a_narrow_terminal_cuts_the_words_not_the_time_left(
@@ -28,3 +28,14 @@ def test_a_loop_that_an_error_leaves_ends_its_bar(capsys: pytest.CaptureFixture[
         work()
     assert "working" in capsys.readouterr().err
     assert kept.value.__traceback__ is not None
+
+
+def test_a_watcher_is_told_how_far_a_bar_is(capsys: pytest.CaptureFixture[str]) -> None:
+    told: list[HowFar] = []
+    with watched(told.append), progress("drawing", 8, 2, shown=False) as bar:
+        bar.advance(by=2)
+        bar.advance(by=4)
+    with progress("drawing", 8) as bar:
+        bar.advance()
+    assert [(far.what, far.done, far.total) for far in told] == [("drawing", 4, 8), ("drawing", 8, 8)]
+    assert told[-1].left == 0

@@ -36,6 +36,9 @@ def test_trains_enhances_and_measures(
     assert not code, errors
     assert json.loads(results.read_text())["rows"]["mine"]["lpips_student"]["n"] == 4
 
+    alone = undistill("evaluate", "--data", pairs, *options, "--format", "json")[1]
+    assert list(json.loads(alone)["rows"]) == ["student", "teacher"]  # no head yet, and no filters asked for
+
     def refuses(words: str, *arguments: object) -> None:
         code, _, errors = undistill(*arguments)
         assert code == 2

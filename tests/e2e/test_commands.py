@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -118,6 +119,19 @@ def test_the_demo(tmp_path: Path) -> None:
     (head,) = results["settings"]["enhanced"]
     for metric in ("gap_closed", "identity"):
         assert results["rows"][head][metric]["value"] is not None, results["rows"][head][metric]
+
+
+@pytest.mark.e2e
+@pytest.mark.timeout(1200)
+def test_a_head_of_ones_own(tmp_path: Path) -> None:
+    began = time.monotonic()
+    run("undistill fit --pair tiny --quality draft --budget 15m -o my-head", tmp_path)
+    assert time.monotonic() - began < 900
+    metrics = json.loads((tmp_path / "my-head" / "metrics.json").read_text())
+    assert metrics["outcome"] in ("better", "no better", "no gap", "changes people")
+    page = (tmp_path / "my-head" / "index.html").read_text()
+    assert "95% interval" in page
+    assert 'http-equiv="refresh"' not in page
 
 
 @pytest.mark.e2e

@@ -100,3 +100,14 @@ def test_the_verb(run: Path, tmp_path: Path, undistill: Run) -> None:  # noqa: F
     code, _, err = undistill("card", run, "-o", card)
     assert (code, "not made by this command" in err) == (2, True)
     assert undistill("card", tmp_path / "gone")[0] == 2
+
+
+@pytest.mark.parametrize(("identity", "doubt"), [(0.99, ""), (0.9, "**Experimental.** Identity is 0.900, below 0.97")])
+def test_a_card_warns_of_a_head_that_is_nothing_to_rely_on(run: Path, identity: float, doubt: str) -> None:
+    mine = {"gap_closed": VALUE, "identity": {"value": identity, "low": None, "high": None, "n": 9}}
+    blur = {"gap_closed": {"value": 0.1, "low": 0.05, "high": 0.15, "n": 500}}
+    write_results(run / "results.json", mine=mine, blur=blur)
+    text = head_card(run)
+    assert (doubt or "Trained mmd") in text
+    assert ("Experimental" in text) == bool(doubt)
+    assert ("The filter blur is the better choice." in text) == bool(doubt)

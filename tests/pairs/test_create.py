@@ -152,6 +152,41 @@ def test_refuses_to_mix(pairs: Path, tmp_path: Path) -> None:
         draw(pairs)
 
 
+@pytest.mark.parametrize("rows", [2, 3, 5, 6])
+def test_more_prompts_go_on_as_if_made_at_once(rows: int, tmp_path: Path, drawn: Path) -> None:
+    out = tmp_path / "pairs"
+    draw(out, PROMPTS[:rows])
+    kept = [shard_path(out, number).stat().st_mtime_ns for number in range(rows // 3)]
+    assert draw(out) == (7 - 3 * len(kept), 3 * len(kept))
+    assert contents(out) == contents(drawn)
+    assert [shard_path(out, number).stat().st_mtime_ns for number in range(len(kept))] == kept
+
+
+def test_more_prompts_after_a_kill(tmp_path: Path, drawn: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "pairs"
+    draw(out, PROMPTS[:5])
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("undistill.pairs.create.write_description", killed)
+        with pytest.raises(KeyboardInterrupt):
+            draw(out)
+    assert list(verify(out)) == [1]  # what was there before, with a shard to draw
+    assert draw(out) == (4, 3)
+    assert contents(out) == contents(drawn)
+
+
+def test_other_prompts_are_no_more_prompts(pairs: Path) -> None:
+    before = contents(pairs)
+    more = [*PROMPTS, *numbered(["A portrait of h"], 99)]
+    for prompts in ([*PROMPTS[1:], *more[-2:]], [PROMPTS[1], PROMPTS[0], *more[2:]]):
+        with pytest.raises(UsageError, match=r"other prompts \(7 of them\)"):
+            draw(pairs, prompts)
+    assert contents(pairs) == before
+
+
 def test_a_failed_first_try_blocks_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, drawn: Path) -> None:
     out = tmp_path / "out"
     monkeypatch.setenv("PAINTER", "has no weights")

@@ -8,7 +8,8 @@ from typer.main import get_command
 from undistill.base.errors import UsageError
 from undistill.cli import app
 from undistill.pairs.spec import read_spec
-from undistill.reproduce.plan import ABLATION_ROWS, FULL, LORA, QUICK, PlanStep, RunSize, plan_steps, setup_of
+from undistill.reproduce.plan import ABLATION_ROWS, FULL, LORA, QUICK, RunSize, plan_steps, setup_of
+from undistill.steps import PlanStep
 
 SIZES = {"full": FULL, "quick": QUICK}
 ROOT = Path(__file__).parents[2]

@@ -28,7 +28,11 @@ PLAIN = {
 }
 
 
-LARGE = [path for path in sorted(RECIPES.glob("*.yaml")) if "sweep" not in path.name]
+LARGE = [
+    path
+    for path in (*sorted(RECIPES.glob("*.yaml")), *sorted(RECIPES.glob("flux1-512/*.yaml")))
+    if "sweep" not in path.name
+]
 TINY = [path for path in sorted((RECIPES / "tiny").glob("*.yaml")) if "sweep" not in path.name]
 
 

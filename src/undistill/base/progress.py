@@ -1,7 +1,8 @@
 """The progress bar of every long command."""
 
-from collections.abc import Generator, Iterable, Iterator, Sized
+from collections.abc import Callable, Generator, Iterable, Iterator, Sized
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TypeVar
 
 from rich.console import Console
@@ -23,10 +24,41 @@ from undistill.base.output import QUIET
 Item = TypeVar("Item")
 
 
+@dataclass(frozen=True)
+class HowFar:
+    """How far what a bar counts has come.
+
+    Args:
+        what: the bar's words.
+        done, total: in its unit.
+        left: seconds, as the last few of its items took; None: not known yet.
+    """
+
+    what: str
+    done: int
+    total: int
+    left: float | None
+
+
+Watcher = Callable[[HowFar], None]
+_watchers: list[Watcher] = []
+
+
+@contextmanager
+def watched(watcher: Watcher) -> Iterator[None]:
+    """Inside, the watcher is told how far each bar of this process has come, whenever one moves, shown or not."""
+    _watchers.append(watcher)
+    try:
+        yield
+    finally:
+        _watchers.remove(watcher)
+
+
 class Bar:
     """A running bar: `advance` it, with a few words on how it goes."""
 
-    def __init__(self, progress: Progress, task: TaskID) -> None:
+    def __init__(self, what: str, progress: Progress, task: TaskID) -> None:
+        self._what = what
         self._progress = progress
         self._task = task
 
@@ -35,6 +67,9 @@ class Bar:
         speed = self._progress.tasks[0].speed
         rate = "" if not speed else f"{speed:.1f}/s" if speed >= 1 else f"{1 / speed:.1f} s each"
         self._progress.update(self._task, advance=by, rate=rate, words=words)
+        task = self._progress.tasks[0]
+        for watcher in _watchers:
+            watcher(HowFar(self._what, int(task.completed), int(task.total or 0), task.time_remaining))
 
     def show_words(self, words: str) -> None:
         """Show `words` behind the bar."""
@@ -71,7 +106,7 @@ def progress(what: str, total: int, done: int = 0, *, shown: bool = True) -> Ite
         _Words(),
     )
     with Progress(*columns, console=Console(stderr=True), disable=QUIET.get() or not shown) as display:
-        bar = Bar(display, display.add_task(what, total=total, completed=done, rate="", words=""))
+        bar = Bar(what, display, display.add_task(what, total=total, completed=done, rate="", words=""))
         _running.append(bar)
         try:
             yield bar

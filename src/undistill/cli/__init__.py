@@ -15,6 +15,7 @@ from undistill.cli.doctor import doctor
 from undistill.cli.enhance import enhance
 from undistill.cli.evaluate import evaluate
 from undistill.cli.export import export
+from undistill.cli.fit import fit
 from undistill.cli.generate import generate
 from undistill.cli.judge import judge
 from undistill.cli.pairs import pairs
@@ -44,6 +45,7 @@ app = typer.Typer(
     add_completion=False,
 )
 app.command()(demo)
+app.command()(fit)
 app.command()(prompts)
 app.command()(generate)
 app.add_typer(pairs, name="pairs")

@@ -21,8 +21,12 @@ from undistill.cli.options import (
 
 def evaluate(
     enhanced: Annotated[
-        list[str], typer.Option(metavar="NAME=DIR", help="Row and folder of enhanced images; may be repeated.")
-    ],
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=DIR",
+            help="Row and folder of enhanced images; may be repeated.  [default: none, filters alone]",
+        ),
+    ] = None,
     data: Annotated[Path | None, typer.Option(help="A pairs data set, or else:")] = None,
     student: Annotated[Path | None, typer.Option(help="Folder of student images.")] = None,
     teacher: Annotated[list[Path] | None, typer.Option(help="Folder of teacher images; may be repeated.")] = None,
@@ -40,12 +44,13 @@ def evaluate(
 ) -> None:
     """Measure how much of the gap between student and teacher enhanced images close.
 
-    Trivial baselines (sharpen, grain, colour, all three, blur) are tuned and measured beside them.
+    Trivial baselines (sharpen, grain, colour, all three, blur) are tuned and measured beside them. Without --enhanced
+    they are measured alone: whether student and teacher can be told apart, before anything is trained.
     """
     from undistill.dataset import parse_split
     from undistill.dataset.samples import open_source
 
-    folders = named_folders(enhanced, "--enhanced")
+    folders = named_folders(enhanced or [], "--enhanced")
     if out is not None and out.is_dir():
         raise UsageError(f"{out} is a folder; -o takes a file, e.g. {out / 'results.json'}")
     if out is not None:

@@ -145,3 +145,14 @@ def refuse_others(path: Path, differ: Callable[[], Sequence[str]], *, overwrite:
         raise UsageError(
             f"{path} was made with other {', '.join(others)}: --overwrite replaces it; or give another name"
         )
+
+
+def call_verb(command: Sequence[str]) -> None:
+    """Run another verb in this process, by what is typed after `undistill`; what goes wrong in it is raised."""
+    from undistill.cli import app
+
+    code = app(list(command), standalone_mode=False)
+    if code == 130:  # what typer makes of a KeyboardInterrupt
+        raise KeyboardInterrupt
+    if code:
+        raise SystemExit(code)

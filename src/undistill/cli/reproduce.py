@@ -1,6 +1,5 @@
 """undistill reproduce"""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +8,7 @@ import typer
 from undistill.base.errors import UsageError
 from undistill.base.lock import locked
 from undistill.base.output import say
+from undistill.cli.options import call_verb
 
 PORTRAITS = Path("../shared/portraits")
 NEEDS = {"dlib": "diversity", "openTSNE": "diversity", "matplotlib": "diversity", "skimage": "quality"}
@@ -61,15 +61,5 @@ def reproduce(
     from undistill.reproduce import reproduce as run
 
     with locked(out):
-        run(pair, out, quick, train, portraits, _call, lambda text: say(text, err=True))
+        run(pair, out, quick, train, portraits, call_verb, lambda text: say(text, err=True))
     say(out / PAGE)
-
-
-def _call(command: Sequence[str]) -> None:
-    from undistill.cli import app
-
-    code = app(list(command), standalone_mode=False)
-    if code == 130:  # what typer makes of a KeyboardInterrupt
-        raise KeyboardInterrupt
-    if code:
-        raise SystemExit(code)

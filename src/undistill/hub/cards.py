@@ -7,8 +7,9 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCardData
 
 from undistill.base.errors import UsageError
-from undistill.metrics import OWN_ROWS
+from undistill.metrics import BASELINES, OWN_ROWS
 from undistill.pairs.spec import PairSpec, read_spec, shipped_pairs
+from undistill.report.verdict import judge
 from undistill.training.folder import UNMEASURED, card
 from undistill.training.recipe import read_recipe
 
@@ -47,6 +48,7 @@ def head_card(
     if results is None and (run / "results.json").is_file():
         results = run / "results.json"
     found = [] if results is None else _evaluations(results, row)
+    doubt = "" if results is None else _doubt(_read(results)["rows"], row)
     spec = _spec(data)
     if base_model is None and spec is not None and "/" in spec.student.model:
         base_model = spec.student.model
@@ -63,6 +65,8 @@ def head_card(
     text = card(recipe, data, metrics).split("---\n", 2)[-1]
     if found:
         text = text.replace(UNMEASURED, "\n").replace("\n## Recipe\n", f"{_measured(found)}\n## Recipe\n")
+    if doubt:
+        text = text.replace("\n    undistill enhance", f"\n{doubt}\n\n    undistill enhance", 1)
     return f"---\n{metadata.to_yaml()}\n---\n{text}"
 
 
@@ -98,6 +102,17 @@ def _evaluations(path: Path, row: str | None) -> list[EvalResult]:
         ]
     except (KeyError, TypeError, AttributeError) as error:
         raise UsageError(f"{path} is no results.json, or a broken one: undistill evaluate writes it") from error
+
+
+def _doubt(rows: dict[str, Any], row: str | None) -> str:
+    """What the card says of a head that is nothing to rely on, by what was measured; nothing of others."""
+    known = {name: values for name, values in rows.items() if "gap_closed" in values}
+    name = next((name for name in rows if name not in OWN_ROWS), "") if row is None else row
+    if name not in known or not any(filter in known for filter in BASELINES):
+        return ""
+    verdict = judge(known, name)
+    instead = f" The filter {verdict.instead} is the better choice." if verdict.instead else ""
+    return f"**Experimental.** {verdict.says}{instead}" if verdict.experimental else ""
 
 
 def _measured(found: list[EvalResult]) -> str:

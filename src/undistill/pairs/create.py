@@ -134,7 +134,9 @@ def create(
     """Draw a pairs data set (format: `undistill.dataset.shard`); shards that are there are kept.
 
     Interrupted or killed anywhere and called again, it ends with the same bytes (`timings.csv` aside), by any
-    engine with any number of workers, on the same kind of machine.
+    engine with any number of workers, on the same kind of machine. Called with more prompts, of which those of the
+    data set are the first, it goes on to them: with the bytes of a data set of all of them. Only a last shard that was
+    not full is drawn again.
 
     Args:
         shard_size: rows a shard.
@@ -167,9 +169,12 @@ def _open_data_set(out: AnyPath, description: Description, lines: bytes) -> list
     if (out / DESCRIPTION).exists():
         there = read_description(out)
         changes = _changes(there, description)
+        if changes == [_other_prompts(there)] and _begins_with(lines, there):
+            _drop_last(out, there)
+            changes = []
         done = finished_shards(out, there if changes else description)
         if done and changes:
-            raise UsageError(f"{out} holds pairs with {changes}: choose another folder for -o")
+            raise UsageError(f"{out} holds pairs with {', '.join(changes)}: choose another folder for -o")
         # Name and head of a pair change nothing about its images.
         same = there.model_copy(update={"pair": description.pair}) == description and _spec_hash(there) == there.spec
     elif shard_numbers(out):
@@ -192,17 +197,37 @@ def _spec_hash(there: Description) -> str | None:
         return None
 
 
-def _changes(there: Description, wanted: Description) -> str:
+def _begins_with(lines: bytes, there: Description) -> bool:
+    """Whether the first of the prompts are those of the data set, all of them."""
+    first = b"".join(line + b"\n" for line in lines.split(b"\n")[: there.rows])
+    return sha256(first).hexdigest() == there.prompts
+
+
+def _drop_last(out: AnyPath, there: Description) -> None:
+    """Take a last shard away that isn't full: with more prompts it has more rows.
+
+    Before the description changes: killed in between, the data set is one with a shard to draw.
+    """
+    last = there.rows // there.shard_size
+    if last in finished_shards(out, there) and len(there.span(last)) < there.shard_size:
+        shard_path(out, last).unlink()
+
+
+def _other_prompts(there: Description) -> str:
+    return f"other prompts ({there.rows} of them)"
+
+
+def _changes(there: Description, wanted: Description) -> list[str]:
     changes = []
     if there.spec != wanted.spec:
         changes.append(f"another pair spec ({there.pair.get('name')})")
     if there.prompts != wanted.prompts:
-        changes.append(f"other prompts ({there.rows} of them)")
+        changes.append(_other_prompts(there))
     if there.shard_size != wanted.shard_size:
         changes.append(f"--shard-size {there.shard_size}")
     if there.batch != wanted.batch:
         changes.append(f"--batch {there.batch}")
-    return ", ".join(changes)
+    return changes
 
 
 def draw_shard(job: DrawJob, generator: PairGenerator) -> Iterator[Timing]:

@@ -281,7 +281,7 @@ def denoiser_pass(network: Network, batch: int, side: int, length: int, empty: A
     raise Failure(f"no plan for {network.kind}: FLUX, FLUX.2, Z-Image, Qwen-Image, Stable Diffusion 3 and XL are known")
 
 
-class _Peak(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class PeakMemory(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Adds up the bytes of the tensors that are alive, but for a network's own."""
 
     def __init__(self, network: nn.Module) -> None:
@@ -318,7 +318,7 @@ class _Fused(TorchFunctionMode):
 
 def _count_operations(network: nn.Module, run: Any) -> tuple[float, int]:
     """Floating point operations, and bytes of activations at the peak."""
-    peak = _Peak(network)
+    peak = PeakMemory(network)
     with torch.no_grad(), _Fused(), FlopCounterMode(display=False) as flop, peak:
         run()
     return float(flop.get_total_flops()), peak.most

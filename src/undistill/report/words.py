@@ -29,6 +29,20 @@ def milliseconds(seconds: float) -> str:
     return f"{1000 * seconds:,.{max(0, 3 - len(str(int(1000 * seconds))))}f} ms"
 
 
+def duration(seconds: float) -> str:
+    """A time in the units that matter: 40 s, 12 min, 3 h 20 min, 2 days 4 h."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 90:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 48:
+        return f"{hours} h {minutes} min" if minutes else f"{hours} h"
+    days, hours = divmod(hours, 24)
+    return f"{days} days {hours} h" if hours else f"{days} days"
+
+
 def interval_text(figure: Figure, say: NumberFormat) -> str:
     """The interval, or nothing where there is none."""
     return "" if figure["low"] is None else f"{say(figure['low'])} to {say(figure['high'])}"

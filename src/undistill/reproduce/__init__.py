@@ -6,14 +6,12 @@ from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
-from undistill.base.errors import UsageError
 from undistill.metrics.results import write_json
-from undistill.pairs.spec import PairSpec, read_spec
 from undistill.report.reproduce import write_reproduce_page
 from undistill.reproduce.gather import gather_results
 from undistill.reproduce.pictures import write_figures
 from undistill.reproduce.plan import FULL, QUICK, plan_steps
-from undistill.reproduce.run import begin_plan, run_steps
+from undistill.steps import begin_plan, pair_anywhere, run_steps
 
 RESULTS, PAGE = "results.json", "index.html"
 
@@ -43,10 +41,7 @@ def reproduce(
     Raises:
         UsageError: no such pair, one with relative paths, or `out` holds something else.
     """
-    spec = read_spec(pair)
-    if Path(pair).is_file():
-        _check_paths(spec)
-    anywhere = str(Path(pair).resolve()) if Path(pair).is_file() else str(pair)
+    spec, anywhere = pair_anywhere(pair)
     train, portraits = (None if folder is None else folder.resolve() for folder in (train, portraits))
     steps = plan_steps(spec, anywhere, QUICK if quick else FULL, train, portraits)
     begin_plan(out, steps)
@@ -60,11 +55,3 @@ def reproduce(
         triples = write_figures(written, Path())
         write_reproduce_page(written, triples, Path(), Path(PAGE))
     return written
-
-
-def _check_paths(spec: PairSpec) -> None:
-    """Commands run inside the output folder, from where a path relative to the caller's leads elsewhere."""
-    settings = spec.model_dump(exclude={"name"})
-    for value in (settings["head"], *settings["student"].values(), *settings["teacher"].values()):
-        if isinstance(value, str) and not Path(value).is_absolute() and Path(value).exists():
-            raise UsageError(f"the pair {spec.name} names {value}, which is relative: write {Path(value).resolve()}")

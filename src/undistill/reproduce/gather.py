@@ -19,12 +19,11 @@ from undistill.reproduce.plan import (
     FEATURES,
     LORA,
     SETUPS,
-    PlanStep,
     results_of,
     rows_of,
     setup_of,
 )
-from undistill.reproduce.run import PLAN, as_line
+from undistill.steps import PLAN, PlanStep, as_line
 
 HERE = Path(str(files("undistill"))) / "reproduce"
 STORED = HERE / "stored"

@@ -9,6 +9,7 @@ from undistill.heads import shipped_heads
 from undistill.pairs.spec import PairSpec
 from undistill.prompts import BUSINESS_TEMPLATE
 from undistill.report.findings import OURS
+from undistill.steps import PlanStep, plan_step
 
 SEED = 1
 LORA = "realism-lora"
@@ -111,21 +112,6 @@ FULL = RunSize(pairs=2_200, split="0:0.5", limit=1_000, faces=500)
 QUICK = RunSize(pairs=120, split="0.333333:1", faces=60, max_steps=10, sizes="64,128", rounds=6, real=16)
 
 
-@dataclass(frozen=True)
-class PlanStep:
-    """A command.
-
-    Args:
-        part: of the page, that it is for.
-        makes: a file or folder.
-        command: after `undistill`.
-    """
-
-    part: str
-    makes: str
-    command: tuple[str, ...]
-
-
 def plan_steps(spec: PairSpec, pair: str, size: RunSize, train: Path | None, portraits: Path | None) -> list[PlanStep]:
     """All steps; each takes what those before it have made, by paths from the output folder.
 
@@ -189,50 +175,46 @@ def results_of(features: str, draw: int) -> str:
     return f"draw-{draw}/{features}.json"
 
 
-def _step(part: str, makes: str, *command: str | int | Path) -> PlanStep:
-    return PlanStep(part, makes, tuple(map(str, command)))
-
-
 def _training(setup: PairSetup, pair: str, size: RunSize, train: Path) -> Iterator[PlanStep]:
     part = "training"
     few = () if size.max_steps is None else ("--max-steps", size.max_steps)
     count = _trained_on(setup, size)
-    yield _step(part, "seen.jsonl", "prompts", "--count", count, "--seed", SEED, "-o", "seen.jsonl")
+    yield plan_step(part, "seen.jsonl", "prompts", "--count", count, "--seed", SEED, "-o", "seen.jsonl")
     yield _create(part, pair, setup.batch, "seen.jsonl", "seen")
     for row, recipe in setup.recipes.items():
-        yield _step(part, f"runs/{row}", "train", train / recipe, "--data", "seen", "-o", f"runs/{row}", *few)
+        yield plan_step(part, f"runs/{row}", "train", train / recipe, "--data", "seen", "-o", f"runs/{row}", *few)
     for row, structure in ABLATION_ROWS.items() if "pairwise" in setup.recipes else ():
-        yield _step(
+        yield plan_step(
             *("ablation", f"runs/{row}", "train", train / setup.recipes["pairwise"], "--data", "seen"),
             *("--set", f"structure={structure}", "-o", f"runs/{row}", *few),
         )
     if setup.sweep:
-        yield _step("sweep", "sweep", "sweep", "run", train / setup.sweep, "--data", "seen", "-o", "sweep", *few)
-        yield _step("sweep", "sweep/report.json", "sweep", "report", "sweep")
+        yield plan_step("sweep", "sweep", "sweep", "run", train / setup.sweep, "--data", "seen", "-o", "sweep", *few)
+        yield plan_step("sweep", "sweep/report.json", "sweep", "report", "sweep")
 
 
 def _create(part: str, pair: str, batch: int, prompts: str, out: str) -> PlanStep:
-    return _step(part, out, "pairs", "create", "--pair", pair, "--prompts", prompts, "--batch", batch, "-o", out)
+    return plan_step(part, out, "pairs", "create", "--pair", pair, "--prompts", prompts, "--batch", batch, "-o", out)
 
 
 def _diversity(setup: PairSetup, pair: str, size: RunSize, train: Path | None) -> Iterator[PlanStep]:
     part = "diversity"
     count = ("--count", size.faces, "--seed", SEED)
-    yield _step(part, "business.jsonl", "prompts", *count, "--template", BUSINESS_TEMPLATE, "-o", "business.jsonl")
-    yield _step(part, "names.jsonl", "prompts", *count, "--skip", _seen(setup, size, train), "-o", "names.jsonl")
+    yield plan_step(part, "business.jsonl", "prompts", *count, "--template", BUSINESS_TEMPLATE, "-o", "business.jsonl")
+    yield plan_step(part, "names.jsonl", "prompts", *count, "--skip", _seen(setup, size, train), "-o", "names.jsonl")
     for group in ("business", "names"):
         yield _raw(part, pair, setup.batch, f"{group}.jsonl", group)
-    yield _step(part, "diversity", "diversity", "business=business", "names=names", "-o", "diversity")
+    yield plan_step(part, "diversity", "diversity", "business=business", "names=names", "-o", "diversity")
 
 
 def _raw(part: str, pair: str, batch: int, prompts: str, out: str) -> PlanStep:
-    return _step(part, out, "generate", "--pair", pair, "--prompts", prompts, "--raw", "--batch", batch, "-o", out)
+    return plan_step(part, out, "generate", "--pair", pair, "--prompts", prompts, "--raw", "--batch", batch, "-o", out)
 
 
 def _quality(setup: PairSetup, pair: str, size: RunSize, train: Path | None, draw: int) -> Iterator[PlanStep]:
     part, prompts, pairs = f"draw {draw}", f"draw-{draw}/prompts.jsonl", folder_of("pairs", draw)
     skip = _seen(setup, size, train) + (draw - 1) * size.pairs
-    yield _step(part, prompts, "prompts", "--count", size.pairs, "--skip", skip, "--seed", SEED, "-o", prompts)
+    yield plan_step(part, prompts, "prompts", "--count", size.pairs, "--skip", skip, "--seed", SEED, "-o", prompts)
     yield _create(part, pair, setup.batch, prompts, pairs)
     rows = list(rows_of(setup, train, draw))
     if setup.lora:
@@ -240,12 +222,12 @@ def _quality(setup: PairSetup, pair: str, size: RunSize, train: Path | None, dra
         rows.insert(0, LORA)
     for row, head in rows_of(setup, train, draw).items():
         out = folder_of(row, draw)
-        yield _step(part, out, "enhance", pairs, "--head", head, "--split", size.split, "-o", out)
+        yield plan_step(part, out, "enhance", pairs, "--head", head, "--split", size.split, "-o", out)
     enhanced = [word for row in rows for word in ("--enhanced", f"{row}={folder_of(row, draw)}")]
     limit = () if size.limit is None else ("--limit", size.limit)
     for features in FEATURES:
         out = results_of(features, draw)
-        yield _step(
+        yield plan_step(
             *(part, out, "evaluate", "--data", pairs, "--split", size.split, *limit),
             *("--features", features, *enhanced, "-o", out),
         )
@@ -256,15 +238,15 @@ def _bench(setup: PairSetup, pair: str, size: RunSize) -> Iterator[PlanStep]:
     few = () if size.rounds is None else ("--rounds", size.rounds)
     own = setup.heads[OURS]
     heads = ("--heads", "all", *(() if own in shipped_heads() else ("--heads", own)))
-    yield _step("cost", "bench", "bench", "--pair", pair, "--sizes", sizes, *heads, *few, "-o", "bench")
+    yield plan_step("cost", "bench", "bench", "--pair", pair, "--sizes", sizes, *heads, *few, "-o", "bench")
 
 
 def _real(portraits: Path, size: RunSize) -> Iterator[PlanStep]:
     tiles, split = portraits / "tiles", "0.5:1"
     few = () if size.real is None else ("--limit", size.real)
     out = "real/flux1-lite"
-    yield _step("real", out, "enhance", tiles / "schnell", "--head", "flux1-lite", "--split", split, "-o", out)
-    yield _step(
+    yield plan_step("real", out, "enhance", tiles / "schnell", "--head", "flux1-lite", "--split", split, "-o", out)
+    yield plan_step(
         *("real", "real/results.json", "evaluate", "--student", tiles / "schnell"),
         *("--teacher", tiles / "dev", "--teacher", tiles / "pro", "--enhanced", f"flux1-lite={out}"),
         *("--split", split, "--min-side", "400", *few, "-o", "real/results.json"),

@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 
 from undistill.base.errors import Failure, UsageError
-from undistill.reproduce.plan import PlanStep
-from undistill.reproduce.run import PLAN, as_line, begin_plan, run_steps
+from undistill.steps import PLAN, PlanStep, as_line, begin_plan, run_steps
 
 STEPS = [PlanStep("a", name, ("draw", "-o", name)) for name in ("one", "two", "three")]
 
@@ -44,7 +43,7 @@ def test_it_goes_on_where_it_stopped(tmp_path: Path) -> None:
 
 def test_the_time_of_a_step_is_that_of_all_attempts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter([0.0, 100.0, 200.0, 203.0, 203.0, 204.0, 204.0, 206.0])
-    monkeypatch.setattr("undistill.reproduce.run.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("undistill.steps.time.monotonic", lambda: next(clock))
     begin_plan(tmp_path, STEPS)
     commands = Commands(tmp_path, stumbles_at="one")
     with pytest.raises(Failure):
@@ -54,6 +53,14 @@ def test_the_time_of_a_step_is_that_of_all_attempts(tmp_path: Path, monkeypatch:
     assert [step["seconds"] for step in done.values()] == [103.0, 1.0, 2.0]
 
 
+def test_it_ends_where_a_step_says_so(tmp_path: Path) -> None:
+    begin_plan(tmp_path, STEPS)
+    commands = Commands(tmp_path)
+    for _ in range(2):
+        run_steps(tmp_path, STEPS, commands, lambda _: None, ends=lambda step: step is STEPS[1])
+        assert commands.ran == ["one", "two"]
+
+
 def test_what_was_lost_is_made_again(tmp_path: Path) -> None:
     begin_plan(tmp_path, STEPS)
     commands = Commands(tmp_path)
@@ -61,6 +68,18 @@ def test_what_was_lost_is_made_again(tmp_path: Path) -> None:
     (tmp_path / "two").unlink()
     run_steps(tmp_path, STEPS, commands, lambda _: None)
     assert commands.ran == ["one", "two", "three", "two"]
+
+
+def test_a_plan_may_grow(tmp_path: Path) -> None:
+    begin_plan(tmp_path, STEPS[:2], grows=True)
+    commands = Commands(tmp_path)
+    run_steps(tmp_path, STEPS[:2], commands, lambda _: None)
+    longer = [STEPS[0], PlanStep("a", "two", ("draw", "--more", "-o", "two")), STEPS[2]]
+    begin_plan(tmp_path, longer, grows=True)
+    run_steps(tmp_path, longer, commands, lambda _: None)
+    assert commands.ran == ["one", "two", "two", "three"]
+    done = json.loads((tmp_path / PLAN).read_text())["done"]
+    assert done["two"]["command"] == "undistill draw --more -o two"
 
 
 def test_it_never_mixes_two_plans_or_other_files(tmp_path: Path) -> None:

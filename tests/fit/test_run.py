@@ -1,0 +1,197 @@
+"""The way of a fit, with commands that only write what the real ones would."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.report.made_up import null, results, value
+from undistill.base.errors import Failure, UsageError
+from undistill.base.progress import progress
+from undistill.dataset.shard import Description
+from undistill.dataset.write import write_description
+from undistill.fit import PAGE, Outcome, Request, fit
+from undistill.fit.budget import Speeds
+from undistill.metrics.results import write_json
+from undistill.pairs.networks import DrawingCost
+from undistill.pairs.plan import PairsPlan
+from undistill.pairs.spec import PairSpec, read_spec
+
+WHY = "student and teacher can't be told apart by these images"
+TINY = Request(pair="tiny", quality="draft")
+
+
+class Commands:
+    """Notes verbs, and writes what they would."""
+
+    def __init__(self) -> None:
+        self.ran: list[str] = []
+        self.found: dict[str, Any] = results()
+        self.fails_at = ""
+
+    def __call__(self, command: Sequence[str]) -> None:
+        verb, out = command[0], Path(command[-1] if command[-1] != "--overwrite" else command[-2])
+        with progress(verb, 2) as bar:
+            bar.advance()
+        if verb == self.fails_at:
+            self.fails_at = ""
+            raise Failure("the disk is full")
+        self.ran.append(verb)
+        if verb == "pairs":
+            out.mkdir(exist_ok=True)
+            rows = int(command[command.index("--limit") + 1])
+            pair = read_spec("tiny").model_dump(mode="json")
+            about = {"version": 1, "pair": pair, "spec": "0", "prompts": "0", "shard_size": 256, "batch": 32}
+            write_description(out, Description(**about, rows=rows))
+        elif verb == "train":
+            (out / "head").mkdir(parents=True)
+            (out / "head" / "model.safetensors").write_text(str(out))
+        elif verb == "evaluate":
+            found = json.loads(json.dumps(self.found))
+            mine = found["rows"].pop("mine")
+            if "--enhanced" in command:
+                found["rows"][command[command.index("--enhanced") + 1].partition("=")[0]] = mine
+            write_json(found, out)
+        else:
+            out.parent.mkdir(exist_ok=True, parents=True)
+            out.mkdir() if verb == "enhance" else out.write_text("")
+
+
+@pytest.fixture
+def commands(monkeypatch: pytest.MonkeyPatch) -> Commands:
+    """Without the networks of tiny, which take seconds to import, and with speeds that nobody measured."""
+
+    def plan(spec: PairSpec, count: int, batch: int = 4) -> PairsPlan:
+        return PairsPlan(spec, count, batch, [], DrawingCost(0, 0, 1, 1, 0), [], None)
+
+    speeds = Speeds(0.1, 0.1, 0.005, "made up")
+    monkeypatch.setattr("undistill.fit.run.plan_pairs", plan)
+    monkeypatch.setattr("undistill.fit.run.open_images", lambda request: None)
+    monkeypatch.setattr("undistill.fit.run.measure_speeds", lambda *_: speeds)
+    monkeypatch.setattr("undistill.fit.finish.write_sheet", lambda plan, path: (path.write_bytes(b"") and []) or [])
+    return Commands()
+
+
+def run(commands: Commands, out: Path, request: Request = TINY) -> Outcome:
+    return fit(request, out, commands, lambda _: None, lambda _: None)
+
+
+def test_from_a_pair_to_a_head(commands: Commands, tmp_path: Path) -> None:
+    out = tmp_path / "mine"
+    outcome = run(commands, out)
+    assert commands.ran == ["prompts", "pairs", "prompts", "pairs", "evaluate", "train", "enhance", "evaluate", "card"]
+    assert outcome.verdict.outcome == "changes people"  # made up: identity 0.951
+    assert "undistill serve --head" in outcome.next_up[1]
+    assert (out / "head" / "model.safetensors").read_text() == "runs/tiny-best-1024x1000"
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert metrics["outcome"] == "changes people"
+    assert metrics["rows"]["mine"]["gap_closed"]["value"] == 0.58
+    page = (out / PAGE).read_text()
+    assert "A head that changes people" in page
+    assert 'http-equiv="refresh"' not in page
+    assert "undistill pairs create --pair tiny" in page
+    assert "0.66 " not in page.partition("<h2")[0]
+
+
+def test_it_goes_on_where_it_was_stopped(commands: Commands, tmp_path: Path) -> None:
+    commands.fails_at = "enhance"
+    with pytest.raises(Failure):
+        run(commands, tmp_path / "mine")
+    page = (tmp_path / "mine" / PAGE).read_text()
+    assert "Stopped" in page
+    assert "the disk is full" in page
+    before = list(commands.ran)
+    run(commands, tmp_path / "mine")
+    assert commands.ran == [*before, "enhance", "evaluate", "card"]
+    run(commands, tmp_path / "mine")
+    assert commands.ran == [*before, "enhance", "evaluate", "card"]
+
+
+def test_more_pairs_go_on_from_those_that_are_there(commands: Commands, tmp_path: Path) -> None:
+    out = tmp_path / "mine"
+    run(commands, out)
+    commands.ran.clear()
+    run(commands, out, replace(TINY, count=2048))
+    assert commands.ran == ["prompts", "pairs", "evaluate", "train", "enhance", "evaluate", "card"]
+    assert (out / "head" / "model.safetensors").read_text() == "runs/tiny-best-2048x1000"
+    assert (out / "runs" / "tiny-best-1024x1000").is_dir()
+    with pytest.raises(UsageError, match="2048 pairs are there already"):
+        run(commands, out, replace(TINY, count=512))
+    with pytest.raises(UsageError, match="begun with another domain"):
+        run(commands, out, replace(TINY, domain="A photo of {name}"))
+
+
+def test_it_ends_where_nothing_can_be_learned(commands: Commands, tmp_path: Path) -> None:
+    for row in commands.found["rows"].values():
+        row["gap_closed"] = null(WHY)
+    outcome = run(commands, tmp_path / "mine")
+    assert outcome.verdict.outcome == "no gap"
+    assert "train" not in commands.ran
+    page = (tmp_path / "mine" / PAGE).read_text()
+    assert "Nothing to learn can be seen" in page
+    assert "No head was trained" in page
+    assert not (tmp_path / "mine" / "head").exists()
+
+
+def test_it_names_the_filter_that_does_as_well(commands: Commands, tmp_path: Path) -> None:
+    commands.found = results(value(0.2, 0.1, 0.3), value(0.19, 0.1, 0.28))
+    commands.found["rows"]["mine"]["identity"] = value(0.99)
+    outcome = run(commands, tmp_path / "mine")
+    assert (outcome.verdict.outcome, outcome.verdict.instead) == ("no better", "blur")
+    page = (tmp_path / "mine" / PAGE).read_text()
+    assert "as an experiment" in page
+    assert "Take the filter <strong>blur</strong>" in page
+
+
+def test_while_it_runs_the_page_says_how_far_it_is(
+    commands: Commands, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("undistill.fit.page.EVERY_S", 0.0)
+    seen: list[str] = []
+    write: Callable[..., None] = commands.__call__
+
+    def look(command: Sequence[str]) -> None:
+        write(command)
+        seen.append(Path(PAGE).read_text())
+
+    fit(TINY, tmp_path / "mine", look, lambda _: None, lambda _: None)
+    training = seen[5]
+    assert 'http-equiv="refresh"' in training
+    assert "train: 1 of 2" in training
+    assert training.count('<li class="done">') == 3
+    assert training.count('<li class="running">') == 1
+    assert training.count('<li class="waiting">') == 3
+
+
+@pytest.mark.parametrize(
+    ("request_", "says"),
+    [
+        (replace(TINY, count=100), "--count 100 is too small to measure anything"),
+        (replace(TINY, pair="nothing"), "no pair 'nothing'"),
+        (Request(student="/nowhere", teacher=("/nowhere",)), "/nowhere is not a folder of images"),
+        (replace(TINY, count=2**40), "GB free, and 1,099,511,627,776 pairs take"),
+    ],
+)
+def test_nothing_is_begun_that_can_not_end(commands: Commands, tmp_path: Path, request_: Request, says: str) -> None:
+    with pytest.raises((UsageError, Failure), match=says):
+        run(commands, tmp_path / "mine", request_)
+    assert not commands.ran
+    assert not (tmp_path / "mine").exists()
+
+
+def test_nobody_elses_folder_is_used(commands: Commands, tmp_path: Path) -> None:
+    (tmp_path / "photo.png").write_text("")
+    with pytest.raises(UsageError, match="holds something else: choose another folder for -o"):
+        run(commands, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["photo.png"]
+
+
+def test_a_budget_too_small_draws_the_first_pairs_alone(commands: Commands, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="too small to measure anything"):
+        run(commands, tmp_path / "mine", replace(TINY, budget=60.0))
+    assert commands.ran == ["prompts", "pairs"]
+    run(commands, tmp_path / "mine", replace(TINY, budget=180.0))
+    assert commands.ran.count("pairs") == 2

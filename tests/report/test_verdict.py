@@ -1,0 +1,35 @@
+from typing import Any
+
+import pytest
+
+from tests.report.made_up import null, results, value
+from undistill.report.verdict import gap_missing, judge
+
+
+@pytest.mark.parametrize(
+    ("head", "blur", "identity", "outcome", "instead"),
+    [
+        (value(0.58, 0.50, 0.66), value(0.12, 0.01, 0.23), 0.98, "better", None),
+        (value(0.30, 0.10, 0.50), value(0.12, 0.01, 0.23), 0.98, "no better", "blur"),
+        (value(0.30, -0.1, 0.70), value(-0.5, -0.6, -0.4), 0.98, "no better", "colour"),
+        (value(0.58, 0.50, 0.66), value(0.12, 0.01, 0.23), 0.969, "changes people", "blur"),
+        (value(0.58, 0.50, 0.66), value(0.12, 0.01, 0.23), None, "better", None),
+    ],
+)
+def test_a_head_is_judged_by_its_intervals(
+    head: dict[str, Any], blur: dict[str, Any], identity: float | None, outcome: str, instead: str | None
+) -> None:
+    rows = results(head, blur)["rows"]
+    rows["mine"]["identity"] = null("no faces") if identity is None else value(identity)
+    verdict = judge(rows, "mine")
+    assert (verdict.outcome, verdict.instead, verdict.experimental) == (outcome, instead, outcome != "better")
+    assert ("Identity is 0.969, below 0.97" in verdict.says) == (outcome == "changes people")
+
+
+def test_without_a_gap_nothing_is_said_of_the_head() -> None:
+    why = "student and teacher can't be told apart by these images"
+    rows = results(null(why), null(why))["rows"]
+    rows["colour"]["gap_closed"] = null(why)
+    assert gap_missing(rows) == why
+    assert judge(rows, "mine").outcome == "no gap"
+    assert gap_missing(results()["rows"]) is None
