@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = Path("build", "pages")
 CODE = re.compile(r"^(```|~~~).*?^\1|`[^`\n]*`|<!--.*?-->|^    .*?$", re.DOTALL | re.MULTILINE)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
+FOREIGN = re.compile(r"<(?:script|link|img|iframe)\b[^>]*(?:src|href)=.?https?://[^>]*>")
 HEADING = re.compile(r"^#+ +(.+?)\s*$", re.MULTILINE)
 
 
@@ -56,7 +57,7 @@ def reached(root: Path) -> list[Path]:
 
 
 def main() -> int:
-    """Lay out the pages and build; whatever is warned of is a failure."""
+    """Lay out the pages and build; whatever is warned of, and what would come from another host, is a failure."""
     shutil.rmtree(ROOT / "build", ignore_errors=True)
     for path in reached(ROOT):
         there = ROOT / PAGES / path.relative_to(ROOT)
@@ -65,8 +66,11 @@ def main() -> int:
     command = [sys.executable, "-m", "zensical", "build", "--clean", "--strict"]
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     print(done.stdout)
-    warned = [line for line in done.stdout.splitlines() if re.match(r"(?i)(griffe|warning|.*\bwarn)", line)]
-    return 1 if done.returncode or warned else 0
+    faults = [line for line in done.stdout.splitlines() if re.match(r"(?i)(griffe|.*\bwarn)", line)]
+    for page in sorted((ROOT / "build" / "site").rglob("*.html")):
+        faults += [f"{page}: fetches {found[0]} from another host" for found in FOREIGN.finditer(page.read_text())]
+    print("\n".join(faults))
+    return 1 if done.returncode or faults else 0
 
 
 if __name__ == "__main__":

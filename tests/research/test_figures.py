@@ -74,3 +74,21 @@ def test_each_committed_figure_says_where_it_is_from() -> None:
     for path in sorted((figures.ROOT / figures.FIGURES).glob("*.json")):
         found: dict[str, Any] = json.loads(path.read_text())
         assert set(found) >= {"source", "command", "n", "hardware", "date", "rows"}, path.name
+
+
+OF_EVIDENCE = {
+    ("docs/heads.md#heads-for-tiny", "efficientnet-lite0"): ("heads-tiny", "gap closed"),
+    ("docs/heads.md#heads-for-tiny", "alex-2"): ("heads-tiny-validation", "`alex-2`"),
+    ("docs/heads.md#ten-runs", "alex-2"): ("ten-runs", "gap closed, `alex-2`"),
+}
+
+
+def test_what_fit_chooses_by_is_what_the_docs_say() -> None:
+    evidence = json.loads((figures.ROOT / "src" / "undistill" / "fit" / "evidence.json").read_text())
+    for table in evidence["tables"]:
+        place = table["source"], table["features"]
+        name, heading = OF_EVIDENCE.get(place, ("flux1-variants", f"`{table['features']}`"))
+        said = [figures.numbers(row[heading]) for row in figures.load(name, figures.ROOT)]
+        assert table["rows"]
+        for row in table["rows"]:
+            assert row["gap_closed"] in said, (place, row)

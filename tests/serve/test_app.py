@@ -83,6 +83,7 @@ def test_another_head_may_be_asked_for_and_notes_are_told(serving: Serving) -> N
     assert [head["name"] for head in heads] == ["tiny-best", "tiny-esa"]
     assert "miniature" in heads[1]["summary"] or heads[1]["summary"]
     assert "0.22" in heads[0]["measured"]
+    assert "<!--" not in heads[0]["measured"]
 
 
 def test_another_backend_is_told_and_recorded_as_here(
