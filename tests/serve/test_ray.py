@@ -109,6 +109,7 @@ def test_what_nobody_waits_for_is_given_up_there_too(work: Work) -> None:
 
 
 @pytest.mark.e2e
+@pytest.mark.xdist_group("ray")
 def test_killed_replicas_lose_no_request() -> None:
     pytest.importorskip("ray.serve", reason="needs Ray Serve: pip install 'undistill[serve-ray]'")
     bodies = [picture((200, 220), seed=number) for number in range(8)]
