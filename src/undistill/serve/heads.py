@@ -1,5 +1,6 @@
 """The heads that are served: what there is to say of them, and what runs them."""
 
+import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,7 +89,7 @@ def _place(text: str) -> tuple[str, Path]:
 
 def _about(card: str) -> dict[str, str]:
     """A card's first words, and what it says was measured."""
-    text = card.split("---\n", 2)[-1]
+    text = re.sub(r"<!--.*?-->", "", card.split("---\n", 2)[-1])  # where its figures are from
     _, _, text = text.partition("\n# ")
     summary = text.split("\n\n", 2)[1] if "\n\n" in text else ""
     _, _, measured = text.partition("\n## Measured\n")

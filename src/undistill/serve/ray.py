@@ -5,9 +5,12 @@ picture twice does no harm.
 """
 
 import asyncio
+import os
 import signal
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from socket import create_connection
 from threading import Event
 from typing import Any, TypeVar
 
@@ -30,7 +33,30 @@ Result = TypeVar("Result")
 _AHEAD = 2
 """Requests that a replica holds: one that it works on, and the next."""
 _ENDS_S = 0.2
+_STARTS_S = 300.0
+# For Ray, before it is imported: on a busy machine its proxy starts later than the 5 s after which it would be killed.
+_PATIENT = {
+    "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
+    "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "60",
+    "RAY_worker_register_timeout_seconds": "300",
+}
 _QUIET = {"enable_access_log": False, "log_level": "WARNING"}  # the app has a log of its own, without queries
+
+
+def _wait_for(at: tuple[str, int]) -> None:
+    """Until somebody answers there: Ray says sooner that it does.
+
+    Raises:
+        Failure: nobody does.
+    """
+    host = "127.0.0.1" if at[0] == "0.0.0.0" else "::1" if at[0] == "::" else at[0]
+    until = time.monotonic() + _STARTS_S
+    while time.monotonic() < until:
+        with suppress(OSError):
+            create_connection((host, at[1]), 10.0).close()
+            return
+        time.sleep(_ENDS_S)
+    raise Failure(f"Ray's proxy doesn't listen on {at[0]}, port {at[1]}, after {_STARTS_S:g} s")
 
 
 class Enhancing:
@@ -149,6 +175,7 @@ def serve_on_ray(
         UsageError: Ray Serve is not installed, or there is no such cluster, or no room in it.
         Failure: its replicas don't start.
     """
+    os.environ.update({name: value for name, value in _PATIENT.items() if name not in os.environ})
     ray, address = import_ray(address)
     try:
         from ray import serve
@@ -176,15 +203,17 @@ def serve_on_ray(
         )
         options = {"host": at[0], "port": at[1], "request_timeout_s": limits.seconds + 5}
         try:
-            serve.start(http_options=options, logging_config=_QUIET)
+            with suppress(TimeoutError):  # after a minute; but the proxy may still come
+                serve.start(http_options=options, logging_config=_QUIET)
             application = ingress.bind(enhancing.bind(heads, device), heads, places, most, limits, quiet)
             handle = serve.run(application, name="undistill", logging_config=_QUIET)
+            _wait_for(at)
             begun()
             ended.wait()
             until = time.monotonic() + limits.seconds + 5
             while handle.close.remote().result() and time.monotonic() < until:
                 time.sleep(_ENDS_S)
-        except RuntimeError as error:  # of Serve: with all that its replicas have said
-            raise Failure(f"the replicas don't start: {str(error).strip().splitlines()[-1]}") from error
+        except (RuntimeError, ray.exceptions.RayError) as error:  # with all that its replicas have said
+            raise Failure(f"Ray Serve failed: {str(error).strip().splitlines()[-1]}") from error
         finally:
             serve.shutdown()
