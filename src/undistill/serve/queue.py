@@ -1,4 +1,4 @@
-"""Who is let in: places before whoever does the work, here (`work`) or elsewhere (`ray`)."""
+"""Who is let in: places before whoever does the work (`work`)."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
