@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -17,8 +17,9 @@ from undistill.base.files import SAMPLES
 from undistill.base.record import Record
 from undistill.cli.enhance import DATASET, enhance
 from undistill.dataset.shard import DESCRIPTION
-from undistill.enhance.faces import FEATHER
+from undistill.enhance.faces import FEATHER, NoFace, Where
 from undistill.heads.head import head_folder
+from undistill.images import FormatName
 
 Folders = Callable[..., Path]
 
@@ -43,8 +44,9 @@ def test_the_shipped_portraits(undistill: Run, tmp_path: Path, monkeypatch: pyte
         "undistill: nothing to enhance: name images or folders, or take --samples\n",
     )
     assert undistill("enhance", "--samples")[:2] == (None, "8 enhanced, 0 done before -> enhanced\n")
-    names = sorted(path.name for path in (tmp_path / "enhanced").glob("*.webp"))
-    assert names == sorted(path.name for path in SAMPLES.iterdir())
+    made = sorted((tmp_path / "enhanced").glob("*.webp"))
+    assert [path.name for path in made] == sorted(path.name for path in SAMPLES.iterdir())
+    assert all(b"/trainedAlgorithmicMedia" in path.read_bytes() for path in made)  # FLUX.1-schnell drew them
 
 
 def test_an_empty_argument_is_no_folder(undistill: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -194,8 +196,8 @@ def test_a_folder_goes_on_with_the_backend_it_was_begun_with(
     ("arguments", "words"),
     [
         (("--format", "png", "--quality", 90), "PNG doesn't"),
-        (("--lossless", "--quality", 90), "either --quality or --lossless"),
-        (("--lossless", "--format", "jpeg"), "can't be written without loss"),
+        (("--lossless", "--quality", 90), "either quality or lossless"),
+        (("--lossless", "--format", "jpeg"), "can't be written as JPEG without loss"),
         (("--suffix", "a/b"), "a part of a name"),
     ],
 )
@@ -232,6 +234,16 @@ def test_faces_alone_with_notes_and_a_record(undistill: Run, tmp_path: Path, mon
     code, _, errors = undistill(*alone, "other", "--no-face", "fail")
     assert code == 1
     assert "in/wall.png shows no face" in errors
+
+
+def test_faces_alone_in_a_data_set(undistill: Run, tmp_path: Path, pairs_folder: Folders) -> None:
+    arguments = ("enhance", pairs_folder("pairs", 2), "-o", tmp_path / "out", "--head", "tiny-best", "--where", "face")
+    code, said, notes = undistill(*arguments, "--no-face", "keep")
+    assert (code, said) == (None, f"2 enhanced, 0 done before -> {tmp_path / 'out'}\n")
+    assert "2 of them: no face found: kept as it is" in notes.splitlines()
+    code, _, errors = undistill(*arguments, "--keep-identity", 0.9)
+    assert (code, len(errors.splitlines())) == (2, 1)
+    assert "becomes another, of one strength" in errors
 
 
 def test_masks_of_ones_own(undistill: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -328,7 +340,8 @@ def test_from_a_pipe_to_a_pipe(undistill: Run, tmp_path: Path, monkeypatch: pyte
         (("a.png", "--feather", 0.3), "go with --where face"),
         (("a.png", "--no-face", "keep"), "go with --where face"),
         (("a.png", "--mask", "none"), "--mask none is no folder"),
-        (("a.png", "--generated", "--no-provenance"), "don't go with --no-provenance"),
+        (("a.png", "--generated", "--no-provenance"), "doesn't go with no provenance"),
+        (("a.png", "--c2pa-cert", "a.png", "--no-provenance"), "doesn't go with --no-provenance"),
         (("a.png", "--c2pa-cert", "a.png"), "go together"),
         (("a.png", "--c2pa-cert", "a.png", "--c2pa-key", "a.png", "--engine", "ray"), "stays on this machine"),
     ],
@@ -345,8 +358,11 @@ def test_options_that_do_not_go_together(
     assert len(errors.splitlines()) == 1
 
 
-def test_the_feather_is_the_enhancers() -> None:
-    assert inspect.signature(enhance).parameters["feather"].default == FEATHER
+def test_options_are_those_of_the_package() -> None:  # which takes too long to import for --help
+    options = inspect.signature(enhance).parameters
+    assert options["feather"].default == FEATHER
+    for name, known in (("format", FormatName), ("where", Where), ("no_face", NoFace)):
+        assert get_args(get_args(options[name].annotation)[0]) == get_args(known)
 
 
 HEAVY = ("pyarrow", "scipy", "lightning_fabric", "diffusers", "transformers", "torchmetrics", "matplotlib")

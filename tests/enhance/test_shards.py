@@ -17,6 +17,7 @@ from undistill.dataset.enhanced import Enhanced, read_enhancement
 from undistill.dataset.samples import list_shard_images, pixels_of
 from undistill.dataset.shard import Pairs, check_shard, read_description, shard_path
 from undistill.enhance import Enhancer, shards
+from undistill.enhance.change import Change
 from undistill.enhance.shards import enhance_shards
 
 Folders = Callable[..., Path]
@@ -41,7 +42,8 @@ def run(source: Path, out: Path, strength: float = 1.0, head: dict[str, str] = H
     """The batches that were needed, the largest first."""
     inverse = Inverse()
     make: Callable[[], Enhancer] = lambda: inverse  # type: ignore[assignment, return-value]  # noqa: E731
-    enhanced, before = enhance_shards(source, out, make, head, strength, **more)
+    enhanced, before, notes = enhance_shards(source, out, make, head, Change(strength), **more)
+    assert not notes
     assert enhanced == sum(inverse.batches)
     assert enhanced + before == len(list_shard_images(Enhanced(out), "enhanced", (0, 1)))
     return sorted(inverse.batches, reverse=True)
@@ -163,3 +165,32 @@ def test_large_images_go_through_in_smaller_batches(pairs_folder: Folders, tmp_p
     (source / "dataset.json").write_text(text.replace('"size": 32', '"size": 1024'))
     assert read_description(source).size == 1024
     assert run(source, out) == [2, 1]
+
+
+def test_faces_alone_one_by_one(pairs_folder: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pairs, out = Pairs(pairs_folder("pairs", 6, size=32)), tmp_path / "out"
+    students = [pixels_of(cell) for cell in list_shard_images(pairs, "student", (0, 1))]
+    found = [students[number].tobytes() for number in (0, 1, 2, 4)]
+
+    def eyes(pixels: Any) -> list[Any]:
+        return [np.array([[11, 12], [12, 12], [20, 12], [21, 12], [16, 17]], float)] * (pixels.tobytes() in found)
+
+    monkeypatch.setattr("undistill.enhance.change.find_faces", eyes)
+
+    def made(folder: Path, **more: Any) -> tuple[int, int, Any]:
+        return enhance_shards(pairs.folder, folder, Inverse, HEAD, Change(where="face", **more))  # type: ignore[arg-type]
+
+    assert made(out) == (6, 0, {"no face found: all of it enhanced": 2})
+    assert made(out) == (0, 6, {})
+    after = [pixels_of(cell) for cell in list_shard_images(Enhanced(out), "enhanced", (0, 1))]
+    for number, (x, z) in enumerate(zip(students, after, strict=True)):
+        assert np.array_equal(z[12, 16], 255 - x[12, 16])
+        assert np.array_equal(z[0, 0], x[0, 0] if number in (0, 1, 2, 4) else 255 - x[0, 0])
+    written = json.loads((out / "dataset.json").read_text())
+    assert (written["faces"], written["batch"]) == ({"feather": 0.2, "no_face": "whole"}, 1)
+    with pytest.raises(UsageError, match=r"images with --where face --feather 0\.2 --no-face whole: choose another"):
+        made(out, feather=0.3)
+    with pytest.raises(UsageError, match=r"images with --where face .*: choose another"):
+        run(pairs.folder, out)
+    with pytest.raises(Failure, match=r"shard-000000\.parquet: student 000003 shows no face"):
+        made(tmp_path / "none", no_face="fail")

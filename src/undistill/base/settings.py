@@ -17,6 +17,8 @@ LONGEST = 60
 """Characters of a key that a message quotes."""
 
 Positive = Annotated[int, Field(gt=0)]
+Part = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+"""Of something whole."""
 
 
 class Strict(BaseModel):

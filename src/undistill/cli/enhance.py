@@ -137,10 +137,9 @@ def enhance(
     from undistill.base.files import SAMPLES
     from undistill.base.record import Record
     from undistill.dataset import parse_split
-    from undistill.enhance.change import Change
     from undistill.enhance.files import Outcome, check_settings, enhance_files
     from undistill.enhance.jobs import list_jobs
-    from undistill.images import Encoding
+    from undistill.images import Encoding, asked_encoding
 
     inputs = [*(inputs or ()), *([SAMPLES] if samples else ())]
     if not inputs:
@@ -148,8 +147,8 @@ def enhance(
     check_engine(engine, address, gpus)
     wanted = read_change(strength, where, feather, no_face, masks, keep_identity)
     label = read_label(generated, provenance, c2pa_cert, c2pa_key, engine)
-    how = Encoding(None if format == "same" else format.upper(), quality, lossless, colour)
-    _check([*inputs, out], how, suffix)
+    how = asked_encoding(format, quality, lossless, colour)
+    _check([*inputs, out], suffix)
     if folds is not None and head is not None:
         raise UsageError("give either --head, or --folds with heads of its own")
     _check_server(
@@ -161,14 +160,14 @@ def enhance(
     sets = [path for path in inputs if (path / DATASET).exists()]
     if sets:
         _check_set(sets[0], inputs, overwrite)
-        of_files = how != Encoding() or suffix or masks or c2pa_cert or generated or wanted != Change(strength)
-        if folds is not None or dry_run or server or of_files:
+        of_files = how != Encoding() or suffix or masks or c2pa_cert or generated
+        if folds is not None or dry_run or server or of_files or wanted.keep_identity is not None:
             raise UsageError(
-                f"{sets[0]} is a pairs data set, and becomes another: --folds, --server, --dry-run and options of "
-                "files don't go with it"
+                f"{sets[0]} is a pairs data set, and becomes another, of one strength: --folds, --server, --dry-run, "
+                "--keep-identity and options of files don't go with it"
             )
         by_whom = _workers(engine, workers, device, address, gpus, in_process)
-        _enhance_set(sets[0], out, head, backend, strength, span, by_whom)
+        _enhance_set(sets[0], out, head, backend, wanted, span, by_whom)
         return
     if out == PIPE:
         if folds is not None or suffix or dry_run or overwrite or workers or engine == "ray":
@@ -238,7 +237,7 @@ def _enhance_set(
     out: Path,
     head: str | None,
     backend: AnyBackend,
-    strength: float,
+    wanted: "Change",
     span: tuple[float, float],
     workers: "tuple[str | None, Engine]",
 ) -> None:
@@ -250,8 +249,10 @@ def _enhance_set(
     before = [read_enhancement(out).model_dump()] if (out / DESCRIPTION).exists() else []
     description = Pairs(pairs).description
     name = head or description.pair.get("head") or DEFAULT
-    made_by = maker(name, device, Choice(backend, strength, before, description.rows))
-    made, done = enhance_shards(pairs, out, *made_by, strength, span, engine)
+    made_by = maker(name, device, Choice(backend, wanted.strength, before, description.rows))
+    made, done, notes = enhance_shards(pairs, out, *made_by, wanted, span, engine)
+    for note, images in notes.items():
+        say(f"{images} of them: {note}", err=True)
     say(f"{made} enhanced, {done} done before -> {out}")
 
 
@@ -271,16 +272,10 @@ def _tell(outcome: "Outcome", inputs: list[Path], out: Path) -> None:
         raise Failure("folders could not be read: look at their rights")
 
 
-def _check(places: list[Path], how: "Encoding", suffix: str) -> None:
+def _check(places: list[Path], suffix: str) -> None:
     for path in places:
         if re.match(r"\w{2,}:/", str(path)):
             raise UsageError(f"{path}: enhance works on folders of a file system, not on object stores: fetch it first")
-    if how.quality is not None and how.format == "PNG":
-        raise UsageError("--quality goes with formats that lose something, and PNG doesn't")
-    if how.quality is not None and how.lossless:
-        raise UsageError("give either --quality or --lossless")
-    if how.lossless and how.format in ("JPEG", "AVIF"):
-        raise UsageError(f"--lossless: {how.format} can't be written without loss here; take --format png or webp")
     if "/" in suffix or "\\" in suffix or "\0" in suffix:
         raise UsageError(f"--suffix {suffix!r} is a part of a name, not of a path")
 

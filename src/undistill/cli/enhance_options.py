@@ -66,11 +66,12 @@ def read_change(
         raise UsageError("--feather and --no-face go with --where face")
     if masks is not None and not masks.is_dir():
         raise UsageError(f"--mask {masks} is no folder")
-    if where == "face" or keep_identity is not None:
+    wanted = Change(strength, where, feather, no_face, keep_identity)
+    if wanted.finds_faces:
         from undistill.faces import models
 
         models()  # now, rather than at each image
-    return Change(strength, where, feather, no_face, keep_identity)
+    return wanted
 
 
 def read_label(generated: bool, provenance: bool, chain: Path | None, key: Path | None, engine: str) -> "MakeLabel":
@@ -78,10 +79,11 @@ def read_label(generated: bool, provenance: bool, chain: Path | None, key: Path 
     UsageError: options that don't go together, or a certificate that doesn't do.
     Failure: c2pa-python is not installed.
     """
-    from undistill.enhance.provenance import Label
+    from undistill.enhance.provenance import Label, check_asked
 
-    if not provenance and (generated or chain or key):
-        raise UsageError("--generated and --c2pa-cert don't go with --no-provenance")
+    check_asked(generated, provenance)
+    if not provenance and (chain or key):
+        raise UsageError("--c2pa-cert doesn't go with --no-provenance")
     if (chain is None) != (key is None):
         raise UsageError("--c2pa-cert and --c2pa-key go together")
     if chain is not None and engine == "ray":

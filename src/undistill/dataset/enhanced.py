@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
+from pydantic import SerializerFunctionWrapHandler, model_serializer
 
-from undistill.base.settings import Positive, Strict
+from undistill.base.settings import Part, Positive, Strict
 from undistill.dataset.shard import Description, Shard, read_dataset_json, refuse_unfinished, schema, shard_path
 
 ENHANCED_SCHEMA = schema("enhanced")
@@ -30,6 +30,13 @@ class EnhancedRow:
     enhanced: bytes
 
 
+class FacesAlone(Strict):
+    """Where it was the faces that were enhanced, and nothing else: see `undistill.enhance.Enhancer`."""
+
+    feather: Part
+    no_face: Literal["whole", "keep", "fail"]
+
+
 class Enhancement(Strict):
     """`dataset.json`: what the data set holds when it is finished."""
 
@@ -39,7 +46,7 @@ class Enhancement(Strict):
     """The head's name, as it was given."""
     weights: str
     """`undistill.heads.head.head_hash`."""
-    strength: Annotated[float, Field(ge=0, le=1)]
+    strength: Part
     split: tuple[float, float]
     """Which rows: a range of the hash of their ids."""
     batch: Positive
@@ -48,13 +55,14 @@ class Enhancement(Strict):
     """The pairs data set it was made of."""
     backend: str = "torch"
     """What ran the head (`undistill.enhance.backends`); torch goes without saying."""
+    faces: FacesAlone | None = None
+    """None, which goes without saying: all of each image."""
 
     @model_serializer(mode="wrap")
-    def _without_torch(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _what_needs_saying(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
         fields: dict[str, Any] = dump(self)
-        if fields.get("backend") == "torch":
-            del fields["backend"]
-        return fields
+        unsaid = {"backend": "torch", "faces": None}
+        return {key: value for key, value in fields.items() if key not in unsaid or value != unsaid[key]}
 
     @property
     def size(self) -> int:

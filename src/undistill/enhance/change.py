@@ -32,6 +32,11 @@ class Change:
     no_face: NoFace = "whole"
     keep_identity: float | None = None
 
+    @property
+    def finds_faces(self) -> bool:
+        """Whether it needs the extra `faces`, unless a picture has a mask of its own."""
+        return self.where == "face" or self.keep_identity is not None
+
     def told(self) -> dict[str, Any]:
         """For a record: what differs from how it is unless told, and counts."""
         told: dict[str, Any] = {"strength": self.strength}

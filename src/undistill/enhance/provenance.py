@@ -17,6 +17,7 @@ from zlib import crc32
 
 from PIL import ExifTags, Image
 
+from undistill.base.errors import UsageError
 from undistill.images import Metadata
 from undistill.images.metadata import XMP_LIMIT
 from undistill.images.xmp import XmpError, values_of, with_properties, without
@@ -68,6 +69,14 @@ class Label:
         """For a record."""
         told = {"marked": "as generated" if self.generated else "by metadata"}
         return told | ({"signed": sha256(self.credentials.chain).hexdigest()} if self.credentials else {})
+
+
+def check_asked(generated: bool, provenance: bool) -> None:
+    """Raises:
+    UsageError: a picture is said to be generated, and is to say nothing of it.
+    """
+    if generated and not provenance:
+        raise UsageError("generated doesn't go with no provenance: leave out one of the two")
 
 
 def is_generated(metadata: Metadata) -> bool:

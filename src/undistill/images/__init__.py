@@ -20,7 +20,18 @@ from undistill.images.read import (
     to_rgb,
     upright,
 )
-from undistill.images.write import QUALITY, Encoding, check_encoding, encode, png, to_image, to_tensor, write_grid
+from undistill.images.write import (
+    QUALITY,
+    Encoding,
+    FormatName,
+    asked_encoding,
+    check_encoding,
+    encode,
+    png,
+    to_image,
+    to_tensor,
+    write_grid,
+)
 
 __all__ = [
     "EXTENSIONS",
@@ -28,6 +39,7 @@ __all__ = [
     "QUALITY",
     "READ_ONLY",
     "Encoding",
+    "FormatName",
     "Header",
     "ImageError",
     "Metadata",
@@ -35,6 +47,7 @@ __all__ = [
     "Picture",
     "Pixels",
     "TooLarge",
+    "asked_encoding",
     "check_encoding",
     "decode",
     "decode_rgb",

@@ -4,12 +4,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 from zlib import Z_RLE
 
 import numpy as np
 from PIL import Image
 
+from undistill.base.errors import UsageError
 from undistill.base.files import replacing
 from undistill.images.metadata import save_options, with_chunks
 from undistill.images.picture import ImageError, Picture, Pixels
@@ -21,6 +22,9 @@ PNG_OPTIONS = {"compress_type": Z_RLE}
 """Runs and Huffman's code alone: a third of the time of Pillow's default for portraits, and some 3% more bytes
 (docs/performance.md)."""
 
+FormatName = Literal["same", "png", "jpeg", "webp", "avif"]
+"""What may be asked for; "same": a picture's own."""
+_ALWAYS_LOSE = ("JPEG", "AVIF")
 QUALITY = {"JPEG": 95, "WEBP": 95, "AVIF": 90}
 """Of the formats that lose something."""
 
@@ -40,6 +44,28 @@ class Encoding:
     quality: int | None = None
     lossless: bool = False
     colour: bool = False
+
+
+def asked_encoding(
+    format: FormatName = "same", quality: int | None = None, lossless: bool = False, colour: bool = False
+) -> Encoding:
+    """How files are to be written, as a user asks for it.
+
+    Raises:
+        UsageError: options that don't go together.
+    """
+    named = None if format == "same" else format.upper()
+    if quality is not None and lossless:
+        raise UsageError("give either quality or lossless")
+    if quality is not None and named == "PNG":
+        raise UsageError("quality goes with formats that lose something, and PNG doesn't: leave it out")
+    if lossless and named in _ALWAYS_LOSE:
+        raise UsageError(f"an image {_no_lossless(named)}")
+    return Encoding(named, quality, lossless, colour)
+
+
+def _no_lossless(format: str) -> str:
+    return f"can't be written as {format} without loss: take the format png or webp"
 
 
 def to_image(picture: Picture, pixels: Pixels, grey: bool = False) -> Image.Image:
@@ -64,8 +90,8 @@ def check_encoding(picture: Picture, how: Encoding) -> None:
     ImageError: the format can't hold it; sooner than after a head has worked on it.
     """
     format = how.format or picture.format
-    if how.lossless and format in ("JPEG", "AVIF"):
-        raise ImageError(f"can't be written as {format} without loss: take the format png or webp")
+    if how.lossless and format in _ALWAYS_LOSE:
+        raise ImageError(_no_lossless(format))
     if format == "JPEG" and picture.alpha is not None and picture.alpha.min() < 255:
         raise ImageError("has transparency, which JPEG can't hold: take the format png, webp or avif")
 

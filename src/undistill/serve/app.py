@@ -153,13 +153,10 @@ def _add_enhance(app: FastAPI, work: Work, limits: Limits) -> None:
         with work.place():
             upload = await read_upload(request, limits.bytes, limits.pixels, limits.seconds)
             options = merged(query, upload.fields)
-            head, how = work.head(options.head), options.encoding()
-            if not FACES and (options.where == "face" or options.keep_identity is not None):
+            head, wanted, how = work.head(options.head), options.change(), options.encoding()
+            if wanted.finds_faces and not FACES:
                 raise Problem("invalid", "This service finds no faces: leave out where and keep_identity.")
-            if options.generated and not options.provenance:
-                raise Problem("invalid", "generated doesn't go with provenance=false: leave out one of the two.")
-            label = Label(head.name, head.hash, options.generated) if options.provenance else None
-            enhance = partial(_enhance, upload, work, head, options.change(), how, label)
+            enhance = partial(_enhance, upload, work, head, wanted, how, options.label(head.name, head.hash))
             left = limits.seconds - (time.perf_counter() - begun)
             made: Enhanced = await while_awaited(request, lambda: work.do(enhance), left)
         work.meters.bytes.labels("in").inc(len(upload.data))

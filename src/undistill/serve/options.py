@@ -1,37 +1,30 @@
 """What a request may ask for, in its query or as fields of its form, by the names of `undistill enhance`'s options."""
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field, ValidationError
 
-from undistill.base.settings import Strict, explain_all
+from undistill.base.errors import UsageError
+from undistill.base.settings import Part, Strict, explain_all
 from undistill.enhance.change import Change
 from undistill.enhance.faces import FEATHER, NoFace, Where
-from undistill.images import Encoding
+from undistill.enhance.provenance import Label, check_asked
+from undistill.images import Encoding, FormatName, asked_encoding
 from undistill.serve.problems import Problem
-
-Strength = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
 
 class EnhanceOptions(Strict):
     """Of POST /v1/enhance."""
 
     head: Annotated[str | None, Field(description="One of GET /v1/heads; the first of them unless told.")] = None
-    strength: Annotated[Strength, Field(description="0: unchanged. 1: the head's image.", examples=[1.0])] = 1.0
+    strength: Annotated[Part, Field(description="0: unchanged. 1: the head's image.", examples=[1.0])] = 1.0
     where: Annotated[Where, Field(description="face: the faces alone, softly.")] = "all"
-    feather: Annotated[
-        float,
-        Field(ge=0, le=1, allow_inf_nan=False, description="How far beyond a face its mask may end, in heights of it."),
-    ] = FEATHER
+    feather: Annotated[Part, Field(description="How far beyond a face its mask may end, in heights of it.")] = FEATHER
     no_face: Annotated[NoFace, Field(description="With where=face, what becomes of an image without one.")] = "whole"
-    keep_identity: Annotated[
-        float | None,
-        Field(ge=0, le=1, allow_inf_nan=False, description="Lower the strength until faces stay this near: 0.97."),
-    ] = None
+    keep_identity: Annotated[Part | None, Field(description="Lower the strength till faces stay so near: 0.97.")] = None
     format: Annotated[
-        Literal["same", "png", "jpeg", "webp", "avif"],
-        Field(description="Of the answer; same: that of the image sent (BMP and GIF become PNG)."),
+        FormatName, Field(description="Of the answer; same: that of the image sent (BMP and GIF become PNG).")
     ] = "same"
     quality: Annotated[int | None, Field(ge=1, le=100, description="Of JPEG, WebP and AVIF.")] = None
     lossless: Annotated[bool, Field(description="WebP without loss.")] = False
@@ -50,12 +43,22 @@ class EnhanceOptions(Strict):
         Raises:
             Problem: options that don't go together.
         """
-        format = None if self.format == "same" else self.format.upper()
-        if self.quality is not None and (format == "PNG" or self.lossless):
-            raise Problem("invalid", "quality goes with formats that lose something: leave it out.")
-        if self.lossless and format in ("JPEG", "AVIF"):
-            raise Problem("invalid", f"{format} can't be written without loss: take the format png or webp.")
-        return Encoding(format, self.quality, self.lossless, self.colour)
+        try:
+            return asked_encoding(self.format, self.quality, self.lossless, self.colour)
+        except UsageError as error:
+            raise Problem("invalid", str(error)) from error
+
+    def label(self, head: str, weights: str) -> Label | None:
+        """What the answer says of how it was made.
+
+        Raises:
+            Problem: options that don't go together.
+        """
+        try:
+            check_asked(self.generated, self.provenance)
+        except UsageError as error:
+            raise Problem("invalid", str(error)) from error
+        return Label(head, weights, self.generated) if self.provenance else None
 
 
 def merged(query: EnhanceOptions, fields: Mapping[str, str]) -> EnhanceOptions:

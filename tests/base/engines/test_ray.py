@@ -159,7 +159,7 @@ def test_enhances_folders_and_shards_as_this_process_does(
     for maker, by, out in ((far, on_ray(1), tmp_path / "ray"), (near, in_process, tmp_path / "here")):
         outcome = enhance_files(list_jobs([folder], out), out, maker, head, Change(), by)
         assert (outcome.enhanced, outcome.skipped, list(outcome.failures)) == (3, 0, [folder / "bad.png"])
-        assert enhance_shards(pairs, out / "set", maker, head, 1.0, engine=by) == (6, 0)
+        assert enhance_shards(pairs, out / "set", maker, head, Change(), engine=by) == (6, 0, {})
     sides = ("here", "ray")
     for part in (".", "set"):
         found = [{p.name: p.read_bytes() for p in (tmp_path / side / part).iterdir() if p.is_file()} for side in sides]
