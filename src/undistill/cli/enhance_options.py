@@ -52,10 +52,14 @@ def read_change(
     no_face: Literal["whole", "keep", "fail"],
     masks: Path | None,
     keep_identity: float | None,
+    here: bool,
 ) -> "Change":
-    """Raises:
-    UsageError: options that don't go together, or a folder of masks that is none.
-    Failure: dlib, which finds faces, is not installed.
+    """Args:
+        here: faces are found on this machine, not on a service's.
+
+    Raises:
+        UsageError: options that don't go together, or a folder of masks that is none.
+        Failure: dlib, which finds faces, is not installed.
     """
     from undistill.enhance.change import Change
     from undistill.enhance.faces import FEATHER
@@ -67,7 +71,7 @@ def read_change(
     if masks is not None and not masks.is_dir():
         raise UsageError(f"--mask {masks} is no folder")
     wanted = Change(strength, where, feather, no_face, keep_identity)
-    if wanted.finds_faces:
+    if here and wanted.finds_faces:
         from undistill.faces import models
 
         models()  # now, rather than at each image
