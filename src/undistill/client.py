@@ -123,7 +123,8 @@ class Client:
         """The file that the service makes of a file.
 
         Args:
-            head: its name as "head" and its hash as "weights": no other may make it.
+            head: its name as "head", its hash as "weights", and what runs it as "backend" where that is not torch: no
+                other may make it.
             wanted: what is done to pixels; None: all of them, by the head.
             how: how it is written.
             label: whether, and as what, it is marked; the head's name and hash in it are the service's to tell.
@@ -142,11 +143,12 @@ class Client:
         }
         asked = {key: value for key, value in asked.items() if value is not None}
         reply = self._ask("POST", "/v1/enhance", content=data, params=asked)
-        if reply.headers.get("Undistill-Hash") != head["weights"]:
+        used = reply.headers.get("Undistill-Hash"), reply.headers.get("Undistill-Backend", "torch")
+        if used != (head["weights"], head.get("backend", "torch")):
             raise UsageError(f"{self.url} has another {head['head']} than when this began: run the same command again")
         format = reply.headers["Content-Type"].removeprefix("image/").upper()
-        used = float(reply.headers["Undistill-Strength"])
-        return Enhanced(reply.content, format, used, json.loads(reply.headers["Undistill-Notes"]))
+        strength = float(reply.headers["Undistill-Strength"])
+        return Enhanced(reply.content, format, strength, json.loads(reply.headers["Undistill-Notes"]))
 
     def give_up(self) -> None:
         """From another thread: whoever waits for an answer, or to ask again, gets a Failure now."""
@@ -179,7 +181,9 @@ class Client:
                 continue
             after = reply.headers.get("Retry-After", "")
             pause = float(after) if after.isdecimal() else _PAUSE_S
-            if reply.status_code not in _AGAIN or time.monotonic() + pause > until:
+            # A 500 of the service itself says what is wrong; one of a proxy before it, that it has lost the service.
+            lost = reply.status_code == 500 and reply.headers.get("Content-Type") != "application/problem+json"
+            if not (lost or reply.status_code in _AGAIN) or time.monotonic() + pause > until:
                 break
             self._pause(pause)
         if reply.is_success:

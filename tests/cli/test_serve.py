@@ -36,6 +36,15 @@ def test_what_cannot_be_had_is_one_line(undistill: Run, monkeypatch: pytest.Monk
     assert "NAME=DIR" in errors
     code, _, errors = undistill("serve", "--host", "127.0.0.1", "--port", "0", "--device", "cuda:99")
     assert code == 2
+    for words, said in (
+        (("--replicas", 2), "goes with --engine ray"),
+        (("--engine", "ray", "--pair", "tiny"), "don't go with --engine ray"),
+        (("--address", "127.0.0.1:1"), "go with --engine ray"),
+        (("--engine", "ray", "--address", "127.0.0.1:1", "--backend", "torch", "--port", 0), "no Ray cluster at"),
+    ):
+        code, _, errors = undistill("serve", *words)
+        assert (code, len(errors.splitlines())) == (2, 1)
+        assert said in errors
     monkeypatch.setitem(sys.modules, "undistill.base.web", None)
     code, _, errors = undistill("serve")
     assert code == 2
@@ -44,7 +53,7 @@ def test_what_cannot_be_had_is_one_line(undistill: Run, monkeypatch: pytest.Monk
 
 @pytest.mark.e2e
 def test_sigterm_finishes_what_was_accepted_and_refuses_the_rest(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "undistill", "serve", "--port", "0", "--head", "tiny-best"]
+    command = [sys.executable, "-m", "undistill", "serve", "--port", "0", "--head", "tiny-best", "--backend", "torch"]
     environment = {name: value for name, value in os.environ.items() if name != "UNDISTILL_API_KEY"}
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment) as it:
         assert it.stdout is not None

@@ -1,8 +1,12 @@
+import os
+import subprocess
+import time
 from collections import Counter
 
 import httpx2
 import numpy as np
-from research.load import broken, number_in, numbered, under_load
+import pytest
+from research.load import broken, flatness, kill_one, number_in, numbered, under_load, watched
 
 from tests.serve.conftest import picture
 
@@ -24,6 +28,23 @@ def test_a_mixed_up_answer_and_a_refusal_are_counted() -> None:
     assert row.failed == 0
     assert min(row.accepted, row.mixed, row.refused) > 0
     assert row.p99 >= row.p50 > 0
+
+
+def test_memory_is_flat_or_not() -> None:
+    told = flatness([1.0, 2.0, *[100.0] * 10, 103.0, *[101.0] * 7])
+    assert told == {"after": 100.0, "most": 103.0, "growth": pytest.approx(0.03)}
+    with watched(os.getpid()) as held:
+        time.sleep(0.3)
+    assert len(held) >= 2
+    assert min(held) > 10
+
+
+def test_a_process_is_killed_by_its_title() -> None:
+    with subprocess.Popen(["ray::victim of a test", "60"], executable="/bin/sleep") as victim:
+        assert kill_one("ray::victim of") == victim.pid
+        assert victim.wait(10) == -9
+    with pytest.raises(SystemExit, match="no process is called ray::victim"):
+        kill_one("ray::victim of")
 
 
 def test_bodies_are_broken_each_in_its_way() -> None:

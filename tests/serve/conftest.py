@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from io import BytesIO
 from typing import Any
 
@@ -17,6 +16,7 @@ from tests.conftest import running
 from undistill.base.web import Server, listen
 from undistill.images import Pixels
 from undistill.serve.app import Limits, make_app
+from undistill.serve.heads import read_heads
 from undistill.serve.meters import Meters
 from undistill.serve.work import Work
 
@@ -25,7 +25,8 @@ Serving = Callable[..., TestClient]
 
 @pytest.fixture(scope="session")
 def loaded() -> Iterator[Work]:
-    made = Work(["tiny-best", "tiny-esa"], [torch.device("cpu")], places=4)
+    devices = [torch.device("cpu")]
+    made = Work(read_heads(["tiny-best", "tiny-esa"], devices), devices, places=4)
     yield made
     made.end()
 
@@ -33,9 +34,9 @@ def loaded() -> Iterator[Work]:
 @pytest.fixture
 def work(loaded: Work) -> Iterator[Work]:
     """As if new."""
-    heads, loaded.meters = dict(loaded.heads), Meters(lambda: loaded.taken)
+    runs, loaded.meters = dict(loaded.runs), Meters(lambda: loaded.taken)
     yield loaded
-    loaded.heads, loaded.closing = heads, False
+    loaded.runs, loaded.closing = runs, False
 
 
 @pytest.fixture
@@ -50,8 +51,7 @@ def serving(work: Work) -> Serving:
 
 def runs_instead(work: Work, run: Callable[[Pixels, float], Pixels]) -> None:
     """The first head does this."""
-    name = next(iter(work.heads))
-    work.heads[name] = replace(work.heads[name], runs=[run])
+    work.runs[next(iter(work.heads))] = [run]
 
 
 def picture(size: tuple[int, int] = (64, 64), format: str = "PNG", seed: int = 0, **options: Any) -> bytes:

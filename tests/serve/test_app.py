@@ -1,6 +1,7 @@
 """What a request is answered: an image as `undistill enhance` writes it, or what to do."""
 
 import json
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from tempfile import SpooledTemporaryFile
@@ -8,14 +9,19 @@ from typing import Any
 from zlib import crc32
 
 import pytest
+import torch
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from tests.cli.conftest import Run
-from tests.serve.conftest import Serving, picture
-from undistill.base.files import WEIGHTS
+from tests.serve.conftest import Serving, picture, served
+from undistill.base.files import SAMPLES, WEIGHTS
+from undistill.base.record import Record
+from undistill.enhance.backends.table import MANY
+from undistill.heads import Head
 from undistill.heads.head import head_hash
-from undistill.serve.app import FACES
+from undistill.serve.faces import FACES
+from undistill.serve.heads import read_heads
 from undistill.serve.work import Work
 
 
@@ -61,6 +67,7 @@ def test_the_bytes_are_those_of_enhance(
         assert reply.headers["Content-Type"] == f"image/{kinds[made.suffix]}"
         assert reply.headers["Undistill-Head"] == "tiny-best"
         assert reply.headers["Undistill-Hash"] == head_hash(WEIGHTS / "tiny-best")
+        assert reply.headers["Undistill-Backend"] == "torch"
         assert reply.headers["Undistill-Strength"] == options.get("strength", "1")
         assert int(reply.headers["Undistill-Milliseconds"]) >= 0
 
@@ -78,6 +85,37 @@ def test_another_head_may_be_asked_for_and_notes_are_told(serving: Serving) -> N
     assert "0.22" in heads[0]["measured"]
 
 
+def test_another_backend_is_told_and_recorded_as_here(
+    undistill: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def fastest(head: Head, device: torch.device, images: int) -> str:
+        asked.append(images)
+        return "contiguous"
+
+    for module in ("undistill.enhance.backends.table", "undistill.serve.heads"):
+        monkeypatch.setattr(f"{module}.fastest", fastest)
+    heads = read_heads(["tiny-best", "tiny-esa"], [torch.device("cpu")], "auto", timed=["tiny-best"])
+    assert asked == [MANY, 0]
+    assert [head.backend for head in read_heads(["tiny-esa"], [torch.device("cpu")], "onnx")] == ["onnx"]
+    (tmp_path / "one.png").write_bytes(picture())
+    words = ("enhance", tmp_path / "one.png", "-o")
+    work = Work(heads, [torch.device("cpu")], places=4)
+    with served(work) as url:
+        assert undistill(*words, tmp_path / "there", "--server", url)[0] is None
+        (entry,) = Record(tmp_path / "there").files.values()
+        assert entry["backend"] == "contiguous"
+        assert "0 enhanced, 1 done" in undistill(*words, tmp_path / "there", "--head", "tiny-best")[1]
+        assert undistill(*words, tmp_path / "here", "--head", "tiny-best")[0] is None
+        assert (tmp_path / "here/one.png").read_bytes() == (tmp_path / "there/one.png").read_bytes()
+        work.heads["tiny-best"] = replace(heads[0], backend="torch")  # as if it had been started anew
+        code, _, errors = undistill(*words, tmp_path / "there", "--server", url)
+        assert (code, len(errors.splitlines())) == (2, 1)
+        assert "backend contiguous, marked by metadata: choose another folder" in errors
+    work.end()
+
+
 def test_faces_alone_and_marks_may_be_asked_for(serving: Serving) -> None:
     client, sent = serving(), picture()
     kept = client.post("/v1/enhance", files={"image": sent}, data={"where": "face", "no_face": "keep"})
@@ -92,6 +130,22 @@ def test_faces_alone_and_marks_may_be_asked_for(serving: Serving) -> None:
     )
     assert b"compositeWithTrainedAlgorithmicMedia" in marked
     assert b"Algorithmic" not in bare
+
+
+@pytest.mark.skipif(not FACES, reason="needs dlib")
+def test_faces_are_found(serving: Serving) -> None:
+    client, buffer = serving(), BytesIO()
+    portrait = Image.open(SAMPLES / "schnell-000123-ceo.webp").convert("RGB").resize((320, 320))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera lay on its side
+    portrait.rotate(90).save(buffer, "JPEG", exif=exif)
+    reply = client.post("/v1/faces", files={"image": buffer.getvalue()})
+    ((left, top, right, bottom),) = reply.json()["faces"]
+    assert 0 <= left < 160 < right <= 320
+    assert 0 <= top < 160 < bottom <= 320
+    assert client.post("/v1/faces", files={"image": picture()}).json() == {"faces": []}
+    assert client.post("/v1/faces", files={"image": picture()[:200]}).status_code == 422
+    assert client.post("/v1/faces", files={"image": picture()}, data={"head": "flux1"}).status_code == 422
 
 
 def animation() -> bytes:

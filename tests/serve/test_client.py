@@ -7,9 +7,10 @@ import socket
 import time
 from collections.abc import Iterator
 from functools import partial
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler, HTTPServer, ThreadingHTTPServer
 from pathlib import Path
 from threading import Event, Semaphore, Thread, Timer
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -99,6 +100,25 @@ def test_what_is_full_is_asked_again(url: str, work: Work) -> None:
     timer.start()
     assert package.Client(url, patience=30).enhance(np.zeros((64, 64, 3), np.uint8)).shape == (64, 64, 3)
     timer.join()
+
+
+def test_a_proxy_that_has_lost_the_service_is_asked_again() -> None:
+    class Lost(BaseHTTPRequestHandler):
+        answers: ClassVar = [(500, b"Internal Server Error"), (502, b""), (200, b'{"heads": []}')]
+
+        def do_GET(self) -> None:
+            status, body = self.answers.pop(0)
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None: ...
+
+    with HTTPServer(("127.0.0.1", 0), Lost) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        assert package.Client(f"http://127.0.0.1:{server.server_port}").heads() == []
+        server.shutdown()
 
 
 def test_a_key_is_sent_and_what_is_gone_is_told(

@@ -13,7 +13,9 @@ from PIL import Image
 
 from tests.conftest import wait
 from tests.serve.conftest import picture, runs_instead, served
+from undistill.base.files import SAMPLES
 from undistill.images import Pixels
+from undistill.serve.faces import FACES, boxes_in
 from undistill.serve.work import Work
 
 
@@ -71,6 +73,29 @@ def test_a_picture_is_enhanced_compared_changed_and_downloaded(browser: Any, url
     wait(browser, made.exists)
     assert Image.open(made).size == (200, 240)
     assert not np.array_equal(np.asarray(Image.open(made)), np.asarray(Image.open(files[0])))
+
+
+@pytest.mark.skipif(not FACES, reason="needs dlib")
+def test_the_face_fills_the_frame(browser: Any, url: str, work: Work, files: list[Path], tmp_path: Path) -> None:
+    runs_instead(work, lambda pixels, strength: 255 - pixels)
+    portrait = tmp_path / "portrait.png"
+    Image.open(SAMPLES / "schnell-000123-ceo.webp").resize((320, 320)).save(portrait)
+    opened(browser, url)
+    choose(browser, portrait)
+    wait(browser, lambda: text(browser, "message").startswith("tiny-best"))
+    browser.find_element("id", "zoom-face").click()
+    ((left, top, right, bottom),) = boxes_in(portrait.read_bytes())
+    seen = """const frame = document.getElementById("scroller"), stack = document.getElementById("stack");
+        const part = stack.offsetWidth / document.getElementById("before").naturalWidth;
+        return [frame.scrollLeft, frame.scrollTop, frame.clientWidth, frame.clientHeight].map((each) => each / part)"""
+    wait(browser, lambda: browser.execute_script(seen)[0] > 0)
+    x, y, wide, high = browser.execute_script(seen)
+    assert min(wide, high) == pytest.approx(max(right - left, bottom - top), rel=0.02)
+    assert x + wide / 2 == pytest.approx((left + right) / 2, abs=3)
+    assert y + high / 2 == pytest.approx((top + bottom) / 2, abs=3)
+    assert browser.execute_script("return document.getElementById('after').style.clipPath").startswith("inset(0")
+    choose(browser, files[0])  # the next picture is looked at in the same way: it has none
+    wait(browser, lambda: text(browser, "message") == "No face was found in it.")
 
 
 def test_several_with_a_broken_one_become_a_zip(browser: Any, url: str, files: list[Path], tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ class Painter:
 
 @pytest.fixture
 def pair(work: Work) -> ServedPair:
-    return ServedPair(Painter(), work.heads["tiny-best"])  # type: ignore[arg-type]
+    return ServedPair(Painter(), work.heads["tiny-best"], work)  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def test_a_prompt_is_drawn_enhanced_and_compared(client: TestClient, work: Work,
     made = client.post("/v1/generate", json=asked)
     student = pair.generator.student(["A portrait of Ada"], [3])
     assert np.array_equal(pixels(raw.content), student[0])
-    enhanced = work.heads["tiny-best"].runs[0](student[0], 1.0)
+    enhanced = work.runs["tiny-best"][0](student[0], 1.0)
     assert np.array_equal(pixels(made.content), enhanced)
     assert made.headers["Undistill-Head"] == "tiny-best"
     assert "Undistill-Head" not in raw.headers

@@ -12,6 +12,7 @@ from research.faults.mutation import mutated
 from tests.serve.conftest import Serving, picture
 from tests.serve.test_pair import Painter
 from undistill.serve.app import Limits, make_app
+from undistill.serve.faces import FACES
 from undistill.serve.pair import ServedPair
 from undistill.serve.work import Work
 
@@ -38,7 +39,7 @@ def test_answers_are_those_that_the_schema_says(work: Work) -> None:
     schemathesis = pytest.importorskip("schemathesis", reason="needs schemathesis: pip install 'undistill[dev]'")
     from schemathesis import checks
 
-    app = make_app(work, Limits(local=False), ServedPair(Painter(), work.heads["tiny-best"]))  # type: ignore[arg-type]
+    app = make_app(work, Limits(local=False), ServedPair(Painter(), work.heads["tiny-best"], work))  # type: ignore[arg-type]
     warm = TestClient(app).post("/v1/enhance?where=face", files={"image": picture()})
     assert warm.status_code in (200, 422)  # dlib's models take seconds to load, and schemathesis waits for ten
     schema = schemathesis.openapi.from_asgi("/openapi.json", app)
@@ -47,7 +48,8 @@ def test_answers_are_those_that_the_schema_says(work: Work) -> None:
     statuses: dict[str, set[int]] = {}
     for result in schema.get_all_operations():
         _hold(result.ok(), asked, statuses)
-    assert set(statuses) == {"/v1/enhance", "/v1/generate", "/v1/compare", "/v1/heads", "/readyz", "/metrics"}
+    faces = {"/v1/faces"} if FACES else set()
+    assert set(statuses) == faces | {"/v1/enhance", "/v1/generate", "/v1/compare", "/v1/heads", "/readyz", "/metrics"}
     assert 200 in statuses["/v1/generate"]
     assert statuses["/v1/enhance"] <= {200, 400, 413, 415, 422}
 

@@ -84,17 +84,17 @@ def test_a_client_that_went_away_is_not_computed(work: Work) -> None:
 
     async def both() -> None:
         gone = [{"type": "http.disconnect"}]
-        busy = [asyncio.create_task(ask(app, picture((64, 64 + n)), [])) for n in range(work.threads)]
-        while len(computed) < work.threads:
+        busy = [asyncio.create_task(ask(app, picture((64, 64 + n)), [])) for n in range(work.hands)]
+        while len(computed) < work.hands:
             await asyncio.sleep(0.01)
         assert await ask(app, picture((96, 96)), gone) == []
-        assert work.taken == work.threads
+        assert work.taken == work.hands
         free.set()
         for task in busy:
             assert (await task)[0]["status"] == 200
 
     asyncio.run(both())
-    assert sorted(computed) == [(64 + n, 64, 3) for n in range(work.threads)]
+    assert sorted(computed) == [(64 + n, 64, 3) for n in range(work.hands)]
 
 
 def test_a_body_that_comes_too_slowly_is_refused(work: Work) -> None:

@@ -11,7 +11,7 @@ import typer
 from undistill.base.errors import Failure, UsageError
 from undistill.base.lock import locked
 from undistill.base.output import say
-from undistill.cli.enhance_heads import AnyBackend, Choice, asking, maker, parts_of, remake
+from undistill.cli.enhance_heads import Choice, asking, maker, parts_of, remake
 from undistill.cli.enhance_options import (
     C2paCertOption,
     C2paKeyOption,
@@ -27,6 +27,7 @@ from undistill.cli.enhance_options import (
 )
 from undistill.cli.options import (
     AddressOption,
+    AnyBackend,
     DeviceOption,
     EngineName,
     EngineOption,

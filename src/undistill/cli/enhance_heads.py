@@ -4,9 +4,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from undistill.base.errors import UsageError
+from undistill.cli.options import AnyBackend
 
 if TYPE_CHECKING:
     from undistill.enhance.backends import BackendName
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
 
     Part = tuple[list[EnhanceJob], Callable[[], Any], dict[str, str]]
     """Jobs, what makes their enhancer or the client that asks for it, and what the record says of its head."""
-
-AnyBackend = Literal["auto", "torch", "contiguous", "compile", "onnx", "openvino"]
 
 
 @dataclass(frozen=True)
@@ -66,11 +65,12 @@ def asking(jobs: list["EnhanceJob"], server: str, head: str | None) -> "Iterator
     from undistill.client import Client
 
     client = Client(server)
-    heads = {known["name"]: known["hash"] for known in client.heads()}
+    heads = {known["name"]: known for known in client.heads()}
     chosen = next(iter(heads)) if head is None else head
     if chosen not in heads:
         raise UsageError(f"{server} has no head {chosen!r}: take one of {', '.join(heads)}")
-    yield jobs, lambda: client, {"head": chosen, "weights": heads[chosen]}
+    known = heads[chosen]
+    yield jobs, lambda: client, _said(chosen, known["hash"], known.get("backend", "torch"))
 
 
 def remake(server: str | None, made_with: dict[str, str]) -> Callable[..., "Enhanced"]:
@@ -92,5 +92,9 @@ def maker(head: str, device: str | None, choice: Choice) -> tuple["Callable[[], 
     folder = head_folder(head).absolute()
     weights = head_hash(folder)
     backend = choice.of(folder, weights, device)
-    told = {} if backend == "torch" else {"backend": str(backend)}
-    return partial(Enhancer, folder, device, backend=backend), {"head": head, "weights": weights, **told}
+    return partial(Enhancer, folder, device, backend=backend), _said(head, weights, backend)
+
+
+def _said(head: str, weights: str, backend: str) -> dict[str, str]:
+    """What the record says of a head; that torch runs it goes without saying."""
+    return {"head": head, "weights": weights} | ({} if backend == "torch" else {"backend": backend})

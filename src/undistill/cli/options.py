@@ -47,6 +47,8 @@ OverwriteOption = Annotated[
 ]
 DeviceOption = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps.  [default: a GPU if there is one]")]
 
+AnyBackend = Literal["auto", "torch", "contiguous", "compile", "onnx", "openvino"]
+
 FormatName = Literal["text", "md", "json"]
 FormatOption = Annotated[
     FormatName,

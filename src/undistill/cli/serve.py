@@ -2,12 +2,29 @@
 
 import os
 import re
-from typing import Annotated
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from undistill.base.errors import UsageError
 from undistill.base.output import QUIET, say
+from undistill.cli.options import AddressOption, AnyBackend, EngineName, EngineOption, check_engine
+
+if TYPE_CHECKING:
+    import socket as sockets
+
+    from undistill.serve.app import Limits
+
+
+@dataclass(frozen=True)
+class Which:
+    """Heads, those of them that are worth timing, and what runs them."""
+
+    heads: list[str]
+    timed: list[str]
+    backend: AnyBackend
 
 
 def serve(
@@ -32,6 +49,13 @@ def serve(
         list[str] | None,
         typer.Option("--device", help="cpu, cuda, cuda:1; may be repeated.  [default: a GPU if there is one]"),
     ] = None,
+    backend: Annotated[
+        AnyBackend,
+        typer.Option(
+            help="What runs heads; auto: the fastest here, timed once for those that are named with --head (else for "
+            "the first), and kept."
+        ),
+    ] = "auto",
     queue: Annotated[int, typer.Option(min=1, help="Requests that are taken at a time; the next is told 503.")] = 32,
     timeout: Annotated[float, typer.Option(min=1, help="Seconds that a request may take.")] = 60,
     megabytes: Annotated[float, typer.Option("--max-megabytes", min=0.001, help="Of an image.")] = 32,
@@ -47,6 +71,12 @@ def serve(
         typer.Option(metavar="ORIGIN", help="A site whose pages may ask, as https://example.com; may be repeated."),
     ] = None,
     no_key: Annotated[bool, typer.Option("--no-key", help="Let everyone ask who reaches HOST.")] = False,
+    engine: EngineOption = EngineName.local,
+    replicas: Annotated[
+        int | None,
+        typer.Option(min=1, help="With ray, processes that enhance, as the queue needs.  [default: what has room]"),
+    ] = None,
+    address: AddressOption = None,
 ) -> None:
     """Enhance what is posted: a service, and a page to try it at.
 
@@ -55,11 +85,11 @@ def serve(
     all that it has taken is answered.
     """
     try:
-        from undistill.base.web import Server, listen
-        from undistill.serve.app import Limits, make_app
+        from undistill.base.web import listen
+        from undistill.serve.app import Limits
     except ImportError as error:
         raise UsageError(f"serve needs {error.name}: pip install 'undistill[serve]'") from None
-    from undistill.serve.guard import is_loopback
+    from undistill.serve.guard import is_loopback, log_to_stderr
 
     keys = _keys()
     outside = not is_loopback(host)
@@ -78,34 +108,84 @@ def serve(
         pixels=round(megapixels * 1e6),
         seconds=timeout,
     )
-    with listen(host, port) as socket:  # before the heads are loaded, which takes a while
-        from undistill.base.device import pick_device
-        from undistill.heads.head import shipped_heads
-        from undistill.pairs.spec import read_spec
-        from undistill.serve.pair import ServedPair
-        from undistill.serve.work import Work
+    if engine is EngineName.local and replicas is not None:
+        raise UsageError("--replicas goes with --engine ray")
+    if engine is EngineName.ray and (pair is not None or len(devices or ()) > 1):
+        raise UsageError("--pair and more than one --device don't go with --engine ray")
+    check_engine(engine, address, None)
+    from undistill.heads.head import shipped_heads
 
-        _log()
-        shipped = ["flux1", *(name for name in shipped_heads() if name != "flux1")]
-        places = [pick_device(name) for name in devices or ("auto",)]
-        spec = None if pair is None else read_spec(pair)
-        wanted = heads or shipped
-        if spec is not None and spec.head is not None and spec.head not in wanted:
-            wanted = [*wanted, spec.head]
-        work = Work(wanted, places, queue)
-        drawn = None
-        if spec is not None:
-            from undistill.pairs.generator import Generator  # it brings diffusers, for which others needn't wait
+    log_to_stderr(QUIET.get())
+    shipped = ["flux1", *(name for name in shipped_heads() if name != "flux1")]
+    words = "with a key" if keys else "WITHOUT A KEY, to everyone who reaches it" if outside else "this machine alone"
 
-            drawn = ServedPair(Generator(spec, places[0]), work.heads.get(spec.head or ""))
+    def began(port: int) -> None:
         address = f"[{host}]" if ":" in host else host
-        words = (
-            "with a key" if keys else "WITHOUT A KEY, to everyone who reaches it" if outside else "this machine alone"
-        )
-        say(f"http://{address}:{socket.getsockname()[1]}/ ({words}; Ctrl-C ends)", err=outside and not keys)
-        Server(make_app(work, limits, drawn), socket, work.close, seconds=timeout + 5).serve_on()
-        work.end()
+        say(f"http://{address}:{port}/ ({words}; Ctrl-C ends)", err=outside and not keys)
+
+    which = Which(heads or shipped, heads or shipped[:1], backend)
+    with listen(host, port) as socket:  # before the heads are loaded, which takes a while
+        free = socket.getsockname()[1]
+        if engine is EngineName.local:
+            _serve_here(socket, which, pair, devices, queue, limits, began)
+    if engine is EngineName.ray:
+        _serve_on_ray((host, free), which, devices, queue, limits, replicas, address, began)
     say("ended; all that was taken is answered")
+
+
+def _serve_here(
+    socket: "sockets.socket",
+    which: Which,
+    pair: str | None,
+    devices: list[str] | None,
+    queue: int,
+    limits: "Limits",
+    began: Callable[[int], None],
+) -> None:
+    from undistill.base.device import pick_device
+    from undistill.base.web import Server
+    from undistill.pairs.spec import read_spec
+    from undistill.serve.app import make_app
+    from undistill.serve.heads import read_heads
+    from undistill.serve.pair import ServedPair
+    from undistill.serve.work import Work
+
+    places = [pick_device(name) for name in devices or ("auto",)]
+    spec = None if pair is None else read_spec(pair)
+    heads = which.heads
+    if spec is not None and spec.head is not None and spec.head not in heads:
+        heads = [*heads, spec.head]
+    work = Work(read_heads(heads, places, which.backend, which.timed), places, queue)
+    drawn = None
+    if spec is not None:
+        from undistill.pairs.generator import Generator  # it brings diffusers, for which others needn't wait
+
+        drawn = ServedPair(Generator(spec, places[0]), work.heads.get(spec.head or ""), work)
+    began(socket.getsockname()[1])
+    Server(make_app(work, limits, drawn), socket, work.close, seconds=limits.seconds + 5).serve_on()
+    work.end()
+
+
+def _serve_on_ray(
+    at: tuple[str, int],
+    which: Which,
+    devices: list[str] | None,
+    queue: int,
+    limits: "Limits",
+    replicas: int | None,
+    address: str | None,
+    began: Callable[[int], None],
+) -> None:
+    import torch
+
+    from undistill.base.device import pick_device
+    from undistill.serve.heads import read_heads
+    from undistill.serve.ray import serve_on_ray
+
+    device = devices[0] if devices else None
+    torch.set_num_threads(1)  # as in a replica: what is the fastest depends on it
+    heads = read_heads(which.heads, [pick_device(device)], which.backend, which.timed)
+    serve_on_ray(heads, queue, limits, at, replicas, device, address, lambda: began(at[1]), QUIET.get())
 
 
 def _keys() -> tuple[str, ...]:
@@ -113,14 +193,3 @@ def _keys() -> tuple[str, ...]:
     if any(len(key) < 16 for key in keys):
         raise UsageError("UNDISTILL_API_KEY: a key has 16 characters or more (openssl rand -hex 16 makes one)")
     return keys
-
-
-def _log() -> None:
-    """A line for each request to standard error; with --quiet, errors alone."""
-    import logging
-
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
-    log = logging.getLogger("undistill.serve")
-    log.handlers, log.propagate = [handler], False
-    log.setLevel(logging.ERROR if QUIET.get() else logging.INFO)

@@ -81,21 +81,32 @@ def mask_of(pixels: Pixels, faces: Sequence[Landmarks], feather: float = FEATHER
     return mask
 
 
-def _add_face(mask: Mask, pixels: Pixels, face: Landmarks, feather: float) -> None:
+def box_of(face: Landmarks) -> tuple[float, float, float, float]:
+    """Left, top, right and bottom of a square around a head, px; it may reach beyond the image."""
+    centre, unit, _, _ = _pose(face)
+    (x, y), reach = centre, _HIGH * unit
+    return x - reach, y - reach, x + reach, y + reach
+
+
+def _pose(face: Landmarks) -> tuple[NDArray[np.float64], float, NDArray[np.float64], NDArray[np.float64]]:
+    """Centre of the egg that is surely face, distance between its eyes, and what is across and down in it."""
     one, other, nose = face[:2].mean(0), face[2:4].mean(0), face[4]
     eyes = (one + other) / 2
     apart = float(np.linalg.norm(other - one))
-    if apart == 0:
-        return
-    across = (other - one) / apart
+    across = (other - one) / max(apart, 1e-9)
     down = np.array([-across[1], across[0]])
     if down @ (nose - eyes) < 0:
         down = -down
     # In a head that is turned the eyes lie nearer together, in one that nods nearer to the nose: not both.
     unit = max(apart, 1.3 * float(np.linalg.norm(nose - eyes)))
-    centre = (
-        eyes + _LOW * unit * down - 0.5 * ((nose - eyes) @ across) * across
-    )  # the nose sticks out, the head doesn't
+    sideways = (nose - eyes) @ across  # the nose sticks out, the head doesn't
+    return eyes + _LOW * unit * down - 0.5 * sideways * across, unit, across, down
+
+
+def _add_face(mask: Mask, pixels: Pixels, face: Landmarks, feather: float) -> None:
+    centre, unit, across, down = _pose(face)
+    if not across.any():  # no face has its eyes in one place
+        return
     fade = feather * _FACE * unit
 
     reach = (_THROAT + _THROAT_HIGH + 2 / _UNIT) * unit + fade

@@ -5,9 +5,8 @@ import time
 from dataclasses import dataclass
 from functools import partial
 from importlib.resources import files
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -18,29 +17,27 @@ from starlette.middleware.cors import CORSMiddleware
 from undistill import __version__
 from undistill.base.files import SAMPLES
 from undistill.base.settings import explain
-from undistill.enhance.bytes import Enhanced, enhance_bytes
-from undistill.enhance.change import Change
-from undistill.enhance.provenance import Label
-from undistill.images import READ_ONLY, Encoding, ImageError
+from undistill.enhance.bytes import Enhanced
+from undistill.images import READ_ONLY, ImageError
 from undistill.serve.awaited import while_awaited
+from undistill.serve.faces import FACES, Box
 from undistill.serve.guard import Guard
 from undistill.serve.options import EnhanceOptions, merged
 from undistill.serve.pair import ServedPair, add_pair
 from undistill.serve.problems import Problem, documented
-from undistill.serve.upload import Upload, read_upload, unusable
-from undistill.serve.work import ServedHead, Work
+from undistill.serve.queue import Queue, Task
+from undistill.serve.upload import read_upload, unusable
 
 PAGE = Path(str(files("undistill"))) / "serve" / "page"
 MEDIA = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp", "TIFF": "image/tiff", "AVIF": "image/avif"}
 HEADERS = {
     "Undistill-Head": "The head's name.",
     "Undistill-Hash": "SHA-256 of its configuration and weights.",
+    "Undistill-Backend": "What ran it: torch, openvino, ...",
     "Undistill-Strength": "As it was applied.",
     "Undistill-Milliseconds": "From the request's first byte to the answer's.",
     "Undistill-Notes": "What was changed or left out on the way: a JSON list of sentences in ASCII.",
 }
-FACES = find_spec("dlib") is not None
-"""Whether faces can be found here: the extra `faces`."""
 _NOTES = 4000
 """Characters of the header; some proxies take 8 kB of all headers."""
 
@@ -67,10 +64,11 @@ class Limits:
     seconds: float = 60.0
 
 
-def make_app(work: Work, limits: Limits, pair: ServedPair | None = None) -> FastAPI:
+def make_app(work: Queue, limits: Limits, pair: ServedPair | None = None) -> FastAPI:
     """The service as an ASGI application.
 
     Args:
+        work: who does it, and how many may ask at a time.
         pair: that prompts are drawn with; None: there are no operations for it.
     """
 
@@ -82,8 +80,10 @@ def make_app(work: Work, limits: Limits, pair: ServedPair | None = None) -> Fast
         redoc_url=None,
     )
     _add_enhance(app, work, limits)
+    if FACES:
+        _add_faces(app, work, limits)
     if pair is not None:
-        add_pair(app, work, pair, limits.seconds)
+        add_pair(app, pair, limits.seconds)
     _add_heads(app, work, limits, pair.name if pair else None)
     _add_states(app, work)
     _add_page(app)
@@ -122,16 +122,7 @@ def make_app(work: Work, limits: Limits, pair: ServedPair | None = None) -> Fast
     return app
 
 
-def _add_enhance(app: FastAPI, work: Work, limits: Limits) -> None:
-    fields = EnhanceOptions.model_json_schema()["properties"]
-    form = {"type": "object", "required": ["image"], "properties": {"image": _BINARY, **fields}}
-    body = {
-        "required": True,
-        "content": {
-            "multipart/form-data": {"schema": form, "encoding": {"image": {"contentType": "image/*"}}},
-            **{kind: {"schema": _BINARY} for kind in (*MEDIA.values(), "application/octet-stream")},
-        },
-    }
+def _add_enhance(app: FastAPI, work: Queue, limits: Limits) -> None:
     answer = {
         "description": "The enhanced image, with all that the one sent says of itself.",
         "content": {kind: {"schema": _BINARY} for kind in (*MEDIA.values(), "image/gif", "image/bmp")},
@@ -146,7 +137,7 @@ def _add_enhance(app: FastAPI, work: Work, limits: Limits) -> None:
             200: answer,
             **documented("malformed", "slow", "bytes", "pixels", "type", "invalid", "full", "closing", "late"),
         },
-        openapi_extra={"requestBody": body},
+        openapi_extra=_image_and(EnhanceOptions.model_json_schema()["properties"]),
     )
     async def enhanced(request: Request, query: Annotated[EnhanceOptions, Query()]) -> Response:
         begun = time.perf_counter()
@@ -156,15 +147,20 @@ def _add_enhance(app: FastAPI, work: Work, limits: Limits) -> None:
             head, wanted, how = work.head(options.head), options.change(), options.encoding()
             if wanted.finds_faces and not FACES:
                 raise Problem("invalid", "This service finds no faces: leave out where and keep_identity.")
-            enhance = partial(_enhance, upload, work, head, wanted, how, options.label(head.name, head.hash))
+            same_kind = upload.header.format not in READ_ONLY
+            task = Task(upload.data, head.name, wanted, how, same_kind, options.label(head.name, head.hash))
             left = limits.seconds - (time.perf_counter() - begun)
-            made: Enhanced = await while_awaited(request, lambda: work.do(enhance), left)
+            try:
+                made: Enhanced = await while_awaited(request, lambda: work.enhance(task), left)
+            except ImageError as error:
+                raise unusable(error) from error
         work.meters.bytes.labels("in").inc(len(upload.data))
         work.meters.bytes.labels("out").inc(len(made.data))
         format = upload.header.format if made.data is upload.data else made.format
         said = {
             "Undistill-Head": head.name,
             "Undistill-Hash": head.hash,
+            "Undistill-Backend": head.backend,
             "Undistill-Strength": f"{made.strength:g}",
             "Undistill-Milliseconds": f"{1000 * (time.perf_counter() - begun):.0f}",
             "Undistill-Notes": json.dumps(made.notes if len(json.dumps(made.notes)) <= _NOTES else ["much changed"]),
@@ -175,25 +171,53 @@ def _add_enhance(app: FastAPI, work: Work, limits: Limits) -> None:
 _BINARY = {"type": "string", "format": "binary"}
 
 
-def _enhance(
-    upload: Upload, work: Work, head: ServedHead, wanted: Change, how: Encoding, label: Label | None
-) -> Enhanced:
-    same_kind = upload.header.format not in READ_ONLY
-    try:
-        return enhance_bytes(upload.data, work.run_on(head), wanted, how, same_kind, label)
-    except ImageError as error:
-        raise unusable(error) from error
+def _image_and(fields: dict[str, Any]) -> dict[str, Any]:
+    """What OpenAPI says of a body that is an image, or a form with one and these fields."""
+    form = {"type": "object", "required": ["image"], "properties": {"image": _BINARY, **fields}}
+    content = {
+        "multipart/form-data": {"schema": form, "encoding": {"image": {"contentType": "image/*"}}},
+        **{kind: {"schema": _BINARY} for kind in (*MEDIA.values(), "application/octet-stream")},
+    }
+    return {"requestBody": {"required": True, "content": content}}
 
 
-def _add_heads(app: FastAPI, work: Work, limits: Limits, pair: str | None) -> None:
+def _add_faces(app: FastAPI, work: Queue, limits: Limits) -> None:
+    @app.post(
+        "/v1/faces",
+        summary="Where the faces are, the largest first: left, top, right and bottom of each, px of the upright image.",
+        responses={
+            200: {"description": "Boxes.", "content": {"application/json": {"schema": _BOXES}}},
+            **documented("malformed", "slow", "bytes", "pixels", "type", "invalid", "full", "closing", "late"),
+        },
+        openapi_extra=_image_and({}),
+    )
+    async def faces(request: Request) -> JSONResponse:
+        begun = time.perf_counter()
+        with work.place():
+            upload = await read_upload(request, limits.bytes, limits.pixels, limits.seconds)
+            if upload.fields:
+                raise Problem("invalid", "The form has fields beside its image: leave them out.")
+            left = limits.seconds - (time.perf_counter() - begun)
+            try:
+                boxes: list[Box] = await while_awaited(request, lambda: work.faces(upload.data), left)
+            except ImageError as error:
+                raise unusable(error) from error
+        return JSONResponse({"faces": boxes})
+
+
+_BOX = {"type": "array", "items": {"type": "integer"}, "minItems": 4, "maxItems": 4}
+_BOXES = {"type": "object", "required": ["faces"], "properties": {"faces": {"type": "array", "items": _BOX}}}
+
+
+def _add_heads(app: FastAPI, work: Queue, limits: Limits, pair: str | None) -> None:
     @app.get("/v1/heads", summary="The heads that may be asked for; the first where none is.", responses=documented())
     async def heads() -> JSONResponse:
-        listed = [{"name": head.name, "hash": head.hash, **head.facts, **head.about} for head in work.heads.values()]
+        listed = [head.said() for head in work.heads.values()]
         taken = {"bytes": limits.bytes, "pixels": limits.pixels, "seconds": limits.seconds}
         return JSONResponse({"heads": listed, "limits": taken, "pair": pair, "faces": FACES, "version": __version__})
 
 
-def _add_states(app: FastAPI, work: Work) -> None:
+def _add_states(app: FastAPI, work: Queue) -> None:
     @app.get("/healthz", summary="Whether the process answers.", include_in_schema=False)
     async def healthy() -> JSONResponse:
         return JSONResponse({"status": "ok"})

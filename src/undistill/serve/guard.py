@@ -35,6 +35,14 @@ _GUARDED = ("/v1/", "/metrics")
 _MOST_CALLERS = 10_000
 
 
+def log_to_stderr(quiet: bool) -> None:
+    """A line for each request to standard error; where it is to be quiet, errors alone."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    log.handlers, log.propagate = [handler], False
+    log.setLevel(logging.ERROR if quiet else logging.INFO)
+
+
 def is_loopback(host: str) -> bool:
     """Whether nobody but this machine can reach a server there."""
     try:

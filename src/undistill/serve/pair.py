@@ -14,9 +14,10 @@ from undistill.base.settings import Strict, explain_all
 from undistill.enhance.provenance import Label, marked
 from undistill.images import Metadata, Picture, Pixels, encode
 from undistill.serve.awaited import while_awaited
+from undistill.serve.heads import ServedHead
 from undistill.serve.problems import Problem, documented
 from undistill.serve.upload import bounded, media_type, within
-from undistill.serve.work import ServedHead, Work
+from undistill.serve.work import Work
 
 if TYPE_CHECKING:
     from undistill.pairs.generator import Generator
@@ -46,15 +47,17 @@ class ServedPair:
 
     Args:
         head: the pair's own; None: it has none, and its pictures are the student's.
+        work: that has the heads.
     """
 
-    def __init__(self, generator: "Generator", head: ServedHead | None) -> None:
+    def __init__(self, generator: "Generator", head: ServedHead | None, work: Work) -> None:
+        self.work = work
         self.generator = generator
         self.name = generator.spec.name
         self.head = head
         self._turn = Lock()  # a generator is one thread's at a time
 
-    def draw(self, work: Work, prompt: str, seed: int, head: ServedHead | None, teacher: bool) -> dict[str, Any]:
+    def draw(self, prompt: str, seed: int, head: ServedHead | None, teacher: bool) -> dict[str, Any]:
         """Pixels and seconds by the name of who drew them: student, enhanced and teacher."""
         drawn: dict[str, tuple[Pixels, float]] = {}
         with self._turn:
@@ -63,7 +66,7 @@ class ServedPair:
             drawn["student"] = student[0], time.perf_counter() - begun
             if head is not None:
                 begun = time.perf_counter()
-                enhanced = work.run_on(head)(student[0], 1.0)
+                enhanced = self.work.run_on(head.name)(student[0], 1.0)
                 drawn["enhanced"] = enhanced, time.perf_counter() - begun + drawn["student"][1]
             if teacher:
                 begun = time.perf_counter()
@@ -72,16 +75,17 @@ class ServedPair:
         return drawn
 
 
-def add_pair(app: FastAPI, work: Work, pair: ServedPair, seconds: float) -> None:
+def add_pair(app: FastAPI, pair: ServedPair, seconds: float) -> None:
     """The operations of a pair.
 
     Args:
         seconds: for a request.
     """
+    work = pair.work
     refusals = documented("slow", "bytes", "type", "invalid", "full", "closing", "late")
 
     async def drawn(request: Request, asked: CompareOptions, head: ServedHead | None, teacher: bool) -> dict[str, Any]:
-        draw = partial(pair.draw, work, asked.prompt, asked.seed, head, teacher)
+        draw = partial(pair.draw, asked.prompt, asked.seed, head, teacher)
         made: dict[str, Any] = await while_awaited(request, lambda: work.do(draw), seconds)
         return made
 
@@ -104,6 +108,7 @@ def add_pair(app: FastAPI, work: Work, pair: ServedPair, seconds: float) -> None
         if head is not None:
             made_with |= {"head": head.name, "weights": head.hash}
             said |= {"Undistill-Head": head.name, "Undistill-Hash": head.hash, "Undistill-Strength": "1"}
+            said |= {"Undistill-Backend": head.backend}
         return Response(_png(pixels, made_with, head), headers=said, media_type="image/png")
 
     @app.post(

@@ -1,7 +1,7 @@
 "use strict";
 const at = (id) => document.getElementById(id);
 const pictures = []; // {file, name, before, state, said, result: {url, blob, name}}
-let shown = null, about = { heads: [] }, key = "", share = 50, zoom = 0, running = 0, stopped = false, stops = new AbortController();
+let shown = null, about = { heads: [] }, key = "", share = 50, zoom = 0, looked = 0, running = 0, stopped = false, stops = new AbortController();
 const AT_ONCE = 2;
 
 // -- asking the service -----------------------------------------------------------------------------------------------
@@ -130,10 +130,13 @@ function say(text, bad = false) {
 
 function show(picture) {
   shown = picture;
+  looked = 0;
   at("before").src = picture.before;
   drawList();
   drawShown();
 }
+
+const isAtFace = () => at("zoom-face").getAttribute("aria-pressed") === "true";
 
 function drawShown() {
   const { name, result, state, said } = shown;
@@ -182,7 +185,7 @@ function place() {
   const ratio = window.devicePixelRatio || 1; // 100%: a pixel of the picture on one of the screen
   stack.style.width = zoom ? (before.naturalWidth * zoom) / ratio + "px" : "100%";
   stack.style.height = zoom ? (before.naturalHeight * zoom) / ratio + "px" : "100%";
-  const x = scroller.scrollLeft + (share / 100) * scroller.clientWidth;
+  const x = scroller.scrollLeft + (share / 100) * scroller.clientWidth - stack.offsetLeft;
   at("after").style.clipPath = "inset(0 0 0 " + x + "px)";
   at("handle").style.left = share + "%";
   at("handle").setAttribute("aria-valuenow", String(Math.round(share)));
@@ -213,18 +216,45 @@ at("handle").addEventListener("keydown", (event) => {
   if (event.key in steps) { event.preventDefault(); slide(share + steps[event.key]); }
 });
 at("scroller").addEventListener("scroll", place);
-window.addEventListener("resize", () => shown && place());
-at("before").addEventListener("load", () => shown && place());
+window.addEventListener("resize", () => { if (shown) isAtFace() ? lookAtFace() : place(); });
+at("before").addEventListener("load", () => { if (shown) isAtFace() ? lookAtFace() : place(); });
 at("before").addEventListener("error", () => shown && say("This browser can't show a picture of this kind; the enhanced one can be downloaded."));
+function zoomTo(size, x, y) { // so that this place of the picture, in parts of it, is in the middle
+  zoom = size;
+  at("scroller").tabIndex = zoom ? 0 : -1;
+  place();
+  const { scrollWidth, clientWidth, scrollHeight, clientHeight } = at("scroller");
+  at("scroller").scrollTo(x * scrollWidth - clientWidth / 2, y * scrollHeight - clientHeight / 2);
+  place();
+}
+
+async function lookAtFace() { // of several, each time the next
+  const picture = shown, { naturalWidth, naturalHeight } = at("before");
+  try {
+    if (!picture.faces) {
+      const form = new FormData();
+      form.append("image", picture.file, "image");
+      picture.faces = (await (await ask("v1/faces", { method: "POST", body: form })).json()).faces;
+    }
+  } catch (error) {
+    if (picture === shown) say(error.message, true);
+    return;
+  }
+  if (picture !== shown || !isAtFace() || !naturalWidth) return;
+  if (!picture.faces.length) { zoomTo(0, 0, 0); say("No face was found in it."); return; }
+  const [left, top, right, bottom] = picture.faces[looked % picture.faces.length], frame = at("scroller");
+  for (let pass = 0; pass < 2; pass += 1) { // the first may bring scrollbars, which take room
+    const fitting = Math.min(frame.clientWidth / (right - left), frame.clientHeight / (bottom - top));
+    zoomTo(fitting * (window.devicePixelRatio || 1), (left + right) / 2 / naturalWidth, (top + bottom) / 2 / naturalHeight);
+  }
+}
+
 for (const button of document.querySelectorAll("[data-zoom]")) {
   button.addEventListener("click", () => {
-    zoom = Number(button.dataset.zoom);
+    looked = button.dataset.zoom === "face" && isAtFace() ? looked + 1 : 0;
     for (const each of document.querySelectorAll("[data-zoom]")) each.setAttribute("aria-pressed", String(each === button));
-    at("scroller").tabIndex = zoom ? 0 : -1;
-    place();
-    const { scrollWidth, clientWidth, scrollHeight, clientHeight } = at("scroller");
-    at("scroller").scrollTo((scrollWidth - clientWidth) / 2, (scrollHeight - clientHeight) / 4); // where a portrait's face is
-    place();
+    if (isAtFace()) lookAtFace();
+    else zoomTo(Number(button.dataset.zoom), 0.5, 0.35); // where a portrait's face is
   });
 }
 
@@ -309,7 +339,7 @@ async function begin() {
   at("unlock").hidden = true;
   at("head").replaceChildren(...about.heads.map(({ name }) => new Option(name, name)));
   at("limits").textContent = "PNG, JPEG, WebP, TIFF, AVIF, BMP, GIF; up to " + about.limits.bytes / 1e6 + " MB and " + about.limits.pixels / 1e6 + " megapixels";
-  at("face-only").hidden = !about.faces;
+  at("face-only").hidden = at("zoom-face").hidden = !about.faces;
   at("tabs").hidden = !about.pair;
   drawCard();
   const names = await (await ask("samples")).json();
