@@ -101,8 +101,8 @@ def read_label(generated: bool, provenance: bool, chain: Path | None, key: Path 
     def label(made_with: Mapping[str, str]) -> "Label | None":
         if not provenance:
             return None
-        head = made_with["head"]
-        name = Path(head).resolve().name if Path(head).is_dir() else head
-        return Label(name, made_with["weights"], generated, credentials)
+        from undistill.heads.head import head_name
+
+        return Label(head_name(made_with["head"]), made_with["weights"], generated, credentials)
 
     return label

@@ -133,7 +133,7 @@ def serve_on_ray(
     address: str | None,
     begun: Callable[[], object],
     quiet: bool,
-) -> None:
+) -> int:
     """Serve until SIGINT or SIGTERM comes: then what was taken is answered.
 
     Args:
@@ -144,6 +144,9 @@ def serve_on_ray(
         address: of a cluster: see `on_ray`.
         begun: called when requests are taken.
         quiet: no line for each request.
+
+    Returns:
+        Requests that were taken, and not answered.
 
     Raises:
         UsageError: Ray Serve is not installed, or there is no such cluster, or no room in it.
@@ -182,9 +185,10 @@ def serve_on_ray(
             begun()
             ended.wait()
             until = time.monotonic() + limits.seconds + 5
-            while handle.close.remote().result() and time.monotonic() < until:
+            while (left := int(handle.close.remote().result())) and time.monotonic() < until:
                 time.sleep(_ENDS_S)
         except RuntimeError as error:  # of Serve: with all that its replicas have said
             raise Failure(f"the replicas don't start: {str(error).strip().splitlines()[-1]}") from error
         finally:
             serve.shutdown()
+        return left
