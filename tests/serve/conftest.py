@@ -26,9 +26,8 @@ Serving = Callable[..., TestClient]
 @pytest.fixture(scope="session")
 def loaded() -> Iterator[Work]:
     devices = [torch.device("cpu")]
-    made = Work(
-        read_heads(["tiny-best", "tiny-esa"], devices), devices, places=4, threads=2
-    )  # more threads than places can't all be kept busy
+    # Where there are more cores than places, not all threads could be kept busy.
+    made = Work(read_heads(["tiny-best", "tiny-esa"], devices), devices, places=4, threads=2)
     yield made
     made.end()
 

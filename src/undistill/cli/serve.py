@@ -67,7 +67,9 @@ def serve(
     queue: Annotated[int, typer.Option(min=1, help="Requests that are taken at a time; the next is told 503.")] = 32,
     timeout: Annotated[float, typer.Option(min=1, help="Seconds that a request may take.")] = 60,
     megabytes: Annotated[float, typer.Option("--max-megabytes", min=0.001, help="Of an image.")] = 32,
-    megapixels: Annotated[float, typer.Option("--max-megapixels", min=0.001, max=178, help="Of an image.")] = 40,
+    megapixels: Annotated[
+        float, typer.Option("--max-megapixels", min=0.001, max=178, help="Of an image; Pillow reads no more than 178.")
+    ] = 40,
     rate: Annotated[
         int | None,
         typer.Option(
