@@ -1,4 +1,4 @@
-"""Everything that needs a GPU and has run on none, in one command of less than nine minutes.
+"""Everything that needs a GPU and has run on none, in one command of less than ten minutes.
 
     bash research/gpu.sh [OUT]          # installs nothing: needs undistill, pytest and a torch that sees the GPU
     python -m research.gpu -o gpu.json [--parts tests,heads,...]
@@ -45,7 +45,7 @@ from undistill.pairs.plan import peak_memory, plan
 from undistill.pairs.spec import read_spec
 
 LIMITS = {"tests": 60, "heads": 150, "compiled": 90, "training": 70, "mmd": 60, "flux": 90}
-"""Seconds, together less than nine minutes."""
+"""Seconds, together less than ten minutes."""
 Command = Callable[[str, float], str]
 """Runs a command line of Python's arguments for so many seconds at most, and returns what it printed."""
 

@@ -3,10 +3,13 @@
 import json
 import os
 import re
+import socket
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from io import BytesIO
+from threading import Event, Lock
 from typing import Any, TypeVar
 
 import httpx2
@@ -36,7 +39,7 @@ class Client:
         timeout: seconds that one answer may take.
 
     Raises:
-        UsageError: no such URL.
+        UsageError: no such URL, or no such key.
 
     Example:
         client = undistill.Client("http://127.0.0.1:8000")
@@ -44,13 +47,22 @@ class Client:
     """
 
     def __init__(self, url: str, key: str | None = None, patience: float = 60.0, timeout: float = 120.0) -> None:
-        if not re.match(r"https?://[^/]", url):
+        try:
+            known = re.match(r"https?://[^/]", url) and (httpx2.URL(url).port or 0) < 2**16
+        except httpx2.InvalidURL:
+            known = False
+        if not known:
             raise UsageError(f"{url} is no address of a service: write it as http://127.0.0.1:8000")
         key = key or re.split(r"[,\s]+", os.environ.get("UNDISTILL_API_KEY", ""))[0]
+        if not re.fullmatch(r"[!-~]*", key):
+            raise UsageError("UNDISTILL_API_KEY: a key has letters, digits and signs of ASCII alone")
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         self.url = url
         self.patience = patience
         self._http = httpx2.Client(base_url=url, headers=headers, timeout=httpx2.Timeout(timeout, connect=10.0))
+        self._given_up = Event()
+        self._noting = Lock()
+        self._sockets: set[socket.socket] = set()
 
     def heads(self) -> list[dict[str, Any]]:
         """The heads that it has, each with its name and hash; the first is taken where none is named.
@@ -138,17 +150,34 @@ class Client:
         strength = float(reply.headers["Undistill-Strength"])
         return Enhanced(reply.content, format, strength, json.loads(reply.headers["Undistill-Notes"]))
 
+    def give_up(self) -> None:
+        """From another thread: whoever waits for an answer, or to ask again, gets a Failure now."""
+        self._given_up.set()
+        with self._noting:
+            for each in self._sockets:
+                with suppress(OSError):  # it is closed
+                    each.shutdown(socket.SHUT_RDWR)
+
+    def _note(self, event: str, info: Mapping[str, Any]) -> None:
+        """Keep the socket of a new connection: a thread that waits for it would not learn that it was closed."""
+        if event in ("connection.connect_tcp.complete", "connection.start_tls.complete"):
+            with self._noting:
+                self._sockets = {each for each in self._sockets if each.fileno() >= 0}
+                self._sockets.add(info["return_value"].get_extra_info("socket"))
+            if self._given_up.is_set():
+                self.give_up()
+
     def _ask(self, method: str, path: str, **body: Any) -> httpx2.Response:
         """Asked again while the service is full, ending or gone, for as long as `patience` lasts."""
         until = time.monotonic() + self.patience
         headers = {"Content-Type": "application/octet-stream"} if "content" in body else {}
         while True:
             try:
-                reply = self._http.request(method, path, headers=headers, **body)
+                reply = self._http.request(method, path, headers=headers, extensions={"trace": self._note}, **body)
             except httpx2.TransportError as error:
                 if time.monotonic() + _PAUSE_S > until or isinstance(error, httpx2.UnsupportedProtocol):
                     raise Failure(f"{self.url} can't be reached: {first_line(error)}") from error
-                time.sleep(_PAUSE_S)
+                self._pause(_PAUSE_S)
                 continue
             after = reply.headers.get("Retry-After", "")
             pause = float(after) if after.isdecimal() else _PAUSE_S
@@ -156,16 +185,22 @@ class Client:
             lost = reply.status_code == 500 and reply.headers.get("Content-Type") != "application/problem+json"
             if not (lost or reply.status_code in _AGAIN) or time.monotonic() + pause > until:
                 break
-            time.sleep(pause)
+            self._pause(pause)
         if reply.is_success:
             return reply
         try:
             detail = str(reply.json()["detail"])
         except (ValueError, KeyError, TypeError):
             detail = f"it answered {reply.status_code}"
-        if reply.status_code in (400, 413, 415, 422):
+        own = reply.headers.get("Content-Type") == "application/problem+json"
+        if reply.status_code in (400, 413, 415, 422, 504) or (own and reply.status_code == 500):
+            # It is this image: another may fare better.
             raise ImageError(detail.removeprefix("The image ").removesuffix("."))
         raise (UsageError if reply.status_code in (401, 403, 404) else Failure)(f"{self.url}: {detail}")
+
+    def _pause(self, seconds: float) -> None:
+        if self._given_up.wait(seconds):
+            raise Failure(f"{self.url} is not asked any more")
 
 
 def enhance_remotely(

@@ -138,7 +138,9 @@ def real_portraits(device: torch.device) -> tuple[list[BeforeAfter], dict[str, A
 def stored_figure(head: Path) -> dict[str, Any] | None:
     """What a head's metrics.json says of the gap that it closed of many people; None: nothing."""
     file = head / "metrics.json"
-    found: dict[str, Any] | None = json.loads(file.read_text()).get("gap_closed") if file.exists() else None
+    found: dict[str, Any] | None = (
+        json.loads(file.read_text(encoding="utf-8")).get("gap_closed") if file.exists() else None
+    )
     return found
 
 

@@ -267,7 +267,12 @@ def test_masks_of_ones_own(undistill: Run, tmp_path: Path, monkeypatch: pytest.M
     assert undistill(*arguments)[1] == "0 enhanced, 1 done before -> out\n"
     mask.paste(255, (0, 0, 40, 64))
     mask.save("masks/a/one.png")
-    assert undistill(*arguments)[1] == "1 enhanced, 0 done before -> out\n"  # another mask
+    code, _, errors = undistill(*arguments)
+    assert (code, "with another --mask: choose another folder" in errors) == (2, True)
+    assert "without --mask" not in errors
+    assert undistill(*arguments, "--overwrite")[1] == "1 enhanced, 0 done before -> out\n"
+    code, _, errors = undistill(*arguments[:4], *arguments[6:])
+    assert (code, "with another --mask: choose another folder" in errors) == (2, True)
 
 
 def test_files_say_how_they_were_made(undistill: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,3 +27,11 @@ def test_bad_input_is_one_line_and_writes_nothing(
     assert words in errors
     assert [path.name for path in tmp_path.iterdir()] == ["mine.onnx"]
     assert (tmp_path / "mine.onnx").read_text() == "mine"
+
+
+def test_weights_of_another_are_no_place_for_ours(undistill: Run, tmp_path: Path) -> None:
+    (tmp_path / "head.bin").write_text("mine")
+    code, _, errors = undistill("export", "flux1", "-o", tmp_path / "head.xml")
+    assert (code, "head.bin, where the weights go, is there and not made by this command" in errors) == (2, True)
+    assert (tmp_path / "head.bin").read_text() == "mine"
+    assert not (tmp_path / "head.xml").exists()

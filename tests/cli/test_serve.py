@@ -11,6 +11,7 @@ import pytest
 
 from tests.cli.conftest import Run
 from tests.serve.conftest import picture
+from undistill.cli.serve import tell
 
 
 def test_others_need_a_key_or_a_word(undistill: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,3 +71,25 @@ def test_sigterm_finishes_what_was_accepted_and_refuses_the_rest(tmp_path: Path)
     assert set(answers) <= {"answered", "refused", "urn:undistill:closing"}
     assert answers.count("answered") > 60
     assert "refused" in answers
+
+
+@pytest.mark.parametrize("origin", ["*", "https://a/", "a.example", "https://A.example", "https://a:443", "null"])
+def test_an_origin_that_no_browser_sends_is_refused(origin: str, undistill: Run) -> None:
+    code, _, errors = undistill("serve", "--cors", "http://localhost:3000", "--cors", origin)
+    assert (code, len(errors.splitlines())) == (2, 1)
+    assert f"--cors {origin} is no origin" in errors
+
+
+def test_limits_and_keys_that_could_not_hold_are_refused(undistill: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "178" in undistill("serve", "--max-megapixels", "300")[2]
+    monkeypatch.setenv("UNDISTILL_API_KEY", "schl\u00fcssel-von-sechzehn")
+    code, _, errors = undistill("serve")
+    assert (code, "of ASCII alone" in errors) == (2, True)
+
+
+def test_only_what_is_true_is_said_at_the_end(capsys: pytest.CaptureFixture[str]) -> None:
+    tell(0)
+    assert capsys.readouterr().out == "ended; all that was taken is answered\n"
+    tell(2)
+    said = capsys.readouterr()
+    assert (said.out, said.err) == ("", "ended; of what was taken, 2 not answered\n")

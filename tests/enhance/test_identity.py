@@ -83,3 +83,11 @@ def test_the_record_hears_of_what_counts_alone() -> None:
     assert Change(feather=0.5).told() == {"strength": 1.0}
     assert Change(where="face").told() == {"strength": 1.0, "where": "face", "feather": 0.2, "no_face": "whole"}
     assert Change(0.5, keep_identity=0.9).told() == {"strength": 0.5, "keep_identity": 0.9}
+
+
+def test_with_a_mask_and_without_a_face_it_says_what_is_enhanced() -> None:
+    mask = np.zeros(WALL.shape[:2], np.float32)
+    mask[:9] = 1
+    made = change.changed(WALL, Stranger(), Change(keep_identity=0.97), mask)
+    assert list(made.notes) == ["no face found: enhanced within its mask"]
+    assert np.array_equal(made.pixels[9:], WALL[9:])

@@ -128,3 +128,25 @@ def test_refuses_in_one_line(hub: Stub, pairs_folder: Callable[..., Path], monke
     with pytest.raises(Failure, match=r"me/mine can't be written on the Hugging Face hub: ") as error:
         push_pairs(pairs_folder("others", 6), ME)
     assert "\n" not in str(error.value)
+
+
+def test_folders_of_this_machine_are_not_published(
+    hub: Stub, pairs_folder: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder = pairs_folder("pairs", 6)
+    described = json.loads((folder / "dataset.json").read_text())
+    lora = tmp_path / "secret-customer" / "style.safetensors"
+    described["pair"] |= {
+        "student": {"model": str(tmp_path / "secret-customer" / "flux"), "lora": str(lora)},
+        "teacher": {"model": "black-forest-labs/FLUX.1-dev", "gguf": "city96/FLUX.1-dev-gguf/flux1-dev-Q4_K_S.gguf"},
+        "head": "../secret-customer/head",
+    }
+    (folder / "dataset.json").write_text(json.dumps(described))
+    push_pairs(folder, ME)
+    kept = hub.repositories[f"datasets/{ME}"]
+    assert not [name for name, data in kept.items() if b"secret-customer" in data]
+    pair = json.loads(kept["dataset.json"])["pair"]
+    assert pair["student"] == {"model": "flux", "lora": "style.safetensors"}
+    assert (pair["teacher"], pair["head"]) == (described["pair"]["teacher"], "head")
+    assert json.loads(kept["dataset.json"]) == described | {"pair": pair}
+    assert "by `flux` (student), and by `black-forest-labs/FLUX.1-dev` (teacher)" in kept["README.md"].decode()

@@ -1,4 +1,4 @@
-from time import monotonic
+from time import process_time
 from xml.etree import ElementTree
 
 import pytest
@@ -52,11 +52,11 @@ BOMB = (
 
 @pytest.mark.parametrize("xmp", [BOMB, b"<a>", b"\xff\x00", b"<a><b></a></b>", OTHER[:300], b"no XML"])
 def test_bombs_and_broken_ones_are_not_read(xmp: bytes) -> None:
-    begun = monotonic()
+    begun = process_time()
     for call in (lambda: values_of(xmp, "a"), lambda: without(xmp, ours), lambda: with_properties(xmp, SPACE, {})):
         with pytest.raises(XmpError):
             call()
-    assert monotonic() - begun < 1
+    assert process_time() - begun < 1
 
 
 def test_what_is_no_rdf_is_refused_and_an_empty_one_filled() -> None:
@@ -66,3 +66,28 @@ def test_what_is_no_rdf_is_refused_and_an_empty_one_filled() -> None:
     filled = with_properties(empty, SPACE, {"x:a": "1"})
     ElementTree.fromstring(filled)
     assert values_of(filled, "urn:x:1/ a") == ["1"]
+
+
+BEGIN = OTHER[: OTHER.index(b"<rdf:Description")]
+LONG = {
+    "lines of text": b"<y:one xmlns:y='urn:x:1/'>" + b"\n" * 1_000_000 + b"end</y:one>",
+    "marks": b'<rdf:li xmlns:y="urn:x:1/" y:one="1"/>' * 25_000,
+    "deep": b"<rdf:li>" * 20_000 + b"</rdf:li>" * 20_000,
+    "one long attribute": b"<rdf:li a='" + b" b:c  " * 150_000 + b"'/>",
+}
+
+
+@pytest.mark.parametrize("inside", LONG.values(), ids=LONG)
+def test_long_ones_take_as_long_as_they_are_long(inside: bytes) -> None:
+    """What was quadratic took minutes for each of these."""
+    xmp = BEGIN + inside + b"</rdf:RDF></x:xmpmeta>"
+    begun = process_time()
+    assert len(values_of(xmp, "urn:x:1/ one")) == {b"y": 1}.get(inside[1:2], xmp.count(b"y:one"))
+    assert len(without(xmp, ours)) == len(xmp) - {b"y": len(inside)}.get(inside[1:2], 10 * xmp.count(b"y:one"))
+    with_properties(xmp, SPACE, {"x:head": "a"})
+    assert process_time() - begun < 10
+
+
+def test_what_looks_like_an_attribute_in_another_s_value_stays() -> None:
+    xmp = OTHER.replace(b"<dc:rights/>", b"""<dc:rights a=" y:one='1' " y:one = '2'/>""")
+    assert b"""<dc:rights a=" y:one='1' "/>""" in without(xmp, ours)

@@ -26,7 +26,8 @@ Serving = Callable[..., TestClient]
 @pytest.fixture(scope="session")
 def loaded() -> Iterator[Work]:
     devices = [torch.device("cpu")]
-    made = Work(read_heads(["tiny-best", "tiny-esa"], devices), devices, places=4)
+    # Where there are more cores than places, not all threads could be kept busy.
+    made = Work(read_heads(["tiny-best", "tiny-esa"], devices), devices, places=4, threads=2)
     yield made
     made.end()
 
@@ -36,7 +37,7 @@ def work(loaded: Work) -> Iterator[Work]:
     """As if new."""
     runs, loaded.meters = dict(loaded.runs), Meters(lambda: loaded.taken)
     yield loaded
-    loaded.runs, loaded.closing = runs, False
+    loaded.runs, loaded.closing, loaded.left = runs, False, 0
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """What a request is answered: an image as `undistill enhance` writes it, or what to do."""
 
 import json
+import shutil
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
@@ -15,6 +16,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from tests.cli.conftest import Run
 from tests.serve.conftest import Serving, picture, served
+from undistill.base.errors import UsageError
 from undistill.base.files import SAMPLES, WEIGHTS
 from undistill.base.record import Record
 from undistill.enhance.backends.table import MANY
@@ -252,3 +254,40 @@ def test_metrics_count_what_was_asked(serving: Serving) -> None:
         "undistill_queue 0.0",
     ):
         assert line in text
+
+
+def test_what_is_answered_as_it_came_is_of_a_kind_that_the_schema_names(serving: Serving) -> None:
+    client = serving()
+    two = BytesIO()
+    first, second = (Image.open(BytesIO(picture(seed=seed))) for seed in (0, 1))
+    first.save(two, "MPO", save_all=True, append_images=[second])
+    kinds = client.get("/openapi.json").json()["paths"]["/v1/enhance"]["post"]["responses"]["200"]["content"]
+    for data, kind in ((two.getvalue(), "image/jpeg"), (picture(format="GIF"), "image/png")):
+        reply = client.post("/v1/enhance?strength=0", files={"image": data})
+        assert reply.headers["Content-Type"] == kind in kinds
+        assert (reply.content == data) == (kind == "image/jpeg")
+
+
+@pytest.mark.parametrize(
+    ("place", "text", "name"),
+    [("lr=1/head", "lr=1/head", "head"), ("head", "a=head", "a"), ("m\u00fcller", "m\u00fcller", "m\u00fcller")],
+)
+def test_heads_are_called_by_name_or_folder(
+    place: str, text: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(WEIGHTS / "tiny-best", place)
+    (head,) = read_heads([text], [torch.device("cpu")])
+    assert (head.name, head.folder) == (name, tmp_path / place)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"), [("=head", "write NAME=DIR"), ("a=", "write NAME=DIR"), ("\u5934=head", "headers")]
+)
+def test_a_name_that_no_answer_can_hold_is_refused(
+    text: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(WEIGHTS / "tiny-best", "head")
+    with pytest.raises(UsageError, match=said):
+        read_heads([text], [torch.device("cpu")])

@@ -10,7 +10,8 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from undistill.images import Pixels
+from undistill.enhance.provenance import GENERATED, is_generated
+from undistill.images import Pixels, decode
 from undistill.serve.app import Limits, make_app
 from undistill.serve.pair import ServedPair
 from undistill.serve.work import Work
@@ -55,9 +56,13 @@ def test_a_prompt_is_drawn_enhanced_and_compared(client: TestClient, work: Work,
     assert "Undistill-Head" not in raw.headers
     said = Image.open(BytesIO(made.content)).info
     assert (said["prompt"], said["seed"], said["head"]) == ("A portrait of Ada", "3", "tiny-best")
+    assert all(is_generated(decode(BytesIO(reply.content)).metadata) for reply in (raw, made))
+    assert GENERATED.encode() in raw.content
     both = client.post("/v1/compare", json=asked).json()
     assert set(both) == {"student", "enhanced", "teacher"}
     assert np.array_equal(pixels(b64decode(both["enhanced"]["png"])), enhanced)
+    assert all(GENERATED.encode() in b64decode(each["png"]) for each in both.values())
+    assert [name for name in both if b"undistill:head" in b64decode(both[name]["png"])] == ["enhanced"]
     assert both["teacher"]["seconds"] >= both["student"]["seconds"] > 0
     assert client.get("/v1/heads").json()["pair"] == "painted"
 

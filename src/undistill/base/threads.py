@@ -12,7 +12,10 @@ Result = TypeVar("Result")
 
 
 def spread(
-    function: Callable[[Item], Result], items: Iterable[Item], threads: int | None = None
+    function: Callable[[Item], Result],
+    items: Iterable[Item],
+    threads: int | None = None,
+    give_up: Callable[[], object] = lambda: None,
 ) -> Generator[Result, None, None]:
     """The function's results in the order of the items, as soon as may be; a few are worked on ahead.
 
@@ -23,6 +26,7 @@ def spread(
 
     Args:
         threads: how many; None: as many as torch uses here.
+        give_up: called where it ends early, by an error or Ctrl-C, before what is begun is waited for.
     """
     import torch  # takes seconds
 
@@ -37,6 +41,9 @@ def spread(
                 yield ahead.popleft().result()
         while ahead:
             yield ahead.popleft().result()
+    except BaseException:
+        give_up()
+        raise
     finally:
         pool.shutdown(cancel_futures=True)
         torch.set_num_threads(before)  # it is also what threads that begin later take

@@ -146,7 +146,7 @@ def enhance(
     if not inputs:
         raise UsageError("nothing to enhance: name images or folders, or take --samples")
     check_engine(engine, address, gpus)
-    wanted = read_change(strength, where, feather, no_face, masks, keep_identity)
+    wanted = read_change(strength, where, feather, no_face, masks, keep_identity, here=server is None)
     label = read_label(generated, provenance, c2pa_cert, c2pa_key, engine)
     how = asked_encoding(format, quality, lossless, colour)
     _check([*inputs, out], suffix)
@@ -324,7 +324,7 @@ def _who(
     from undistill.enhance.files import runs_alone
 
     if server is not None:
-        return None, in_threads(lambda _: False, workers or _REQUESTS)
+        return None, in_threads(lambda _: False, workers or _REQUESTS, lambda client: client.give_up())
     return _workers(engine, workers, device, address, gpus, in_threads(runs_alone))
 
 

@@ -52,10 +52,14 @@ def read_change(
     no_face: Literal["whole", "keep", "fail"],
     masks: Path | None,
     keep_identity: float | None,
+    here: bool,
 ) -> "Change":
-    """Raises:
-    UsageError: options that don't go together, or a folder of masks that is none.
-    Failure: dlib, which finds faces, is not installed.
+    """Args:
+        here: faces are found on this machine, not on a service's.
+
+    Raises:
+        UsageError: options that don't go together, or a folder of masks that is none.
+        Failure: dlib, which finds faces, is not installed.
     """
     from undistill.enhance.change import Change
     from undistill.enhance.faces import FEATHER
@@ -67,7 +71,7 @@ def read_change(
     if masks is not None and not masks.is_dir():
         raise UsageError(f"--mask {masks} is no folder")
     wanted = Change(strength, where, feather, no_face, keep_identity)
-    if wanted.finds_faces:
+    if here and wanted.finds_faces:
         from undistill.faces import models
 
         models()  # now, rather than at each image
@@ -97,8 +101,8 @@ def read_label(generated: bool, provenance: bool, chain: Path | None, key: Path 
     def label(made_with: Mapping[str, str]) -> "Label | None":
         if not provenance:
             return None
-        head = made_with["head"]
-        name = Path(head).resolve().name if Path(head).is_dir() else head
-        return Label(name, made_with["weights"], generated, credentials)
+        from undistill.heads.head import head_name
+
+        return Label(head_name(made_with["head"]), made_with["weights"], generated, credentials)
 
     return label

@@ -43,10 +43,13 @@ def export(
     from undistill.enhance.export import MARK
     from undistill.enhance.export import export as run
     from undistill.heads import Head
-    from undistill.heads.head import head_folder, head_hash
+    from undistill.heads.head import head_folder, head_hash, head_name
 
     check_ours(out, MARK)
+    weights = out.with_suffix(".bin")
+    if form == "openvino" and weights.exists() and not (out.is_file() and out.stat().st_size):
+        raise UsageError(f"{weights}, where the weights go, is there and not made by this command: give another name")
     folder = head_folder(head)
-    names = {"head": head, "weights": head_hash(folder)}
+    names = {"head": head_name(head), "weights": head_hash(folder)}
     made = run(Head.from_pretrained(folder), names, out, form, precision, calibrate)
     say(f"{head} in {precision}, {made.psnr:.1f} dB from torch's float32 on {made.portraits} portraits -> {out}")

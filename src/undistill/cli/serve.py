@@ -2,6 +2,8 @@
 
 import os
 import re
+import signal
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
@@ -16,6 +18,12 @@ if TYPE_CHECKING:
     import socket as sockets
 
     from undistill.serve.app import Limits
+
+
+_ORIGIN = re.compile(
+    r"(?!http://.*:80$|https://.*:443$)[a-z][a-z0-9+.-]*://(?:\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::\d{1,5})?"
+)
+"""As browsers send it: in small letters, without what is the scheme's own port."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +67,9 @@ def serve(
     queue: Annotated[int, typer.Option(min=1, help="Requests that are taken at a time; the next is told 503.")] = 32,
     timeout: Annotated[float, typer.Option(min=1, help="Seconds that a request may take.")] = 60,
     megabytes: Annotated[float, typer.Option("--max-megabytes", min=0.001, help="Of an image.")] = 32,
-    megapixels: Annotated[float, typer.Option("--max-megapixels", min=0.001, help="Of an image.")] = 40,
+    megapixels: Annotated[
+        float, typer.Option("--max-megapixels", min=0.001, max=178, help="Of an image; Pillow reads no more than 178.")
+    ] = 40,
     rate: Annotated[
         int | None,
         typer.Option(
@@ -93,6 +103,9 @@ def serve(
         )
     if no_key and keys:
         raise UsageError("UNDISTILL_API_KEY is set, and --no-key is without: take one of the two")
+    for origin in cors or ():
+        if not _ORIGIN.fullmatch(origin):
+            raise UsageError(f"--cors {origin} is no origin: write it as https://example.com, or with a port behind it")
     limits = Limits(
         keys=keys,
         local=not outside and not keys and not no_key,
@@ -114,8 +127,16 @@ def serve(
 
     which = Which(heads or shipped, heads or shipped[:1], backend)
     with listen(host, port) as socket:  # before the heads are loaded, which takes a while
-        _serve_on(socket, which, pair, devices, queue, limits, began)
-    say("ended; all that was taken is answered")
+        left = _serve_on(socket, which, pair, devices, queue, limits, began)
+    _tell(left)
+
+
+def _tell(left: int) -> None:
+    """Say the end, with how many requests were taken and not answered."""
+    if left:
+        say(f"ended; of what was taken, {left} not answered", err=True)
+    else:
+        say("ended; all that was taken is answered")
 
 
 def _serve_on(
@@ -126,17 +147,20 @@ def _serve_on(
     queue: int,
     limits: "Limits",
     began: Callable[[int], None],
-) -> None:
+) -> int:
+    """Requests that were taken, and not answered."""
     from undistill.base.device import pick_device
     from undistill.base.web import Server
     from undistill.pairs.spec import read_spec
     from undistill.serve.app import make_app
-    from undistill.serve.heads import read_heads
+    from undistill.serve.heads import check_name, read_heads
     from undistill.serve.pair import ServedPair
     from undistill.serve.work import Work
 
     places = [pick_device(name) for name in devices or ("auto",)]
     spec = None if pair is None else read_spec(pair)
+    if spec is not None:
+        check_name(spec.name, f"--pair {pair}: its name")
     heads = which.heads
     if spec is not None and spec.head is not None and spec.head not in heads:
         heads = [*heads, spec.head]
@@ -147,12 +171,20 @@ def _serve_on(
 
         drawn = ServedPair(Generator(spec, places[0]), work.heads.get(spec.head or ""), work)
     began(socket.getsockname()[1])
-    Server(make_app(work, limits, drawn), socket, work.close, seconds=limits.seconds + 5).serve_on()
+    server = Server(make_app(work, limits, drawn), socket, work.close, seconds=limits.seconds + 5)
+    server.serve_on()
     work.end()
+    if server.force_exit:  # threads that are at work would be waited for
+        _tell(work.left)
+        sys.stdout.flush()
+        os._exit(128 + signal.SIGINT)
+    return work.left
 
 
 def _keys() -> tuple[str, ...]:
     keys = tuple(filter(None, re.split(r"[,\s]+", os.environ.get("UNDISTILL_API_KEY", ""))))
+    if any(not re.fullmatch(r"[!-~]*", key) for key in keys):
+        raise UsageError("UNDISTILL_API_KEY: a key has letters, digits and signs of ASCII alone")
     if any(len(key) < 16 for key in keys):
         raise UsageError("UNDISTILL_API_KEY: a key has 16 characters or more (openssl rand -hex 16 makes one)")
     return keys

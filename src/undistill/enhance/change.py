@@ -92,7 +92,8 @@ def changed(pixels: Pixels, run: Run, wanted: Change, mask: Mask | None = None) 
 
     if faces and wanted.keep_identity is not None:
         return _kept(pixels, at, faces, wanted)
-    notes = ["no face found: all of it enhanced"] if faces_wanted and not faces else []
+    what = "all of it enhanced" if mask is None else "enhanced within its mask"
+    notes = [f"no face found: {what}"] if faces_wanted and not faces else []
     return Changed(at(wanted.strength), wanted.strength, notes)
 
 

@@ -28,7 +28,7 @@ Precision = Literal["fp32", "fp16", "bf16", "int8"]
 LEAST_DB: dict[str, float] = {"fp32": 60, "fp16": 60, "bf16": 45, "int8": 40}
 """How near to torch's float32 a graph must come on portraits, PSNR."""
 SIDE = 512
-"""Short side of the portraits, px."""
+"""Long side of the portraits, px, at most."""
 MARK = "undistill"
 """Who made the file: it stands at its beginning."""
 

@@ -176,12 +176,17 @@ def check_settings(
     for job in jobs:
         entry = record.files.get(job.target.as_posix(), {})
         known = {key: value for key, value in entry.items() if key not in ("head", "source", "mask", "result")}
-        if known and known != asked and (record.out / job.target).exists():
+        if not known or not (record.out / job.target).exists():
+            continue
+        same_mask = entry.get("mask") == (job.mask and sha256(job.mask.read_bytes()).hexdigest())
+        if known != asked or not same_mask:
             made_by = f"{entry.get('head')} at strength {entry.get('strength')}"
             rest = {key: value for key, value in known.items() if key not in ("weights", "strength", "fold")}
             made_by += "".join(f", {key.replace('_', ' ')} {value}" for key, value in rest.items())
             if known == {key: value for key, value in asked.items() if key != "marked"}:
                 made_by += ", and says nothing of it (as with --no-provenance)"
+            if not same_mask:
+                made_by += ", with another --mask" if "mask" in entry else ", without --mask"
             raise UsageError(
                 f"{record.out / job.target} was made by {made_by}: choose another folder for -o, or replace it with "
                 "--overwrite"
@@ -248,14 +253,15 @@ def enhance_file(
             return
         # A JPEG that is called .gif becomes what its new name says.
         renamed = unit.source.suffix.lower() in READ_ONLY_ENDINGS and unit.how.format is None
-        how = replace(unit.how, format="PNG") if renamed else unit.how
+        # --quality is for those of its folder that lose something.
+        how = replace(unit.how, format="PNG", quality=None) if renamed else unit.how
         same_kind = unit.source.suffix.lower() == unit.target.suffix.lower()
         made = remake(data, enhancer, unit.wanted, how, same_kind, unit.label, mask)
         yield ImageResult(job, write(unit.target, made.data, made_with), ", ".join(made.notes))
     except ImageError as error:
         yield ImageResult(job, failure=str(error))
-    except UsageError:
-        raise  # the head, not the image
+    except (UsageError, Failure):
+        raise  # the head, a package or the service, not the image
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
             yield ImageResult(job, full=os.strerror(error.errno))

@@ -95,6 +95,11 @@ def is_generated(metadata: Metadata) -> bool:
         return GENERATED.encode() in metadata.xmp
 
 
+def generated() -> bytes:
+    """XMP that says that a picture was, and no more."""
+    return with_properties(b"", {"Iptc4xmpExt": IPTC}, {"Iptc4xmpExt:DigitalSourceType": GENERATED})
+
+
 def source_type(metadata: Metadata, label: Label) -> str:
     """The IPTC's digital source type of what a head made of a picture."""
     return GENERATED if label.generated or is_generated(metadata) else COMPOSITE

@@ -223,7 +223,7 @@ class Head(
         config = {"architecture": type(self).__name__, **self.config, **trained_at, **measured}
         write_weights(self, save_directory / "model.safetensors")
         with replacing(save_directory / "config.json") as path:
-            path.write_text(_written(config))
+            path.write_text(_written(config), encoding="utf-8")
         for name in ("README.md", "metrics.json"):
             if self.folder is not None and (self.folder / name).exists() and not (save_directory / name).exists():
                 copyfile(self.folder / name, save_directory / name)
@@ -249,7 +249,7 @@ class Head(
         hub = {option: value for option, value in hub.items() if option not in _FOR_ALL_COMPONENTS}
         folder = head_folder(name, revision, subfolder, **hub)
         try:
-            config = json.loads((folder / "config.json").read_text())
+            config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
             made_of = cls.architectures[config.pop("architecture")]
             gflop, psnr, trained_at = (config.pop(name, None) for name in (*_MEASURED, "trained_at"))
             weights = load_file(folder / "model.safetensors")
@@ -323,6 +323,11 @@ def head_folder(name: str | Path, revision: str | None = None, subfolder: str | 
         raise HeadError(f"{wanted}, nor on the Hugging Face hub (if it is private: `hf auth login`)") from error
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise HeadError(f"{wanted}, nor to be had from the hub: {first_line(error)}") from error
+
+
+def head_name(name: str) -> str:
+    """What a head is called in what others may see: of a folder its last part, the rest is nobody's business."""
+    return Path(name).resolve().name if Path(name).is_dir() else name
 
 
 def head_hash(folder: Path) -> str:

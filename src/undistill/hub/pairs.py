@@ -1,7 +1,10 @@
 """A pairs data set on the Hugging Face hub: its shards as they are, and a card for its page."""
 
+import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import yaml
 from huggingface_hub import CommitOperationAdd, DatasetCardData, HfApi
@@ -11,6 +14,9 @@ from undistill.base.errors import Failure, UsageError, first_line
 from undistill.dataset.shard import DESCRIPTION, Pairs, shard_path
 
 _SHOWN = 5
+_PLACES = ("model", "rest", "gguf", "lora", "head")
+"""Keys of a pair spec that name a folder, a file or an id of the hub."""
+_ON_HUB = re.compile(r"\w[\w.-]*(?:/\w[\w.-]*(?:/[\w./-]+\.gguf)?)?")
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 
 
@@ -22,7 +28,8 @@ def pairs_card(folder: Path) -> str:
     """
     data = Pairs(folder)
     description = data.description
-    sides = [description.pair.get(side, {}) for side in ("student", "teacher")]
+    spec = public(description.pair)
+    sides = [spec.get(side, {}) for side in ("student", "teacher")]
     models = [str(side.get("model", "?")) for side in sides]
     unpaired = sides[1].get("start") == "text"
     metadata = DatasetCardData(
@@ -67,12 +74,13 @@ SHA-256 of `prompts.jsonl`: `{description.prompts}`.
 Its hash: `{description.spec}`.
 
 ```yaml
-{yaml.safe_dump(description.pair, sort_keys=False)}```
+{yaml.safe_dump(spec, sort_keys=False)}```
 """
 
 
 def push_pairs(folder: Path, repository: str, *, private: bool = False, token: str | None = None) -> str:
-    """Upload a finished data set in one commit: shards, dataset.json, prompts.jsonl and a card. Returns its address.
+    """Upload a finished data set in one commit: shards, dataset.json (without this machine's folders),
+    prompts.jsonl and a card. Returns its address.
 
     Args:
         folder: the data set.
@@ -85,10 +93,12 @@ def push_pairs(folder: Path, repository: str, *, private: bool = False, token: s
         Failure: the hub can't be reached, or refuses.
     """
     data = Pairs(folder)
-    paths = [folder / DESCRIPTION, folder / "prompts.jsonl"]
-    paths = [path for path in paths if path.exists()]
+    paths = [path for path in (folder / "prompts.jsonl",) if path.exists()]
     paths += [shard_path(folder, number) for number in range(data.description.shards)]
-    files = [CommitOperationAdd("README.md", pairs_card(folder).encode())]
+    files = [
+        CommitOperationAdd("README.md", pairs_card(folder).encode()),
+        CommitOperationAdd(DESCRIPTION, _public_description(folder / DESCRIPTION)),
+    ]
     files += [CommitOperationAdd(path.name, path) for path in paths]
     api = HfApi(token=token)
     try:
@@ -99,6 +109,27 @@ def push_pairs(folder: Path, repository: str, *, private: bool = False, token: s
     except Exception as error:  # what the hub's client raises is that of its HTTP library, which has changed
         raise Failure(f"{repository} can't be written on the Hugging Face hub: {first_line(error)}") from error
     return f"{api.endpoint}/datasets/{repository}"
+
+
+def public(spec: dict[str, Any]) -> dict[str, Any]:
+    """A pair spec without this machine's folders: of a path, its last part stays; ids of the hub stay whole."""
+    made = dict(spec)
+    for key, value in spec.items():
+        if isinstance(value, dict):
+            made[key] = public(value)
+        elif key in _PLACES and isinstance(value, str) and (Path(value).exists() or not _ON_HUB.fullmatch(value)):
+            made[key] = Path(value).name
+    return made
+
+
+def _public_description(file: Path) -> bytes:
+    """The file as it is, unless it names folders."""
+    data = file.read_bytes()
+    told = json.loads(data)
+    pair = public(told["pair"])
+    if pair == told["pair"]:
+        return data
+    return (json.dumps({**told, "pair": pair}, indent=1, ensure_ascii=False) + "\n").encode()
 
 
 def _prompts(data: Pairs) -> Iterator[str]:

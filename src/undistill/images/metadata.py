@@ -38,6 +38,10 @@ _SEGMENT = 65533  # bytes that a JPEG's can hold
 XMP_LIMIT = _SEGMENT - len("http://ns.adobe.com/xap/1.0/\0")
 """Bytes of XMP that a JPEG can hold."""
 
+XMP_MOST = 4_000_000
+"""Bytes of XMP that are read and kept. Portraits have kilobytes; megabytes are a program's mistake, or meant to keep us
+busy."""
+
 _MORE_XMP = b"http://ns.adobe.com/xmp/extension/"
 _EXIF = b"Exif\0\0"
 _PNG = b"\x89PNG\r\n\x1a\n"
@@ -181,7 +185,7 @@ def read_metadata(
     except Exception as error:  # whatever broken bytes led Pillow to
         notes.append(f"its EXIF data can't be read ({first_line(error)}); left out")
     xmp = info.get("xmp") or info.get(_PNG_XMP, b"")
-    found.xmp = _without_second_picture(xmp.encode() if isinstance(xmp, str) else bytes(xmp), notes)
+    found.xmp = _fresh_xmp(xmp.encode() if isinstance(xmp, str) else bytes(xmp), notes)
     if any(data.startswith(_MORE_XMP) for _, data in getattr(image, "applist", [])):
         notes.append("the second part of its XMP left out")
     found.iptc = _iptc(image)
@@ -230,8 +234,11 @@ def _fresh_exif(format: str | None, straight: Image.Image, exif: Image.Exif, not
     return exif.tobytes()
 
 
-def _without_second_picture(xmp: bytes, notes: list[str]) -> bytes:
+def _fresh_xmp(xmp: bytes, notes: list[str]) -> bytes:
     """XMP that claims no gain map for HDR screens, nor a film, behind the picture: they are not in the new file."""
+    if len(xmp) > XMP_MOST:
+        notes.append(f"its {len(xmp) / 1e6:.3g} MB of XMP left out")
+        return b""
     if not re.search(rb"xmlns:[\w.-]+\s*=\s*[\"']" + _BEHIND, xmp):
         return xmp
     what = "HDR gain map" if re.search(rb"GainMap|hdr-gain-map", xmp) else "film"

@@ -13,7 +13,8 @@ from xml.sax.saxutils import escape, quoteattr
 RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns# "
 """Names are those of expat: namespace, space, local name."""
 _TAG = re.compile(rb"<(?:\"[^\"]*\"|'[^']*'|[^\"'>])*>")
-_ATTRIBUTE = re.compile(rb"\s([\w.-]+):([\w.-]+)\s*=\s*(?:\"[^\"]*\"|'[^']*')")
+_NAME = rb"[^\s:=\"'/>]+"
+_ATTRIBUTE = re.compile(rb"\s(?:(" + _NAME + rb"):)?(" + _NAME + rb")\s*=\s*(?:\"[^\"]*\"|'[^']*')")
 _EMPTY = (
     '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>\n<x:xmpmeta xmlns:x="adobe:ns:meta/">'
     '<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"></rdf:RDF></x:xmpmeta>\n<?xpacket end="w"?>'
@@ -34,7 +35,7 @@ class _Element:
     inside: int
     end: int = 0
     stop: int = 0
-    text: str = ""
+    texts: list[str] = field(default_factory=list)
     children: "list[_Element]" = field(default_factory=list)
 
 
@@ -72,7 +73,7 @@ def _parse(xmp: bytes) -> _Parsed:
 
     def text(data: str) -> None:
         if open_:
-            open_[-1].text += data
+            open_[-1].texts.append(data)  # expat gives each line by itself
 
     def refuse(*_: object) -> None:
         raise XmpError("it has a DOCTYPE")
@@ -99,7 +100,7 @@ def values_of(xmp: bytes, name: str) -> list[str]:
     for element in _parse(xmp).elements:
         values.append(element.attributes.get(name, ""))
         if element.name == name:
-            values += [element.text, element.attributes.get(f"{RDF}resource", "")]
+            values += ["".join(element.texts), element.attributes.get(f"{RDF}resource", "")]
     return [value.strip() for value in values if value.strip()]
 
 
@@ -120,13 +121,14 @@ def without(xmp: bytes, unwanted: Callable[[str], bool]) -> bytes:
             stop = element.stop
             continue
         for attribute in _ATTRIBUTE.finditer(parsed.xmp, element.start, element.inside):
-            prefix, local = (part.decode() for part in attribute.groups())
-            if unwanted(f"{parsed.prefixes.get(prefix, '')} {local}"):
+            prefix, local = ((part or b"").decode("utf-8", "replace") for part in attribute.groups())
+            if prefix and unwanted(f"{parsed.prefixes.get(prefix, '')} {local}"):
                 spans.append(attribute.span())
-    result = parsed.xmp
-    for first, last in sorted(spans, reverse=True):
-        result = result[:first] + result[last:]
-    return result
+    kept, stop = [], 0
+    for first, last in spans:
+        kept.append(parsed.xmp[stop:first])
+        stop = last
+    return b"".join((*kept, parsed.xmp[stop:]))
 
 
 def _says_only(element: _Element, unwanted: Callable[[str], bool]) -> bool:

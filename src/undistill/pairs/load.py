@@ -92,7 +92,7 @@ def load_pipeline(
     Raises:
         Failure: the weights can't be had, or are no pipeline that can do this; or a library is missing.
     """
-    index = json.loads(hub_file(rest, "model_index.json").read_text())
+    index = json.loads(hub_file(rest, "model_index.json").read_text(encoding="utf-8"))
     with quiet():
         import diffusers
 
@@ -108,7 +108,7 @@ def load_pipeline(
             if model != rest:
                 if denoiser is None:
                     raise Failure(f"{rest.name} has no denoiser of its own ({', '.join(DENOISERS)}): leave out rest")
-                scheduler = json.loads(hub_file(model, "scheduler/scheduler_config.json").read_text())
+                scheduler = json.loads(hub_file(model, "scheduler/scheduler_config.json").read_text(encoding="utf-8"))
                 own["scheduler"] = getattr(diffusers, scheduler["_class_name"]).from_config(scheduler)
                 own |= _flags(model)
             if denoiser is not None and denoiser not in shared and (model != rest or weights.gguf is not None):
@@ -130,7 +130,7 @@ def load_pipeline(
 def _flags(model: WeightsRef) -> dict[str, bool]:
     """What a model's pipeline is told of its denoiser (FLUX.2 klein: is_distilled); nothing where it has none."""
     try:
-        index = json.loads(hub_file(model, "model_index.json").read_text())
+        index = json.loads(hub_file(model, "model_index.json").read_text(encoding="utf-8"))
     except Failure:
         return {}
     return {name: value for name, value in index.items() if isinstance(value, bool)}
@@ -146,7 +146,7 @@ def _load_denoiser(model: WeightsRef, name: str, weights: Weights) -> Any:
         return diffusers.AutoModel.from_pretrained(model.name, subfolder=name, revision=model.revision, **options)
     _need("gguf")
     config = hub_file(model, f"{name}/config.json")
-    kind = getattr(diffusers, json.loads(config.read_text())["_class_name"])
+    kind = getattr(diffusers, json.loads(config.read_text(encoding="utf-8"))["_class_name"])
     return kind.from_single_file(
         str(_named(weights.gguf, "gguf")),
         config=str(config.parent.parent),

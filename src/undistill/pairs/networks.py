@@ -181,7 +181,7 @@ def _of_side(spec: PairSpec, side: SideSpec, other: SideSpec, name: str) -> Iter
 
 def _stored_bytes(place: WeightsRef) -> float:
     shipped = _shipped(place)
-    return json.loads(shipped.read_text())["stored_bytes"] if shipped.is_file() else 4.0
+    return json.loads(shipped.read_text(encoding="utf-8"))["stored_bytes"] if shipped.is_file() else 4.0
 
 
 def _on_meta(library: str, kind: str, settings: dict[str, Any], dtype: torch.dtype) -> Any:

@@ -125,7 +125,7 @@ def make_app(work: Queue, limits: Limits, pair: ServedPair | None = None) -> Fas
 def _add_enhance(app: FastAPI, work: Queue, limits: Limits) -> None:
     answer = {
         "description": "The enhanced image, with all that the one sent says of itself.",
-        "content": {kind: {"schema": _BINARY} for kind in (*MEDIA.values(), "image/gif", "image/bmp")},
+        "content": {kind: {"schema": _BINARY} for kind in MEDIA.values()},
         "headers": {name: {"description": words, "schema": {"type": "string"}} for name, words in HEADERS.items()},
     }
 
@@ -151,12 +151,11 @@ def _add_enhance(app: FastAPI, work: Queue, limits: Limits) -> None:
             task = Task(upload.data, head.name, wanted, how, same_kind, options.label(head.name, head.hash))
             left = limits.seconds - (time.perf_counter() - begun)
             try:
-                made: Enhanced = await while_awaited(request, lambda: work.enhance(task), left)
+                made: Enhanced = await while_awaited(request, lambda: work.enhance(task), left, limits.seconds)
             except ImageError as error:
                 raise unusable(error) from error
         work.meters.bytes.labels("in").inc(len(upload.data))
         work.meters.bytes.labels("out").inc(len(made.data))
-        format = upload.header.format if made.data is upload.data else made.format
         said = {
             "Undistill-Head": head.name,
             "Undistill-Hash": head.hash,
@@ -165,7 +164,7 @@ def _add_enhance(app: FastAPI, work: Queue, limits: Limits) -> None:
             "Undistill-Milliseconds": f"{1000 * (time.perf_counter() - begun):.0f}",
             "Undistill-Notes": json.dumps(made.notes if len(json.dumps(made.notes)) <= _NOTES else ["much changed"]),
         }
-        return Response(made.data, headers=said, media_type=MEDIA.get(format, f"image/{format.lower()}"))
+        return Response(made.data, headers=said, media_type=MEDIA[made.format])
 
 
 _BINARY = {"type": "string", "format": "binary"}
@@ -199,7 +198,7 @@ def _add_faces(app: FastAPI, work: Queue, limits: Limits) -> None:
                 raise Problem("invalid", "The form has fields beside its image: leave them out.")
             left = limits.seconds - (time.perf_counter() - begun)
             try:
-                boxes: list[Box] = await while_awaited(request, lambda: work.faces(upload.data), left)
+                boxes: list[Box] = await while_awaited(request, lambda: work.faces(upload.data), left, limits.seconds)
             except ImageError as error:
                 raise unusable(error) from error
         return JSONResponse({"faces": boxes})

@@ -54,11 +54,12 @@ def read_heads(
         timed: of the texts, those for which it is worth timing; for others "auto" is what is known, or torch.
 
     Raises:
-        UsageError: no such head, or two of one name.
+        UsageError: no such head, two of one name, or a name that can't be told.
     """
     folders: dict[str, tuple[str, Path]] = {}
     for text in texts:
         name, folder = _place(text)
+        check_name(name, f"--head {text}: the name")
         if name in folders:
             raise UsageError(f"--head: two are called {name}: write NAME=DIR")
         folders[name] = text, folder
@@ -74,13 +75,23 @@ def read_heads(
             "trained_at": described.trained_at,
             "gflop_512": described.gflop_512,
         }
-        about = _about((folder / "README.md").read_text()) if text in shipped_heads() else {}
+        about = _about((folder / "README.md").read_text(encoding="utf-8")) if text in shipped_heads() else {}
         heads.append(ServedHead(name, folder.absolute(), head_hash(folder), chosen, about, facts))
     return heads
 
 
+def check_name(name: str, what: str) -> None:
+    """Raises:
+    UsageError: the headers of an answer, and a query, can't hold it.
+    """
+    if not name.isprintable() or name.encode("latin-1", "replace").decode("latin-1") != name or name != name.strip():
+        raise UsageError(f"{what} {name!r} can't stand in an answer's headers: give it one of Latin letters")
+
+
 def _place(text: str) -> tuple[str, Path]:
-    name, equals, place = text.partition("=")
+    name, equals, place = text.partition("=") if not Path(text).is_dir() else (text, "", "")
+    if equals and not (name and place):
+        raise UsageError(f"--head {text}: write NAME=DIR")
     folder = head_folder(place if equals else text)
     if equals:
         return name, folder

@@ -2,16 +2,17 @@
 
 import time
 from base64 import b64encode
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from threading import Lock
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
+import torch
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import Field, ValidationError
 
 from undistill.base.settings import Strict, explain_all
-from undistill.enhance.provenance import Label, marked
+from undistill.enhance.provenance import Label, generated, marked
 from undistill.images import Metadata, Picture, Pixels, encode
 from undistill.serve.awaited import while_awaited
 from undistill.serve.heads import ServedHead
@@ -55,23 +56,23 @@ class ServedPair:
         self.generator = generator
         self.name = generator.spec.name
         self.head = head
-        self._turn = Lock()  # a generator is one thread's at a time
+        # A generator is one thread's at a time; the others are there for who has no prompt to be drawn.
+        self.thread = ThreadPoolExecutor(1, "undistill-pair", initializer=torch.get_num_threads)
 
     def draw(self, prompt: str, seed: int, head: ServedHead | None, teacher: bool) -> dict[str, Any]:
         """Pixels and seconds by the name of who drew them: student, enhanced and teacher."""
         drawn: dict[str, tuple[Pixels, float]] = {}
-        with self._turn:
+        begun = time.perf_counter()
+        student = self.generator.student([prompt], [seed])
+        drawn["student"] = student[0], time.perf_counter() - begun
+        if head is not None:
             begun = time.perf_counter()
-            student = self.generator.student([prompt], [seed])
-            drawn["student"] = student[0], time.perf_counter() - begun
-            if head is not None:
-                begun = time.perf_counter()
-                enhanced = self.work.run_on(head.name)(student[0], 1.0)
-                drawn["enhanced"] = enhanced, time.perf_counter() - begun + drawn["student"][1]
-            if teacher:
-                begun = time.perf_counter()
-                pixels = self.generator.teacher([prompt], [seed], student)[0]
-                drawn["teacher"] = pixels, time.perf_counter() - begun + drawn["student"][1]
+            enhanced = self.work.run_on(head.name)(student[0], 1.0)
+            drawn["enhanced"] = enhanced, time.perf_counter() - begun + drawn["student"][1]
+        if teacher:
+            begun = time.perf_counter()
+            pixels = self.generator.teacher([prompt], [seed], student)[0]
+            drawn["teacher"] = pixels, time.perf_counter() - begun + drawn["student"][1]
         return drawn
 
 
@@ -86,7 +87,7 @@ def add_pair(app: FastAPI, pair: ServedPair, seconds: float) -> None:
 
     async def drawn(request: Request, asked: CompareOptions, head: ServedHead | None, teacher: bool) -> dict[str, Any]:
         draw = partial(pair.draw, asked.prompt, asked.seed, head, teacher)
-        made: dict[str, Any] = await while_awaited(request, lambda: work.do(draw), seconds)
+        made: dict[str, Any] = await while_awaited(request, lambda: work.do(draw, pair.thread), seconds, seconds)
         return made
 
     @app.post(
@@ -122,7 +123,10 @@ def add_pair(app: FastAPI, pair: ServedPair, seconds: float) -> None:
             asked = await _read(request, CompareOptions, seconds)
             pictures = await drawn(request, asked, pair.head, teacher=True)
         answer = {
-            name: {"png": b64encode(_png(pixels, {})).decode(), "seconds": round(took, 4)}
+            name: {
+                "png": b64encode(_png(pixels, {}, pair.head if name == "enhanced" else None)).decode(),
+                "seconds": round(took, 4),
+            }
             for name, (pixels, took) in pictures.items()
         }
         return JSONResponse(answer)
@@ -162,7 +166,7 @@ async def _read(request: Request, model: type[Options], seconds: float) -> Optio
 
 
 def _png(pixels: Pixels, said: dict[str, str], head: ServedHead | None = None) -> bytes:
-    metadata = Metadata(text=said)
+    metadata = Metadata(xmp=generated(), text=said)
     if head is not None:
         metadata = marked(metadata, "PNG", Label(head.name, head.hash, generated=True), 1.0, notes=[])
     return encode(Picture(pixels, None, "PNG", metadata), pixels)

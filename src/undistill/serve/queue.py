@@ -1,5 +1,6 @@
 """Who is let in: places before whoever does the work (`work`)."""
 
+import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -42,6 +43,8 @@ class Queue(ABC):
         self.places = places
         self.hands = hands
         self.taken = 0
+        self.left = 0
+        """Requests that were taken, and never answered."""
         self.closing = False
         self.meters = Meters(lambda: self.taken)
         self._seconds = 0.1  # of a request, at first by guess
@@ -83,6 +86,9 @@ class Queue(ABC):
         self.taken += 1
         try:
             yield
+        except asyncio.CancelledError:  # the server ends, and doesn't wait any more
+            self.left += 1
+            raise
         finally:
             self.taken -= 1
 

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from functools import partial
 from itertools import count
 from threading import Lock
@@ -69,8 +69,12 @@ class Work(Queue):
         run = self.run_on(task.head)
         return enhance_bytes(task.data, run, task.wanted, task.how, task.same_kind, task.label)
 
-    async def do(self, function: Callable[[], Result]) -> Result:
-        """What the function gives, from one of the threads. Cancelled before its turn comes, it is not called."""
+    async def do(self, function: Callable[[], Result], threads: Executor | None = None) -> Result:
+        """What the function gives, from one of the threads. Cancelled before its turn comes, it is not called.
+
+        Args:
+            threads: others than those that enhance.
+        """
         asked = time.perf_counter()
         box = [function]  # emptied, it holds no image any more, even while the pool still has it
 
@@ -88,7 +92,7 @@ class Work(Queue):
                     self.worked(begun - asked, time.perf_counter() - begun)
 
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._pool, call)
+            return await asyncio.get_running_loop().run_in_executor(threads or self._pool, call)
         except asyncio.CancelledError:
             box.clear()
             raise

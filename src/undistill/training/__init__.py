@@ -13,7 +13,7 @@ RECIPES = _PACKAGE / "recipes" if (_PACKAGE / "recipes").is_dir() else _PACKAGE.
 def shipped_recipes() -> dict[str, str]:
     """By name, like `portraits-lite` and `tiny/best`, what each one says of itself in its first line."""
     found = {path.relative_to(RECIPES).with_suffix("").as_posix(): path for path in RECIPES.rglob("*.yaml")}
-    return {name: found[name].read_text().partition("\n")[0].strip("# :") for name in sorted(found)}
+    return {name: found[name].read_text(encoding="utf-8").partition("\n")[0].strip("# :") for name in sorted(found)}
 
 
 def find_recipe(name: Path) -> Path:

@@ -59,7 +59,7 @@ def open_folder(run: Path, recipe: Schedule, images: Inventory) -> None:
     """Make the folder, if need be, and write down what the run begins with."""
     run.mkdir(parents=True, exist_ok=True)
     with replacing(run / "recipe.yaml") as beside:
-        beside.write_text(dump_recipe(recipe))
+        beside.write_text(dump_recipe(recipe), encoding="utf-8")
     if not (run / "data.json").exists():
         with replacing(run / "data.json") as beside:
             beside.write_text(json.dumps(images, indent=2) + "\n")

@@ -227,7 +227,8 @@ def _export(method: Method, recipe: Recipe, run: Path, step: int, trained_at: in
     beside.mkdir()
     write_json(metrics, beside / "metrics.json")
     with replacing(beside / "README.md") as part:
-        part.write_text(card(recipe, json.loads((run / "data.json").read_text()), metrics))
+        images = json.loads((run / "data.json").read_text(encoding="utf-8"))
+        part.write_text(card(recipe, images, metrics), encoding="utf-8")
     head = head_of(method)
     head.trained_at = trained_at
     head.save_pretrained(beside)

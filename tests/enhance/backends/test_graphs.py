@@ -3,9 +3,11 @@
 import gc
 import json
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from ctypes import CDLL, Structure, byref, c_int, c_size_t, c_void_p
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import numpy as np
@@ -224,3 +226,48 @@ def test_the_fastest_is_taken_if_it_is_that_by_more_than_noise() -> None:
     assert table.pick({"torch": 1.0, "onnx": 0.95}) == "torch"
     assert table.pick({"torch": 1.0, "onnx": 2.0}) == "torch"
     assert table.pick({"torch": 1.0}) == "torch"
+
+
+def test_a_broken_runtime_leaves_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> Any:
+        raise RuntimeError("libopenvino.so: wrong ELF class\nand more")
+
+    monkeypatch.setattr(table, "_step", lambda name, *_: broken() if name == "openvino" else lambda: None)
+    found = table.time_backends(HEADS["mixed"], torch.device("cpu"), 32, rounds=1)
+    assert [len(seconds) for name, seconds in found.items() if name != "openvino"] == [1, 1, 1]
+    assert found["openvino"] == "libopenvino.so: wrong ELF class"
+    monkeypatch.setattr(runtimes, "_one", broken)
+    with pytest.raises(UsageError, match=r"can't be loaded \(libopenvino.so: wrong ELF class\)"):
+        runtimes.openvino(onnx.ModelProto(), torch.float32)
+
+
+def test_one_core_for_threads_that_ask_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    both = Barrier(2)
+
+    def core() -> object:
+        time.sleep(0.05)
+        return object()
+
+    def ask(_: int) -> object:
+        both.wait(10)
+        return runtimes._one(core)
+
+    monkeypatch.setattr(runtimes, "_CORES", [])
+    with ThreadPoolExecutor(2) as pool:
+        one, other = pool.map(ask, range(2))
+    assert one is other
+
+
+def test_an_empty_graph_in_the_cache_is_traced_anew(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("UNDISTILL_CACHE", str(tmp_path))
+    node = onnx.helper.make_node("Identity", ["x"], ["y"])
+    traced = onnx.helper.make_model(onnx.helper.make_graph([node], "g", [], []))
+    asked: list[str] = []
+    monkeypatch.setattr(graph, "_trace", lambda head, name: asked.append(name) or traced)
+    for _ in range(2):
+        assert graph.traced_graph(HEADS["mixed"], "onnx").graph.node
+    assert asked == ["onnx"]
+    (kept,) = tmp_path.rglob("head.onnx")
+    kept.write_bytes(b"")
+    assert graph.traced_graph(HEADS["mixed"], "onnx").graph.node
+    assert asked == ["onnx", "onnx"]

@@ -4,7 +4,7 @@ A unit is a task (a shard, an image); its `work` is the same function on every e
 (a generator, an enhancer) that each worker makes once. Work reads and writes files itself: what it yields is small, an
 update on how it goes.
 
-Engines: `local.in_process`, `local.in_threads(alone, count)`, `local.in_processes(workers)`, and
+Engines: `local.in_process`, `local.in_threads(alone)`, `local.in_processes(workers)`, and
 `ray.on_ray(workers, address, gpus)`.
 """
 

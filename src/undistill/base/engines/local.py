@@ -5,6 +5,7 @@ import signal
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
+from functools import partial
 from itertools import chain, groupby
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection, wait
@@ -27,7 +28,9 @@ def in_process(tasks: Sequence[Any], maker: Maker[Any], work: Work[Any, Any, Upd
             yield from work(task, tool)
 
 
-def in_threads(alone: Callable[[Any], bool], count: int | None = None) -> Engine:
+def in_threads(
+    alone: Callable[[Any], bool], count: int | None = None, give_up: Callable[[Any], object] = lambda _: None
+) -> Engine:
     """Do tasks here, side by side, each with one of torch's threads; updates in the tasks' order.
 
     So one task reads while another computes and a third writes, and what comes out doesn't depend on how many cores
@@ -37,6 +40,8 @@ def in_threads(alone: Callable[[Any], bool], count: int | None = None) -> Engine
         alone: whether a task is to have all of torch's threads, and the memory, for itself. So has one that is the
             only one.
         count: of threads; None: as many as torch has.
+        give_up: called with the tool where it ends early, before tasks that are begun are waited for: what they wait
+            for need not come.
     """
 
     def run(tasks: Sequence[Any], maker: Maker[Any], work: Work[Any, Any, Update]) -> Generator[Update, None, None]:
@@ -46,7 +51,9 @@ def in_threads(alone: Callable[[Any], bool], count: int | None = None) -> Engine
                 for task in some:
                     yield from work(task, tool)
             else:
-                with closing(spread(lambda task: list(work(task, tool)), some, count)) as updates:
+                with closing(
+                    spread(lambda task: list(work(task, tool)), some, count, partial(give_up, tool))
+                ) as updates:
                     yield from chain.from_iterable(updates)
 
     return run

@@ -84,7 +84,9 @@ def traced_graph(head: Head, name: str) -> "ModelProto":
         if file.exists():
             used(file)
             with suppress(Exception):  # protobuf's: a broken file is written anew
-                return onnx.load(file)
+                known = onnx.load(file)
+                if known.graph.node:  # an empty file can be read, too
+                    return known
         model = _trace(head, name)
         with suppress(OSError), replacing(file) as beside:  # a full disk, or another process at the same
             onnx.save(model, beside, format="protobuf")

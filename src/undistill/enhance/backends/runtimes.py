@@ -1,13 +1,13 @@
 """What runs an ONNX graph on the CPU: ONNX Runtime, OpenVINO."""
 
 from collections.abc import Callable, Mapping
-from functools import cache
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import torch
 from numpy.typing import NDArray
 
-from undistill.base.errors import UsageError
+from undistill.base.errors import UsageError, first_line
 from undistill.base.threads import Spare
 
 if TYPE_CHECKING:
@@ -49,9 +49,12 @@ def openvino(model: "ModelProto", dtype: torch.dtype) -> Run:
     """
     try:
         import openvino as ov
+
+        core = _one(ov.Core)
     except ImportError as error:
         raise UsageError("backend openvino needs openvino: pip install 'undistill[openvino]'") from error
-    core = _one(ov.Core)
+    except RuntimeError as error:  # of its loader
+        raise UsageError(f"openvino can't be loaded ({first_line(error)}): take another backend") from error
     settings = {
         "INFERENCE_PRECISION_HINT": "bf16" if dtype == torch.bfloat16 else "f32",
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
@@ -70,12 +73,17 @@ def openvino(model: "ModelProto", dtype: torch.dtype) -> Run:
     return run
 
 
-@cache
 def _one(core: Callable[[], Any]) -> Any:
     """A core for as long as the process lives: OpenVINO gives the thread that first compiles a signal stack, and frees
     it with the last of its core, from whatever thread lets go of that. The next signal to the first would be the end.
     """
-    return core()
+    with _MAKING:  # two threads may ask at once, and `cache` lets both in
+        if not _CORES:
+            _CORES.append(core())
+    return _CORES[0]
 
+
+_MAKING = Lock()
+_CORES: list[Any] = []
 
 RUNTIMES = {"onnx": onnx_runtime, "openvino": openvino}

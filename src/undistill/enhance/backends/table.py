@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from undistill.base.device import has_native_bfloat16, processor
-from undistill.base.errors import UsageError
+from undistill.base.errors import first_line
 from undistill.base.files import replacing
 from undistill.base.progress import show_words
 from undistill.enhance.backends import BackendName, load_backend
@@ -65,7 +65,9 @@ def seconds_by_backend(head: Head, device: torch.device, measure: bool = True) -
     with room(key_of("backends", FORMAT, SIZE, head_key(head), *where, versions)) as folder:
         file = folder / "seconds.json"
         with suppress(OSError, ValueError, TypeError, AttributeError):  # broken: measured anew
-            known = {str(name): float(seconds) for name, seconds in json.loads(file.read_text()).items()}
+            known = {
+                str(name): float(seconds) for name, seconds in json.loads(file.read_text(encoding="utf-8")).items()
+            }
             if "torch" in known and known.keys() <= set(TIMED):
                 return known
         if not measure:
@@ -74,7 +76,7 @@ def seconds_by_backend(head: Head, device: torch.device, measure: bool = True) -
         measured = time_backends(head, device, SIZE)
         rows = {name: median(seconds) for name, seconds in measured.items() if not isinstance(seconds, str)}
         with suppress(OSError), replacing(file) as beside:
-            beside.write_text(json.dumps(rows))
+            beside.write_text(json.dumps(rows), encoding="utf-8")
     return rows
 
 
@@ -109,8 +111,10 @@ def time_backends(
                 steps[name] = _step(name, head, device, x)
                 steps[name]()  # chooses kernels, and starts threads
                 found[name] = []
-            except UsageError as error:
-                found[name] = str(error)
+            except Exception as error:  # not installed, or a broken library: whatever it is, another may do
+                if name == "torch":
+                    raise
+                found[name] = first_line(error)
                 steps.pop(name, None)
         begin = time.perf_counter()
         for turn in range(rounds):

@@ -65,7 +65,9 @@ async function run(picture) {
   running += 1;
   const stop = new AbortController();
   picture.stop = stop;
-  stops.signal.addEventListener("abort", () => stop.abort());
+  const all = stops.signal;
+  const give = () => stop.abort();
+  all.addEventListener("abort", give);
   tell(picture, "working", "Working");
   try {
     const reply = await enhanced(picture, stop.signal);
@@ -81,6 +83,7 @@ async function run(picture) {
     if (picture.stop === stop && error.name === "AbortError") tell(picture, "stopped", "Stopped");
     else if (picture.stop === stop) tell(picture, "failed", error.message);
   } finally {
+    all.removeEventListener("abort", give);
     running -= 1;
     next();
   }
