@@ -11,7 +11,7 @@ import pytest
 
 from tests.cli.conftest import Run
 from tests.serve.conftest import picture
-from undistill.cli.serve import tell
+from undistill.cli.serve import _tell
 
 
 def test_others_need_a_key_or_a_word(undistill: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -88,8 +88,8 @@ def test_limits_and_keys_that_could_not_hold_are_refused(undistill: Run, monkeyp
 
 
 def test_only_what_is_true_is_said_at_the_end(capsys: pytest.CaptureFixture[str]) -> None:
-    tell(0)
+    _tell(0)
     assert capsys.readouterr().out == "ended; all that was taken is answered\n"
-    tell(2)
+    _tell(2)
     said = capsys.readouterr()
     assert (said.out, said.err) == ("", "ended; of what was taken, 2 not answered\n")
