@@ -263,7 +263,12 @@ def test_an_empty_graph_in_the_cache_is_traced_anew(monkeypatch: pytest.MonkeyPa
     node = onnx.helper.make_node("Identity", ["x"], ["y"])
     traced = onnx.helper.make_model(onnx.helper.make_graph([node], "g", [], []))
     asked: list[str] = []
-    monkeypatch.setattr(graph, "_trace", lambda head, name: asked.append(name) or traced)
+
+    def trace(_: Head, name: str) -> onnx.ModelProto:
+        asked.append(name)
+        return traced
+
+    monkeypatch.setattr(graph, "_trace", trace)
     for _ in range(2):
         assert graph.traced_graph(HEADS["mixed"], "onnx").graph.node
     assert asked == ["onnx"]
