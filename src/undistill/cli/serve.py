@@ -93,7 +93,7 @@ def serve(
         from undistill.serve.app import Limits
     except ImportError as error:
         raise UsageError(f"serve needs {error.name}: pip install 'undistill[serve]'") from None
-    from undistill.serve.guard import is_loopback, log_to_stderr
+    from undistill.serve.guard import is_loopback
 
     keys = _keys()
     outside = not is_loopback(host)
@@ -117,7 +117,6 @@ def serve(
     )
     from undistill.heads.head import shipped_heads
 
-    log_to_stderr(QUIET.get())
     shipped = ["flux1", *(name for name in shipped_heads() if name != "flux1")]
     words = "with a key" if keys else "WITHOUT A KEY, to everyone who reaches it" if outside else "this machine alone"
 
@@ -153,6 +152,7 @@ def _serve_on(
     from undistill.base.web import Server
     from undistill.pairs.spec import read_spec
     from undistill.serve.app import make_app
+    from undistill.serve.guard import log_to_stderr
     from undistill.serve.heads import check_name, read_heads
     from undistill.serve.pair import ServedPair
     from undistill.serve.work import Work
@@ -170,6 +170,7 @@ def _serve_on(
         from undistill.pairs.generator import Generator  # it brings diffusers, for which others needn't wait
 
         drawn = ServedPair(Generator(spec, places[0]), work.heads.get(spec.head or ""), work)
+    log_to_stderr(QUIET.get())
     began(socket.getsockname()[1])
     server = Server(make_app(work, limits, drawn), socket, work.close, seconds=limits.seconds + 5)
     server.serve_on()
