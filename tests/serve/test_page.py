@@ -88,10 +88,11 @@ def test_the_face_fills_the_frame(browser: Any, url: str, work: Work, files: lis
     seen = """const frame = document.getElementById("scroller"), stack = document.getElementById("stack");
         const part = stack.offsetWidth / document.getElementById("before").naturalWidth;
         return [frame.scrollLeft, frame.scrollTop, frame.clientWidth, frame.clientHeight].map((each) => each / part)"""
-    wait(browser, lambda: browser.execute_script(seen)[0] > 0)
+    wait(browser, lambda: browser.execute_script(seen)[1] > 0)
     x, y, wide, high = browser.execute_script(seen)
-    assert min(wide, high) == pytest.approx(max(right - left, bottom - top), rel=0.02)
-    assert x + wide / 2 == pytest.approx((left + right) / 2, abs=3)
+    # A scrollbar that is no longer needed leaves a little room, and a wide frame shows the whole width.
+    assert min(wide, high) == pytest.approx(max(right - left, bottom - top), rel=0.07)
+    assert x == 0 or x + wide / 2 == pytest.approx((left + right) / 2, abs=3)
     assert y + high / 2 == pytest.approx((top + bottom) / 2, abs=3)
     assert browser.execute_script("return document.getElementById('after').style.clipPath").startswith("inset(0")
     choose(browser, files[0])  # the next picture is looked at in the same way: it has none
