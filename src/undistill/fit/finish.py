@@ -53,12 +53,12 @@ def read_results(path: str) -> dict[str, Any]:
 def next_commands(out: Path, name: str) -> list[str]:
     """What to do with the head, from the caller's folder."""
     head = shlex.quote(str(out / HEAD))
-    pushed = f"from undistill.heads import Head; Head.from_pretrained({str(out / HEAD)!r}).push_to_hub('OWNER/NAME')"
+    pushed = f"from undistill.heads import Head; Head.from_pretrained('{out / HEAD}').push_to_hub('OWNER/NAME')"
     return [
         f"undistill enhance PICTURES -o enhanced --head {head}",
         f"undistill serve --head {head}",
         f"cp -r {head} COMFYUI/models/undistill/{shlex.quote(name)}",
-        f"python -c {shlex.quote(pushed)}",
+        f'python -c "{pushed}"',
     ]
 
 

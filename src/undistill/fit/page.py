@@ -121,7 +121,8 @@ class Progress:
         for step in self.steps:
             command = as_line(step)
             if is_done(plan, step, self.out):
-                lines.append(StageLine(command, "done", duration(plan["done"][step.makes]["seconds"])))
+                took = duration(plan["done"][step.makes]["seconds"])
+                lines.append(StageLine(command, "done", took, share=100.0))
             elif command != self._running:
                 lines.append(StageLine(command, "waiting", ""))
             elif far is None or not far.total:
