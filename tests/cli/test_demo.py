@@ -46,6 +46,7 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tuning, "search", lambda *_: dict.fromkeys(BASELINES, Filter(blur=0.5)))
 
 
+@pytest.mark.e2e
 @pytest.mark.usefixtures("short")
 def test_draws_measures_and_shows_and_goes_on_after_an_interrupt(
     pair: Path, tmp_path: Path, undistill: Run, monkeypatch: pytest.MonkeyPatch

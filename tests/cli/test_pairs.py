@@ -37,6 +37,7 @@ def stays(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], None]]:
     torch.set_num_threads(threads)
 
 
+@pytest.mark.e2e
 def test_creates_verifies_and_repairs(
     miniature: Path, prompts: Path, tmp_path: Path, undistill: Run, stays: Callable[[], None]
 ) -> None:

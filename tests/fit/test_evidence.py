@@ -20,6 +20,7 @@ def test_the_choice_is_what_the_tables_say() -> None:
     portraits = choose_recipe(512, pairs=True)
     assert (portraits.name, dict(portraits.changes)) == ("flux1", {})
     assert "0.66 [0.43, 0.88]" in portraits.why
+    assert "as yours will be, 0.07 [-0.01, 0.16], the best filter (blur) 0.08" in portraits.why
     assert choose_recipe(1024, pairs=False).name == "flux1"
 
 
@@ -50,5 +51,6 @@ def test_a_gpu_takes_the_largest_that_fits() -> None:
     assert gpu_recipe(16_000_000_000).name == "flux1-512/16gb"
     assert gpu_recipe(25_000_000_000).name == "flux1-512/24gb"
     assert gpu_recipe(85_000_000_000).name == "flux1-512/80gb"
-    with pytest.raises(UsageError, match="the GPU's 8 GB are too few"):
-        gpu_recipe(8_000_000_000)
+    assert gpu_recipe(8_000_000_000).name == "flux1-512/16gb"
+    with pytest.raises(UsageError, match="the GPU's 3 GB are too few"):
+        gpu_recipe(3_000_000_000)

@@ -15,6 +15,7 @@ from undistill.dataset.shard import Description
 from undistill.dataset.write import write_description
 from undistill.fit import PAGE, Outcome, Request, fit
 from undistill.fit.budget import Speeds
+from undistill.fit.source import contents_of, drawn_pairs
 from undistill.metrics.results import write_json
 from undistill.pairs.networks import DrawingCost
 from undistill.pairs.plan import PairsPlan
@@ -31,6 +32,8 @@ class Commands:
         self.ran: list[str] = []
         self.found: dict[str, Any] = results()
         self.fails_at = ""
+        self.shards = 100
+        """Most that become whole."""
 
     def __call__(self, command: Sequence[str]) -> None:
         verb, out = command[0], Path(command[-1] if command[-1] != "--overwrite" else command[-2])
@@ -53,6 +56,8 @@ class Commands:
                 "batch": 32,
             }
             write_description(out, Description(**about, rows=rows))
+            for number in range(min(-(-rows // 256), self.shards)):
+                (out / f"shard-{number:06d}.parquet").write_bytes(b"")
         elif verb == "train":
             (out / "head").mkdir(parents=True)
             (out / "head" / "model.safetensors").write_text(str(out))
@@ -127,8 +132,38 @@ def test_more_pairs_go_on_from_those_that_are_there(commands: Commands, tmp_path
     assert (out / "runs" / "tiny-best-1024x1000").is_dir()
     with pytest.raises(UsageError, match="2048 pairs are there already"):
         run(commands, out, replace(TINY, count=512))
+    with pytest.raises(UsageError, match="begun before images, names or the pair spec changed"):
+        run(commands, out, replace(TINY, count=4096, contents="other"))
     with pytest.raises(UsageError, match="begun with another domain"):
         run(commands, out, replace(TINY, domain="A photo of {name}"))
+
+
+def test_pairs_that_were_asked_for_are_not_there_before_they_are_drawn(commands: Commands, tmp_path: Path) -> None:
+    """As after a kill early in the drawing."""
+    commands.shards = 2
+    run(commands, tmp_path / "mine", replace(TINY, count=2000))
+    assert drawn_pairs(tmp_path / "mine") == 512
+    commands.shards = 100
+    run(commands, tmp_path / "mine", replace(TINY, count=2001))
+    assert drawn_pairs(tmp_path / "mine") == 2001
+
+
+def test_what_images_come_from_has_a_hash(tmp_path: Path) -> None:
+    (tmp_path / "names.txt").write_text("Ada Okafor")
+    for side in ("student", "teacher"):
+        (tmp_path / side).mkdir()
+        (tmp_path / side / "a.png").write_bytes(b"1")
+    named = replace(TINY, names=str(tmp_path / "names.txt"))
+    folders = Request(student=str(tmp_path / "student"), teacher=(str(tmp_path / "teacher"),))
+    before = [contents_of(each) for each in (TINY, named, folders)]
+    assert len(set(before)) == 3
+    (tmp_path / "names.txt").write_text("Ada Lovelace")
+    (tmp_path / "teacher" / "b.png").write_bytes(b"2")
+    assert [contents_of(each) == old for each, old in zip((TINY, named, folders), before, strict=True)] == [
+        True,
+        False,
+        False,
+    ]
 
 
 def test_it_ends_where_nothing_can_be_learned(commands: Commands, tmp_path: Path) -> None:
@@ -141,6 +176,16 @@ def test_it_ends_where_nothing_can_be_learned(commands: Commands, tmp_path: Path
     assert "Nothing to learn can be seen" in page
     assert "No head was trained" in page
     assert not (tmp_path / "mine" / "head").exists()
+
+
+def test_a_gap_that_more_pairs_do_not_show_leaves_no_head(commands: Commands, tmp_path: Path) -> None:
+    run(commands, tmp_path / "mine")
+    assert (tmp_path / "mine" / "head").exists()
+    for row in commands.found["rows"].values():
+        row["gap_closed"] = null(WHY)
+    run(commands, tmp_path / "mine", replace(TINY, count=2048))
+    assert not (tmp_path / "mine" / "head").exists()
+    assert (tmp_path / "mine" / "runs" / "tiny-best-1024x1000" / "head").exists()
 
 
 def test_it_names_the_filter_that_does_as_well(commands: Commands, tmp_path: Path) -> None:

@@ -192,7 +192,7 @@ def images(random: Generator, n: int, shift: float, name: str, wide: int = WIDE)
     return Points([f"{name}{i}" for i in range(n)], (x * spread).astype(np.float32))
 
 
-@pytest.mark.parametrize("n", [40, 200, 1000])
+@pytest.mark.parametrize("n", [40, 200, pytest.param(1000, marks=pytest.mark.e2e)])
 def test_cross_fitted_the_gap_closed_of_fresh_samples_is_what_it_is(n: int) -> None:
     """In spaces fitted on the very images that are measured, all of this fails: fresh samples look far away."""
     held = {"teacher": 0, "student": 0}

@@ -11,7 +11,7 @@ from undistill.report.verdict import gap_missing, judge
     [
         (value(0.58, 0.50, 0.66), value(0.12, 0.01, 0.23), 0.98, "better", None),
         (value(0.30, 0.10, 0.50), value(0.12, 0.01, 0.23), 0.98, "no better", "blur"),
-        (value(0.30, -0.1, 0.70), value(-0.5, -0.6, -0.4), 0.98, "no better", "colour"),
+        (value(0.30, -0.1, 0.70), value(-0.5, -0.6, -0.4), 0.98, "no better", None),  # nothing closes anything
         (value(0.58, 0.50, 0.66), value(0.12, 0.01, 0.23), 0.969, "changes people", "blur"),
         (value(0.58, 0.50, 0.66), value(0.12, 0.01, 0.23), None, "better", None),
     ],
@@ -33,3 +33,16 @@ def test_without_a_gap_nothing_is_said_of_the_head() -> None:
     assert gap_missing(rows) == why
     assert judge(rows, "mine").outcome == "no gap"
     assert gap_missing(results()["rows"]) is None
+
+
+def test_faces_that_are_lost_and_identity_that_nobody_measured_are_told() -> None:
+    rows = results(value(0.58, 0.50, 0.66), value(0.12, 0.01, 0.23))["rows"]
+    rows["mine"] |= {"identity": value(0.99), "faces_missing": value(2, n=100)}
+    assert judge(rows, "mine").outcome == "better"
+    assert "not measured" not in judge(rows, "mine").says
+    rows["mine"]["faces_missing"] = value(4, n=100)
+    verdict = judge(rows, "mine")
+    assert verdict.outcome == "changes people"
+    assert verdict.says.startswith("Of 100 faces 4 are lost")
+    rows["mine"] |= {"identity": null("no dlib"), "faces_missing": null("no dlib")}
+    assert judge(rows, "mine").says.endswith("Identity was not measured.")

@@ -23,7 +23,7 @@ from undistill.enhance.backends.table import MANY
 from undistill.heads import Head
 from undistill.heads.head import head_hash
 from undistill.serve.faces import FACES
-from undistill.serve.heads import read_heads
+from undistill.serve.heads import place_head, read_heads
 from undistill.serve.work import Work
 
 
@@ -86,6 +86,20 @@ def test_another_head_may_be_asked_for_and_notes_are_told(serving: Serving) -> N
     assert "miniature" in heads[1]["summary"] or heads[1]["summary"]
     assert "0.22" in heads[0]["measured"]
     assert "<!--" not in heads[0]["measured"]
+
+
+def test_heads_are_called_as_they_are_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine").mkdir()
+    snapshot = tmp_path / "snapshots" / "0123abcd"
+    monkeypatch.setattr(
+        "undistill.serve.heads.head_folder", lambda name: Path(name) if Path(name).is_dir() else snapshot
+    )
+    assert [place_head(text)[0] for text in ("owner/name", "flux1", str(tmp_path / "mine"), f"her={tmp_path}")] == [
+        "owner/name",
+        "flux1",
+        "mine",
+        "her",
+    ]
 
 
 def test_another_backend_is_told_and_recorded_as_here(

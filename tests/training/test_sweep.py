@@ -149,6 +149,7 @@ def until(condition: Callable[[], bool]) -> None:
         time.sleep(0.05)
 
 
+@pytest.mark.e2e
 def test_killed_with_9_leaves_its_cell_to_the_next(data: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     file = write(tmp_path, steps=10_000, save_every=1, validate_every=10_000)

@@ -34,7 +34,7 @@ def batch(seed: int) -> tuple[torch.Tensor, torch.Tensor]:
     return x, y - torch.tensor([0.1, 0.5, 0.5]).view(3, 1, 1)
 
 
-@pytest.mark.parametrize("changes", [{}, {"augment": True}], ids=str)
+@pytest.mark.parametrize("changes", [{}, pytest.param({"augment": True}, marks=pytest.mark.e2e)], ids=str)
 def test_it_learns_what_tells_teachers_from_students(changes: dict[str, Any]) -> None:
     method = unpaired(cycle=1, lr=2e-3, **changes)
     for step in range(60):

@@ -1,5 +1,6 @@
 """undistill fit"""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -85,10 +86,10 @@ def _request(
     if names is not None and not names.is_file():
         raise UsageError(f"--names {names}: there is no such file")
 
-    from undistill.fit import Request, read_budget
+    from undistill.fit import Request, contents_of, read_budget
     from undistill.steps import pair_anywhere
 
-    return Request(
+    request = Request(
         pair=None if pair is None else pair_anywhere(pair)[1],
         data=None if data is None else str(data.resolve()),
         student=None if student is None else str(student.resolve()),
@@ -99,6 +100,7 @@ def _request(
         count=count,
         budget=None if budget is None else read_budget(budget),
     )
+    return replace(request, contents=contents_of(request))
 
 
 def _show_plan(request: "Request", out: Path) -> None:

@@ -153,7 +153,7 @@ def _serve_on(
     from undistill.pairs.spec import read_spec
     from undistill.serve.app import make_app
     from undistill.serve.guard import log_to_stderr
-    from undistill.serve.heads import check_name, read_heads
+    from undistill.serve.heads import check_name, place_head, read_heads
     from undistill.serve.pair import ServedPair
     from undistill.serve.work import Work
 
@@ -169,7 +169,8 @@ def _serve_on(
     if spec is not None:
         from undistill.pairs.generator import Generator  # it brings diffusers, for which others needn't wait
 
-        drawn = ServedPair(Generator(spec, places[0]), work.heads.get(spec.head or ""), work)
+        own = work.heads[place_head(spec.head)[0]] if spec.head is not None else None
+        drawn = ServedPair(Generator(spec, places[0]), own, work)
     log_to_stderr(QUIET.get())
     began(socket.getsockname()[1])
     server = Server(make_app(work, limits, drawn), socket, work.close, seconds=limits.seconds + 5)

@@ -8,5 +8,17 @@ from undistill.fit.finish import Outcome
 from undistill.fit.page import PAGE
 from undistill.fit.request import EFFORTS, TEMPLATE, Quality, Request, read_budget
 from undistill.fit.run import fit, planned
+from undistill.fit.source import contents_of
 
-__all__ = ["EFFORTS", "PAGE", "TEMPLATE", "Outcome", "Quality", "Request", "fit", "planned", "read_budget"]
+__all__ = [
+    "EFFORTS",
+    "PAGE",
+    "TEMPLATE",
+    "Outcome",
+    "Quality",
+    "Request",
+    "contents_of",
+    "fit",
+    "planned",
+    "read_budget",
+]

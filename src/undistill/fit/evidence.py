@@ -15,6 +15,8 @@ from undistill.report.verdict import LEAST_IDENTITY
 
 FILE = Path(__file__).with_name("evidence.json")
 
+MEASURED_BY = "efficientnet-lite0"
+"""What `undistill evaluate` looks with unless told otherwise; no recipe has it in a loss."""
 PORTRAIT = 400
 """Side from which on images are looked at as portraits, px: the smallest that `flux1` was trained on."""
 
@@ -79,6 +81,14 @@ def choose_recipe(size: int, *, pairs: bool) -> Choice:
         f"it closed {value:g} [{low:g}, {high:g}] of the gap, the best filter ({filtered['name']}) "
         f"{filtered['gap_closed'][0]:g}: {table['images']}, seen by {table['features']}"
     )
+    for other in read_evidence()["tables"]:  # what the verdict will look at
+        if other["of"] == kind and other["features"] == MEASURED_BY != table["features"]:
+            value, low, high = next(row for row in other["rows"] if row["recipe"] == best["recipe"])["gap_closed"]
+            filtered = other["best_filter"]
+            why += (
+                f"; seen by {MEASURED_BY}, as yours will be, {value:g} [{low:g}, {high:g}], the best filter "
+                f"({filtered['name']}) {filtered['gap_closed'][0]:g}"
+            )
     return Choice(best["recipe"], why, table["source"], best.get("changes", {}))
 
 
@@ -88,19 +98,18 @@ def gpu_recipes() -> list[GpuRecipe]:
 
 
 def gpu_recipe(memory: int) -> GpuRecipe:
-    """The largest for a GPU of so many bytes.
+    """The largest for a GPU of so many bytes; for a smaller GPU the smallest that has room there.
 
     Raises:
         UsageError: it is too small for all of them.
     """
-    fitting = [recipe for recipe in gpu_recipes() if recipe.gpu <= memory]
-    if not fitting:
-        least = gpu_recipes()[0]
+    least, *others = gpu_recipes()
+    if least.memory > memory:
         raise UsageError(
-            f"the GPU's {memory / 1e9:.0f} GB are too few: training a head on portraits takes one of "
-            f"{least.gpu / 1e9:.0f} GB; --plan says what each GPU takes"
+            f"the GPU's {memory / 1e9:.0f} GB are too few: training a head on portraits takes "
+            f"{least.memory / 1e9:.0f} GB; --plan says what each GPU takes"
         )
-    return fitting[-1]
+    return [least, *(recipe for recipe in others if recipe.gpu <= memory)][-1]
 
 
 def known_pair_seconds(pair: str) -> tuple[float, str] | None:

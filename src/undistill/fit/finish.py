@@ -39,6 +39,8 @@ def finish(plan: FitPlan, page: Progress, out: Path, *, trained: bool) -> Outcom
         shown = write_sheet(plan, Path(SHEET))
     else:
         verdict, head, shown, next_up = _no_gap(results), None, [], []
+        shutil.rmtree(HEAD, ignore_errors=True)  # of fewer images, by which a gap was seen; its run stays
+        Path(SHEET).unlink(missing_ok=True)
     write_json(_metrics(plan, verdict, results, trained=trained), Path(METRICS))
     page.finished(verdict, results, head, next_up, shown, Path(SHEET) if trained else None)
     return Outcome(verdict, next_up)
@@ -53,12 +55,12 @@ def read_results(path: str) -> dict[str, Any]:
 def next_commands(out: Path, name: str) -> list[str]:
     """What to do with the head, from the caller's folder."""
     head = shlex.quote(str(out / HEAD))
-    pushed = f"from undistill.heads import Head; Head.from_pretrained('{out / HEAD}').push_to_hub('OWNER/NAME')"
+    pushed = f"from undistill.heads import Head; Head.from_pretrained({str(out / HEAD)!r}).push_to_hub('OWNER/NAME')"
     return [
         f"undistill enhance PICTURES -o enhanced --head {head}",
         f"undistill serve --head {head}",
         f"cp -r {head} COMFYUI/models/undistill/{shlex.quote(name)}",
-        f'python -c "{pushed}"',
+        f"python -c {shlex.quote(pushed)}",
     ]
 
 

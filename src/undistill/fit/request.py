@@ -15,6 +15,8 @@ from undistill.steps import PLAN
 FIT = "fit.json"
 """In the folder: what was asked, what was measured for the plan, what was decided."""
 
+VERSION = 1
+
 TEMPLATE = "A professional portrait of {name}"
 
 
@@ -48,6 +50,7 @@ class Request:
         quality: see `EFFORTS`.
         count: pairs; None: as quality and budget say.
         budget: seconds from now on; None: as long as it takes.
+        contents: hash of what the images come from (`contents_of`).
     """
 
     pair: str | None = None
@@ -59,6 +62,7 @@ class Request:
     quality: Quality = "good"
     count: int | None = None
     budget: float | None = None
+    contents: str = ""
 
     @property
     def source(self) -> dict[str, Any]:
@@ -105,15 +109,22 @@ def read_kept(out: Path, request: Request) -> dict[str, Any]:
         return {}
     try:
         kept: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        source = kept["source"]
+        source, version = kept["source"], kept["version"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UsageError(f"{file} can't be read: choose another folder for -o") from error
+    if version != VERSION:
+        raise UsageError(f"{file} is of another version of undistill: choose another folder for -o")
     if source != request.source:
         differ = [key for key, value in request.source.items() if source.get(key) != value]
-        raise UsageError(f"{out} was begun with another {', '.join(differ)}: choose another folder for -o")
+        if differ == ["contents"]:
+            raise UsageError(
+                f"{out} was begun before images, names or the pair spec changed: choose another folder for -o"
+            )
+        others = ", ".join(key for key in differ if key != "contents")
+        raise UsageError(f"{out} was begun with another {others}: choose another folder for -o")
     return kept
 
 
 def keep(out: Path, request: Request, **found: Any) -> None:
     """Write fit.json: the request, and what was found."""
-    write_json({"version": 1, "source": request.source, "effort": request.effort, **found}, out / FIT)
+    write_json({"version": VERSION, "source": request.source, "effort": request.effort, **found}, out / FIT)

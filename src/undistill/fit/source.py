@@ -1,12 +1,13 @@
 """Where a fit's images come from: a pair that draws them, a pairs data set, or folders."""
 
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from statistics import median
 
 from undistill.base.errors import UsageError
 from undistill.dataset.samples import ImageFolders, Source, list_files, open_source
-from undistill.dataset.shard import DESCRIPTION, Pairs, read_description
+from undistill.dataset.shard import DESCRIPTION, Pairs, finished_shards, read_description
 from undistill.fit.budget import FEWEST_PAIRS
 from undistill.fit.plan import PAIRS
 from undistill.fit.request import Request
@@ -25,7 +26,7 @@ class Images:
         spec: the pair that draws them; None: they are there.
         size: shorter side, px; that of half of them.
         paired: both sides show the same persons.
-        there: how many, where they are there; else 0.
+        there: how many, of the side that has fewer, where they are there; else 0.
     """
 
     spec: PairSpec | None
@@ -38,7 +39,7 @@ class Images:
         """What they are called."""
         if self.spec is not None:
             return f"pairs of {self.spec.name}"
-        return "pairs" if self.paired else "student images"
+        return "pairs" if self.paired else "images a side"
 
 
 def find_images(request: Request) -> Images:
@@ -55,8 +56,9 @@ def find_images(request: Request) -> Images:
     else:
         assert request.student is not None
         students = list_files([Path(request.student)], (0, 1))
-        list_files([Path(teacher) for teacher in request.teacher], (0, 1))
-        images = Images(None, round(median(min(s.size) for s in students[:100])), False, len(students))
+        teachers = list_files([Path(teacher) for teacher in request.teacher], (0, 1))
+        size = round(median(min(sample.size) for sample in students[:100]))
+        images = Images(None, size, False, min(len(students), len(teachers)))
     if images.there < FEWEST_IMAGES:
         raise UsageError(f"{images.there} {images.words} are too few: it takes {FEWEST_IMAGES} to train and to measure")
     return images
@@ -70,8 +72,32 @@ def open_images(request: Request) -> Source:
 
 
 def drawn_pairs(out: Path) -> int:
-    """How many pairs were asked of the data set in a fit's folder before; 0: none."""
-    return read_description(out / PAIRS).rows if (out / PAIRS / DESCRIPTION).exists() else 0
+    """How many pairs lie in whole shards of a fit's folder."""
+    if not (out / PAIRS / DESCRIPTION).exists():
+        return 0
+    description = read_description(out / PAIRS)
+    size = description.shard_size
+    starts = [number * size for number in finished_shards(out / PAIRS, description)]
+    return sum(min(size, description.rows - start) for start in starts)
+
+
+def contents_of(request: Request) -> str:
+    """A hash of what the images come from: when it differs, what was made of them before is of others.
+
+    Raises:
+        UsageError: no such pair or data set.
+    """
+    found: list[str] = []
+    if request.pair is not None:
+        found.append(pair_anywhere(request.pair)[0].hash())
+    if request.names is not None:
+        found.append(sha256(Path(request.names).read_bytes()).hexdigest())
+    if request.data is not None:
+        found += (f"{path.name} {path.stat().st_size}" for path in sorted(Path(request.data).glob("*.parquet")))
+    for folder in (request.student, *request.teacher):
+        images = sorted(Path(folder).rglob("*")) if folder is not None else []
+        found += (f"{path} {path.stat().st_size}" for path in images if path.is_file())
+    return sha256("\n".join(found).encode()).hexdigest()
 
 
 def refuse_few(count: int | None) -> None:

@@ -58,7 +58,7 @@ def read_heads(
     """
     folders: dict[str, tuple[str, Path]] = {}
     for text in texts:
-        name, folder = _place(text)
+        name, folder = place_head(text)
         check_name(name, f"--head {text}: the name")
         if name in folders:
             raise UsageError(f"--head: two are called {name}: write NAME=DIR")
@@ -88,14 +88,19 @@ def check_name(name: str, what: str) -> None:
         raise UsageError(f"{what} {name!r} can't stand in an answer's headers: give it one of Latin letters")
 
 
-def _place(text: str) -> tuple[str, Path]:
+def place_head(text: str) -> tuple[str, Path]:
+    """How a head is called in requests, and its folder.
+
+    Raises:
+        UsageError: no such head, or no name in NAME=DIR.
+    """
     name, equals, place = text.partition("=") if not Path(text).is_dir() else (text, "", "")
     if equals and not (name and place):
         raise UsageError(f"--head {text}: write NAME=DIR")
     folder = head_folder(place if equals else text)
     if equals:
         return name, folder
-    return text if text in shipped_heads() else folder.resolve().name if folder.exists() else text, folder
+    return folder.resolve().name if Path(text).is_dir() else text, folder
 
 
 def _about(card: str) -> dict[str, str]:

@@ -33,7 +33,7 @@ from undistill.prompts import as_lines, numbered
 ray = pytest.importorskip("ray", reason="needs the extra ray")
 pytest.importorskip("moto.server", reason="needs moto[server]")
 
-pytestmark = pytest.mark.xdist_group("ray")
+pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("ray")]
 TINY = read_spec("tiny")
 PROMPTS = numbered([f"A portrait of {name}" for name in "abcdefg"], 5)
 ROOT = Path(__file__).parents[3]
@@ -83,7 +83,6 @@ def draw(out: AnyPath, maker: Callable[[], Painter], workers: int = 2) -> tuple[
     return create(PROMPTS, out, TINY, maker, 3, 1, on_ray(workers))
 
 
-@pytest.mark.e2e
 def test_a_worker_killed_half_way_changes_no_byte(tmp_path: Path, drawn: Path) -> None:
     tombs = tmp_path / "tombs"
     tombs.mkdir()
@@ -93,7 +92,6 @@ def test_a_worker_killed_half_way_changes_no_byte(tmp_path: Path, drawn: Path) -
     assert (tmp_path / "out" / "timings.csv").read_text().count("\n") >= 1 + 7
 
 
-@pytest.mark.e2e
 def test_a_shard_that_kills_all_its_workers_ends_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, "TRIES", 1)  # each takes seconds; that there are more, the test before has shown
     tombs, out = tmp_path / "tombs", tmp_path / "out"
@@ -105,7 +103,6 @@ def test_a_shard_that_kills_all_its_workers_ends_it(tmp_path: Path, monkeypatch:
     assert not list(out.glob(".*"))
 
 
-@pytest.mark.e2e
 def test_a_dead_driver_resumes_on_s3(tmp_path: Path, drawn: Path, bucket: str, cluster: str) -> None:
     out = parse_path(f"{bucket}/pairs")
     (tmp_path / "prompts.jsonl").write_bytes(as_lines(PROMPTS))
