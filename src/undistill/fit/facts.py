@@ -8,11 +8,10 @@ from rich.text import Text
 
 from undistill.base.table import Table
 from undistill.fit.budget import Amounts, Speeds, parts_of
-from undistill.fit.evidence import Choice, GpuRecipe, gpu_recipes
+from undistill.fit.evidence import Choice, GpuRecipe, gpu_recipe
 from undistill.fit.here import free_disk, gpu_memory
 from undistill.fit.source import Images
-from undistill.pairs.place import choose_offload, working_bytes
-from undistill.pairs.plan import PairsPlan
+from undistill.pairs.plan import PairsPlan, gigabytes, placed
 from undistill.report.words import duration
 
 Facts = dict[str, str]
@@ -33,14 +32,17 @@ def drawing_facts(made: PairsPlan, count: int, out: Path) -> Facts:
     held = [network.held for network in made.networks]
     gpu = gpu_memory()
     if gpu is None:
-        memory = f"{_gb(sum(held))} for the networks; there is no GPU here"
+        memory = f"{gigabytes(sum(held))} for the networks; there is no GPU here"
     else:
-        offload = choose_offload(held, gpu, working_bytes(made.spec.size))
+        offload, _ = placed(made.spec, made.networks, made.work, gpu)
         words = {"none": "all networks stay on it", "model": "one network at a time", "group": "block by block"}
-        memory = f"the GPU has {_gb(gpu)}: {words[offload]} (--offload {offload}); the networks take {_gb(sum(held))}"
+        memory = (
+            f"the GPU has {gigabytes(gpu)}: {words[offload]} (--offload {offload}); the networks take "
+            f"{gigabytes(sum(held))}"
+        )
     return {
-        "Download": _gb(made.download) if made.download else "nothing",
-        "Disk": f"{_gb(made.storage / made.count * count)} for the pairs, {_gb(free_disk(out))} are free",
+        "Download": gigabytes(made.download) if made.download else "nothing",
+        "Disk": f"{gigabytes(made.storage / made.count * count)} for the pairs, {gigabytes(free_disk(out))} are free",
         "Memory": memory,
     }
 
@@ -51,7 +53,7 @@ def recipe_facts(choice: Choice, name: str, large: GpuRecipe | None) -> Facts:
     if large is not None:
         text += (
             f". That was {choice.name}; {name} is the same at 512 px for this GPU: batches of {large.batch}, "
-            f"{_gb(large.memory)}, computed, not measured"
+            f"{gigabytes(large.memory)}, computed, not measured"
         )
     return {"Recipe": text}
 
@@ -78,10 +80,7 @@ def gpu_table(made: PairsPlan, steps: int) -> Table:
     """What drawing and training take on GPUs that people have: computed."""
     rows = []
     for on in made.gpus:
-        fitting = [recipe for recipe in gpu_recipes() if recipe.gpu <= on.gpu.memory]
-        if not fitting:
-            continue
-        recipe = fitting[-1]
+        recipe = gpu_recipe(on.gpu.memory)
         train_s = steps * recipe.batch / recipe.images_s[on.gpu.name]
         draw_s = made.count * on.pair_s
         rows.append(
@@ -91,7 +90,7 @@ def gpu_table(made: PairsPlan, steps: int) -> Table:
                 duration(draw_s),
                 recipe.name,
                 str(recipe.batch),
-                _gb(recipe.memory),
+                gigabytes(recipe.memory),
                 duration(train_s),
             )
         )
@@ -102,7 +101,3 @@ def show_facts(facts: Facts, console: Console) -> None:
     """Print them."""
     for term, text in facts.items():
         console.print(Text(f"{term}: {text}"))
-
-
-def _gb(count: float) -> str:
-    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"

@@ -15,14 +15,13 @@ from undistill.base.threads import spread
 from undistill.dataset.samples import Sample, Source, list_sides, pixels_of
 from undistill.dataset.shard import Pairs
 from undistill.fit.budget import Speeds
-from undistill.fit.evidence import Choice, GpuRecipe, gpu_recipe
+from undistill.fit.evidence import MEASURED_BY, Choice, GpuRecipe, gpu_recipe
 from undistill.fit.plan import Training
 from undistill.fit.source import Images
 from undistill.metrics.extraction import BATCH, EvalImage
 from undistill.metrics.features import load_extractor
 from undistill.pairs.load import find_weights, hub_file, model_ref, rest_ref
-from undistill.pairs.place import CUDA, choose_offload, working_bytes
-from undistill.pairs.plan import PairsPlan, measure_drawn, peak_memory
+from undistill.pairs.plan import PairsPlan, fits, measure_drawn, placed
 from undistill.pairs.spec import PairSpec
 from undistill.training import find_recipe
 from undistill.training.recipe import Recipe, change_recipe, read_recipe
@@ -81,9 +80,8 @@ def refuse_pair(made: PairsPlan) -> None:
     held = [network.held for network in made.networks]
     gpu = gpu_memory()
     if gpu is not None:
-        offload = choose_offload(held, gpu, working_bytes(made.spec.size))
-        peak = peak_memory(made.networks, made.work, offload)
-        if peak + CUDA > gpu:
+        _, peak = placed(made.spec, made.networks, made.work, gpu)
+        if not fits(peak, gpu):
             raise UsageError(
                 f"the GPU's {gpu / 1e9:.0f} GB are too few: {made.spec.name} takes {peak / 1e9:.0f} GB, block by "
                 "block; a pair of fewer bits takes less, e.g. --pair flux1-nf4"
@@ -148,7 +146,7 @@ def measure_speeds(source: Source, training: Training, images: Images, count: in
 
 def look_seconds(samples: Sequence[Sample]) -> float:
     """Seconds of an image's features, by all that this machine has."""
-    extractor = load_extractor("efficientnet-lite0", pick_device())
+    extractor = load_extractor(MEASURED_BY, pick_device())
 
     def look(start: int) -> int:
         some = samples[start : start + BATCH]

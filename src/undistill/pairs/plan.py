@@ -58,8 +58,8 @@ class OnGpu:
 
     @property
     def fits(self) -> bool:
-        """Whether there is room for it, beside CUDA itself."""
-        return self.peak + CUDA <= self.gpu.memory
+        """Whether there is room for it."""
+        return fits(self.peak, self.gpu.memory)
 
 
 @dataclass(frozen=True)
@@ -112,10 +112,20 @@ def plan(spec: PairSpec, count: int, batch: int = 4, drawn: Path | None = None) 
     todo = drawing_cost(spec, parts, batch)
     gpus = []
     for gpu in GPUS if spec.dtype != "float32" else ():  # of which the peaks say nothing
-        offload = choose_offload([part.held for part in parts], gpu.memory, working_bytes(spec.size))
-        seconds = pair_seconds(parts, todo, offload, gpu, batch)
-        gpus.append(OnGpu(gpu, offload, peak_memory(parts, todo, offload), seconds))
+        offload, peak = placed(spec, parts, todo, gpu.memory)
+        gpus.append(OnGpu(gpu, offload, peak, pair_seconds(parts, todo, offload, gpu, batch)))
     return PairsPlan(spec, count, batch, parts, todo, gpus, measured)
+
+
+def placed(spec: PairSpec, parts: list[Network], todo: DrawingCost, memory: int) -> tuple[Offload, int]:
+    """Where the networks lie on a GPU of so many bytes, and the bytes of it at the peak of a pair."""
+    offload = choose_offload([part.held for part in parts], memory, working_bytes(spec.size))
+    return offload, peak_memory(parts, todo, offload)
+
+
+def fits(peak: int, memory: int) -> bool:
+    """Whether a GPU of so many bytes has room for a peak, beside CUDA itself."""
+    return peak + CUDA <= memory
 
 
 def peak_memory(parts: list[Network], todo: DrawingCost, offload: Offload) -> int:
@@ -195,16 +205,16 @@ def _parts(made: PairsPlan) -> list[str | Table]:
                     part.side,
                     _count_text(part.parameters),
                     _bits_text(part),
-                    _gb(part.held),
-                    _gb(part.download),
+                    gigabytes(part.held),
+                    gigabytes(part.download),
                     _where(part),
                 )
                 for part in made.networks
             ],
             keys=2,
         ),
-        f"Download: {_gb(made.download)}. The CPU's memory holds what doesn't stay on the GPU, up to "
-        f"{_gb(sum(part.held for part in made.networks))}.",
+        f"Download: {gigabytes(made.download)}. The CPU's memory holds what doesn't stay on the GPU, up to "
+        f"{gigabytes(sum(part.held for part in made.networks))}.",
         f"Computed from the configurations: {todo.student_flop / 1e12:.4g} TFLOP for the student's image, "
         f"{todo.teacher_flop / 1e12:.4g} for the teacher's.",
     ]
@@ -212,7 +222,7 @@ def _parts(made: PairsPlan) -> list[str | Table]:
         said += [
             Table(
                 ("GPU", "offload", "peak memory", "pairs a day", f"hours for {made.count:,}"),
-                [(on.gpu.name, on.offload, _gb(on.peak), *_on(on, made.count)) for on in made.gpus],
+                [(on.gpu.name, on.offload, gigabytes(on.peak), *_on(on, made.count)) for on in made.gpus],
             ),
             f"Estimated times, not measured: at {SUSTAINED:.0%} of the GPU's peak, and {BUS / 1e9:.0f} GB/s to it.",
         ]
@@ -223,7 +233,7 @@ def _parts(made: PairsPlan) -> list[str | Table]:
             f"worker, {hours} hours for {made.count:,}."
         )
     source = f"{PNG_BYTES_PX} bytes a pixel, as FLUX's portraits" if made.measured is None else "as those drawn here"
-    said.append(f"Storage: {_gb(made.storage)} ({source}).")
+    said.append(f"Storage: {gigabytes(made.storage)} ({source}).")
     return said
 
 
@@ -235,7 +245,8 @@ def _count_text(number: int) -> str:
     return f"{number / 1e9:.2f} B" if number >= 1e9 else f"{number / 1e6:.1f} M"
 
 
-def _gb(count: float) -> str:
+def gigabytes(count: float) -> str:
+    """Bytes in words: in GB, below one in MB."""
     return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
 
 
