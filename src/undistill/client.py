@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image
 
 from undistill.base.errors import Failure, UsageError, first_line
+from undistill.base.settings import check_key
 from undistill.enhance.bytes import Enhanced
 from undistill.enhance.change import Change
 from undistill.enhance.faces import FEATHER, Where
@@ -54,8 +55,7 @@ class Client:
         if not known:
             raise UsageError(f"{url} is no address of a service: write it as http://127.0.0.1:8000")
         key = key or re.split(r"[,\s]+", os.environ.get("UNDISTILL_API_KEY", ""))[0]
-        if not re.fullmatch(r"[!-~]*", key):
-            raise UsageError("UNDISTILL_API_KEY: a key has letters, digits and signs of ASCII alone")
+        check_key(key)
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         self.url = url
         self.patience = patience
@@ -182,7 +182,8 @@ class Client:
             after = reply.headers.get("Retry-After", "")
             pause = float(after) if after.isdecimal() else _PAUSE_S
             # A 500 of the service itself says what is wrong; one of a proxy before it, that it has lost the service.
-            lost = reply.status_code == 500 and reply.headers.get("Content-Type") != "application/problem+json"
+            own = reply.headers.get("Content-Type") == "application/problem+json"
+            lost = reply.status_code == 500 and not own
             if not (lost or reply.status_code in _AGAIN) or time.monotonic() + pause > until:
                 break
             self._pause(pause)
@@ -192,7 +193,6 @@ class Client:
             detail = str(reply.json()["detail"])
         except (ValueError, KeyError, TypeError):
             detail = f"it answered {reply.status_code}"
-        own = reply.headers.get("Content-Type") == "application/problem+json"
         if reply.status_code in (400, 413, 415, 422, 504) or (own and reply.status_code == 500):
             # It is this image: another may fare better.
             raise ImageError(detail.removeprefix("The image ").removesuffix("."))

@@ -1,5 +1,6 @@
 """Settings that people write as YAML or JSON: read strictly, and refused in one line that says what to change."""
 
+import re
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -25,6 +26,14 @@ class Strict(BaseModel):
     """Settings that are fixed once read, and that know all their keys."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def check_key(key: str) -> None:
+    """Raises:
+    UsageError: a header can't carry it, so that no client could be told apart by it.
+    """
+    if not re.fullmatch(r"[!-~]*", key):
+        raise UsageError("UNDISTILL_API_KEY: a key has letters, digits and signs of ASCII alone")
 
 
 def read_yaml(path: Path) -> Any:

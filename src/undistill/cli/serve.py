@@ -184,9 +184,11 @@ def _serve_on(
 
 
 def _keys() -> tuple[str, ...]:
+    from undistill.base.settings import check_key
+
     keys = tuple(filter(None, re.split(r"[,\s]+", os.environ.get("UNDISTILL_API_KEY", ""))))
-    if any(not re.fullmatch(r"[!-~]*", key) for key in keys):
-        raise UsageError("UNDISTILL_API_KEY: a key has letters, digits and signs of ASCII alone")
+    for key in keys:
+        check_key(key)
     if any(len(key) < 16 for key in keys):
         raise UsageError("UNDISTILL_API_KEY: a key has 16 characters or more (openssl rand -hex 16 makes one)")
     return keys

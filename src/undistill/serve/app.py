@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from importlib.resources import files
@@ -25,8 +26,8 @@ from undistill.serve.guard import Guard
 from undistill.serve.options import EnhanceOptions, merged
 from undistill.serve.pair import ServedPair, add_pair
 from undistill.serve.problems import Problem, documented
-from undistill.serve.queue import Queue, Task
 from undistill.serve.upload import read_upload, unusable
+from undistill.serve.work import Work
 
 PAGE = Path(str(files("undistill"))) / "serve" / "page"
 MEDIA = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp", "TIFF": "image/tiff", "AVIF": "image/avif"}
@@ -64,7 +65,7 @@ class Limits:
     seconds: float = 60.0
 
 
-def make_app(work: Queue, limits: Limits, pair: ServedPair | None = None) -> FastAPI:
+def make_app(work: Work, limits: Limits, pair: ServedPair | None = None) -> FastAPI:
     """The service as an ASGI application.
 
     Args:
@@ -122,7 +123,7 @@ def make_app(work: Queue, limits: Limits, pair: ServedPair | None = None) -> Fas
     return app
 
 
-def _add_enhance(app: FastAPI, work: Queue, limits: Limits) -> None:
+def _add_enhance(app: FastAPI, work: Work, limits: Limits) -> None:
     answer = {
         "description": "The enhanced image, with all that the one sent says of itself.",
         "content": {kind: {"schema": _BINARY} for kind in MEDIA.values()},
@@ -148,12 +149,9 @@ def _add_enhance(app: FastAPI, work: Queue, limits: Limits) -> None:
             if wanted.finds_faces and not FACES:
                 raise Problem("invalid", "This service finds no faces: leave out where and keep_identity.")
             same_kind = upload.header.format not in READ_ONLY
-            task = Task(upload.data, head.name, wanted, how, same_kind, options.label(head.name, head.hash))
-            left = limits.seconds - (time.perf_counter() - begun)
-            try:
-                made: Enhanced = await while_awaited(request, lambda: work.enhance(task), left, limits.seconds)
-            except ImageError as error:
-                raise unusable(error) from error
+            label = options.label(head.name, head.hash)
+            enhance = partial(work.enhance, head.name, upload.data, wanted, how, same_kind, label)
+            made: Enhanced = await _done(enhance, request, limits, begun)
         work.meters.bytes.labels("in").inc(len(upload.data))
         work.meters.bytes.labels("out").inc(len(made.data))
         said = {
@@ -170,6 +168,15 @@ def _add_enhance(app: FastAPI, work: Queue, limits: Limits) -> None:
 _BINARY = {"type": "string", "format": "binary"}
 
 
+async def _done(work: Callable[[], Any], request: Request, limits: Limits, begun: float) -> Any:
+    """What the work on an image comes to, in what is left of the time."""
+    left = limits.seconds - (time.perf_counter() - begun)
+    try:
+        return await while_awaited(request, work, left, limits.seconds)
+    except ImageError as error:
+        raise unusable(error) from error
+
+
 def _image_and(fields: dict[str, Any]) -> dict[str, Any]:
     """What OpenAPI says of a body that is an image, or a form with one and these fields."""
     form = {"type": "object", "required": ["image"], "properties": {"image": _BINARY, **fields}}
@@ -180,7 +187,7 @@ def _image_and(fields: dict[str, Any]) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": content}}
 
 
-def _add_faces(app: FastAPI, work: Queue, limits: Limits) -> None:
+def _add_faces(app: FastAPI, work: Work, limits: Limits) -> None:
     @app.post(
         "/v1/faces",
         summary="Where the faces are, the largest first: left, top, right and bottom of each, px of the upright image.",
@@ -196,11 +203,7 @@ def _add_faces(app: FastAPI, work: Queue, limits: Limits) -> None:
             upload = await read_upload(request, limits.bytes, limits.pixels, limits.seconds)
             if upload.fields:
                 raise Problem("invalid", "The form has fields beside its image: leave them out.")
-            left = limits.seconds - (time.perf_counter() - begun)
-            try:
-                boxes: list[Box] = await while_awaited(request, lambda: work.faces(upload.data), left, limits.seconds)
-            except ImageError as error:
-                raise unusable(error) from error
+            boxes: list[Box] = await _done(partial(work.faces, upload.data), request, limits, begun)
         return JSONResponse({"faces": boxes})
 
 
@@ -208,7 +211,7 @@ _BOX = {"type": "array", "items": {"type": "integer"}, "minItems": 4, "maxItems"
 _BOXES = {"type": "object", "required": ["faces"], "properties": {"faces": {"type": "array", "items": _BOX}}}
 
 
-def _add_heads(app: FastAPI, work: Queue, limits: Limits, pair: str | None) -> None:
+def _add_heads(app: FastAPI, work: Work, limits: Limits, pair: str | None) -> None:
     @app.get("/v1/heads", summary="The heads that may be asked for; the first where none is.", responses=documented())
     async def heads() -> JSONResponse:
         listed = [head.said() for head in work.heads.values()]
@@ -216,7 +219,7 @@ def _add_heads(app: FastAPI, work: Queue, limits: Limits, pair: str | None) -> N
         return JSONResponse({"heads": listed, "limits": taken, "pair": pair, "faces": FACES, "version": __version__})
 
 
-def _add_states(app: FastAPI, work: Queue) -> None:
+def _add_states(app: FastAPI, work: Work) -> None:
     @app.get("/healthz", summary="Whether the process answers.", include_in_schema=False)
     async def healthy() -> JSONResponse:
         return JSONResponse({"status": "ok"})

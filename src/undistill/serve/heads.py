@@ -12,7 +12,7 @@ from undistill.base.errors import UsageError
 from undistill.enhance.backends import BackendName
 from undistill.enhance.backends.table import MANY, fastest
 from undistill.heads import Head
-from undistill.heads.head import head_folder, head_hash, shipped_heads
+from undistill.heads.head import head_folder, head_hash, head_name, shipped_heads
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def place_head(text: str) -> tuple[str, Path]:
     folder = head_folder(place if equals else text)
     if equals:
         return name, folder
-    return folder.resolve().name if Path(text).is_dir() else text, folder
+    return head_name(text), folder
 
 
 def _about(card: str) -> dict[str, str]:
