@@ -25,17 +25,14 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from undistill.base.command import run
-from undistill.dataset.read import TrainingCrops
 from undistill.dataset.samples import ImageFolders
 from undistill.pairs.networks import PeakMemory
 from undistill.pairs.place import working_bytes
 from undistill.pairs.plan import GPUS, SUSTAINED
 from undistill.training import RECIPES
-from undistill.training.loop import start
 from undistill.training.method import train_step
 from undistill.training.recipe import change_recipe, read_recipe
-from undistill.training.run import cropping_of, method_of
-from undistill.training.sides import sides_of
+from undistill.training.speed import prepared
 
 BANDWIDTH = {"H100 SXM, 80 GB": 3.35e12, "A100, 80 GB": 2.04e12, "RTX 4090, 24 GB": 1.01e12, "RTX 4080, 16 GB": 0.72e12}
 """Bytes/s by their vendors."""
@@ -64,13 +61,9 @@ class Traffic(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 def measure(path: Path, folder: Path, batch: int) -> tuple[int, int, int]:
     """Bytes alive at the peak of a step, its operations, and the bytes that these move."""
-    recipe = change_recipe(read_recipe(path), {"batch": batch, "data.train": "all", "data.val": "all"})
-    fabric = start(recipe, "cpu")
+    recipe = change_recipe(read_recipe(path), {"batch": batch})
     source = ImageFolders([folder / "student"], [folder / "teacher"])
-    sides, _ = sides_of(recipe, source)
-    crops = TrainingCrops(*sides, cropping_of(recipe), recipe.seed, recipe.paired)
-    method = method_of(fabric, recipe, crops, crops.counts)
-    method.prepare()
+    _, method, crops = prepared(recipe, source, "cpu")
     x, y = (torch.stack(images) for images in zip(*(crops[k] for k in range(batch)), strict=True))
     train_step(method, [(x, y)], 0)  # the optimizers' own
     peak, traffic = PeakMemory(method.networks["G"]), Traffic()

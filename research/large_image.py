@@ -18,20 +18,19 @@ from undistill.base.command import run
 from undistill.bench.memory import peak_above
 from undistill.enhance import Enhancer
 from undistill.enhance.backends import BackendName
+from undistill.enhance.backends.table import TIMED
 from undistill.heads.head import shipped_heads
-
-BACKENDS = ("torch", "contiguous", "onnx", "openvino")
 
 
 def main(
     head: Annotated[list[str] | None, typer.Option(help="[default: all that are shipped]")] = None,
     side: Annotated[int, typer.Option(min=64)] = 8192,
-    backend: Annotated[list[str] | None, typer.Option(help=f"[default: {', '.join(BACKENDS)}]")] = None,
+    backend: Annotated[list[str] | None, typer.Option(help=f"[default: {', '.join(TIMED)}]")] = None,
 ) -> None:
     """Measure heads and backends, each in a process of its own."""
     print(f"| {side} x {side} px: head | backend | seconds | peak, MB |\n| --- | --- | --- | --- |")
     for name in head or shipped_heads():
-        for each in backend or BACKENDS:
+        for each in backend or TIMED:
             command = [sys.executable, "-m", "research.large_image", name, each, str(side)]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             cells = done.stdout.strip() or f"{done.stderr.strip().splitlines()[-1]} |"
