@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from tests.report.made_up import null, results, value
 from undistill.base.errors import Failure, UsageError
@@ -15,7 +16,8 @@ from undistill.dataset.shard import Description
 from undistill.dataset.write import write_description
 from undistill.fit import PAGE, Outcome, Request, fit
 from undistill.fit.budget import Speeds
-from undistill.fit.source import contents_of, drawn_pairs
+from undistill.fit.facts import Facts
+from undistill.fit.source import contents_of, drawn_pairs, find_images, large_enough
 from undistill.metrics.results import write_json
 from undistill.pairs.networks import DrawingCost
 from undistill.pairs.plan import PairsPlan
@@ -23,6 +25,8 @@ from undistill.pairs.spec import PairSpec, read_spec
 
 WHY = "student and teacher can't be told apart by these images"
 TINY = Request(pair="tiny", quality="draft")
+MEASURED = ["enhance", "evaluate", "evaluate", "evaluate", "card"]
+"""What is done with a head, each time."""
 
 
 class Commands:
@@ -31,6 +35,8 @@ class Commands:
     def __init__(self) -> None:
         self.ran: list[str] = []
         self.found: dict[str, Any] = results()
+        self.differs: dict[str, dict[str, Any]] = {}
+        """What further extractors see of the head."""
         self.fails_at = ""
         self.shards = 100
         """Most that become whole."""
@@ -64,6 +70,9 @@ class Commands:
         elif verb == "evaluate":
             found = json.loads(json.dumps(self.found))
             mine = found["rows"].pop("mine")
+            seen = "appearance" if "appearance" in command else "alex-2" if "alex-2" in command else ""
+            if seen in self.differs:
+                mine["gap_closed"] = self.differs[seen]
             if "--enhanced" in command:
                 found["rows"][command[command.index("--enhanced") + 1].partition("=")[0]] = mine
             write_json(found, out)
@@ -94,7 +103,7 @@ def run(commands: Commands, out: Path, request: Request = TINY) -> Outcome:
 def test_from_a_pair_to_a_head(commands: Commands, tmp_path: Path) -> None:
     out = tmp_path / "mine"
     outcome = run(commands, out)
-    assert commands.ran == ["prompts", "pairs", "prompts", "pairs", "evaluate", "train", "enhance", "evaluate", "card"]
+    assert commands.ran == ["prompts", "pairs", "prompts", "pairs", "evaluate", "train", *MEASURED]
     assert outcome.verdict.outcome == "changes people"  # made up: identity 0.951
     assert "undistill serve --head" in outcome.next_up[1]
     assert (out / "head" / "model.safetensors").read_text() == "runs/tiny-best-1024x1000"
@@ -116,10 +125,12 @@ def test_it_goes_on_where_it_was_stopped(commands: Commands, tmp_path: Path) -> 
     assert "Stopped" in page
     assert "the disk is full" in page
     before = list(commands.ran)
-    run(commands, tmp_path / "mine")
-    assert commands.ran == [*before, "enhance", "evaluate", "card"]
-    run(commands, tmp_path / "mine")
-    assert commands.ran == [*before, "enhance", "evaluate", "card"]
+    told: list[Facts] = []
+    for _ in range(2):
+        fit(TINY, tmp_path / "mine", commands, lambda _: None, told.append)
+        assert commands.ran == [*before, *MEASURED]
+    assert told[0]["Time"].startswith("measuring ")  # what is done counts no more
+    assert told[1]["Time"] == "all is done"
 
 
 def test_more_pairs_go_on_from_those_that_are_there(commands: Commands, tmp_path: Path) -> None:
@@ -127,7 +138,7 @@ def test_more_pairs_go_on_from_those_that_are_there(commands: Commands, tmp_path
     run(commands, out)
     commands.ran.clear()
     run(commands, out, replace(TINY, count=2048))
-    assert commands.ran == ["prompts", "pairs", "evaluate", "train", "enhance", "evaluate", "card"]
+    assert commands.ran == ["prompts", "pairs", "evaluate", "train", *MEASURED]
     assert (out / "head" / "model.safetensors").read_text() == "runs/tiny-best-2048x1000"
     assert (out / "runs" / "tiny-best-1024x1000").is_dir()
     with pytest.raises(UsageError, match="2048 pairs are there already"):
@@ -166,6 +177,21 @@ def test_what_images_come_from_has_a_hash(tmp_path: Path) -> None:
     ]
 
 
+def test_small_images_do_not_count(tmp_path: Path) -> None:
+    sizes = [(400, 500)] * 61 + [(399, 500)] * 30
+    for side, count in (("student", len(sizes)), ("teacher", 61)):
+        (tmp_path / side).mkdir()
+        for number, size in enumerate(sizes[:count]):
+            Image.new("RGB", size).save(tmp_path / side / f"{number}.png")
+    request = Request(student=str(tmp_path / "student"), teacher=(str(tmp_path / "teacher"),))
+    images = find_images(request)
+    assert large_enough(images, request, 400).there == 61
+    (tmp_path / "teacher" / "0.png").unlink()
+    (tmp_path / "teacher" / "1.png").unlink()
+    with pytest.raises(UsageError, match="59 images a side of 400 px or more are too few"):
+        large_enough(replace(images, there=91), request, 400)
+
+
 def test_it_ends_where_nothing_can_be_learned(commands: Commands, tmp_path: Path) -> None:
     for row in commands.found["rows"].values():
         row["gap_closed"] = null(WHY)
@@ -198,6 +224,35 @@ def test_it_names_the_filter_that_does_as_well(commands: Commands, tmp_path: Pat
     assert "Take the filter <strong>blur</strong>" in page
 
 
+def test_a_gain_takes_two_extractors(commands: Commands, tmp_path: Path) -> None:
+    commands.found["rows"]["mine"]["identity"] = value(0.99)
+    commands.differs = {"appearance": value(0.1, -0.1, 0.3), "alex-2": null(WHY)}
+    outcome = run(commands, tmp_path / "mine")
+    assert outcome.verdict.outcome == "no better"
+    assert "Of 3 extractors 1 sees a gain; it takes 2." in outcome.verdict.says
+    page = (tmp_path / "mine" / PAGE).read_text()
+    assert all(f"Seen by {features}</h3>" in page for features in ("efficientnet-lite0", "appearance", "alex-2"))
+    metrics = json.loads((tmp_path / "mine" / "metrics.json").read_text())
+    assert metrics["seen_by"]["appearance"]["mine"]["value"] == 0.1
+    commands.differs = {"appearance": value(0.58, 0.5, 0.66)}
+    outcome = run(commands, tmp_path / "other")
+    assert outcome.verdict.outcome == "better"
+
+
+def test_the_page_says_what_ended_it(commands: Commands, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for error, says in (
+        (ValueError("a fault of ours"), "a fault of ours"),
+        (KeyboardInterrupt(), "It was interrupted."),
+    ):
+
+        def raises(command: Sequence[str], error: BaseException = error) -> None:
+            raise error
+
+        with pytest.raises(type(error)):
+            fit(TINY, tmp_path / "mine", raises, lambda _: None, lambda _: None)
+        assert f'<p class="lede">{says}</p>' in (tmp_path / "mine" / PAGE).read_text()
+
+
 def test_while_it_runs_the_page_says_how_far_it_is(
     commands: Commands, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -215,7 +270,7 @@ def test_while_it_runs_the_page_says_how_far_it_is(
     assert "train: 1 of 2" in training
     assert training.count('<li class="done">') == 3
     assert training.count('<li class="running">') == 1
-    assert training.count('<li class="waiting">') == 3
+    assert training.count('<li class="waiting">') == len(MEASURED)
 
 
 @pytest.mark.parametrize(

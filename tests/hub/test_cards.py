@@ -37,8 +37,8 @@ def metadata(text: str) -> ModelCardData:
     return data
 
 
-def write_results(path: Path, **rows: Any) -> Path:
-    settings = {"data": "/home/me/pairs", "split": [0.9, 1.0], "features": "appearance"}
+def write_results(path: Path, features: str = "appearance", **rows: Any) -> Path:
+    settings = {"data": "/home/me/pairs", "split": [0.9, 1.0], "features": features}
     mine = {"gap_closed": VALUE, "identity": {"value": None, "why": "no faces"}, "kid_teacher": VALUE}
     path.write_text(
         json.dumps({"rows": {"student": {}, "teacher": {}, "blur": {}, "mine": mine, **rows}, "settings": settings})
@@ -57,7 +57,7 @@ def test_a_card_from_the_runs_results(run: Path) -> None:
     assert (result.metric_type, result.metric_value, result.dataset_split) == ("gap_closed", 0.4567, "0.9:1")
     assert result.metric_args == {"interval_95": [0.2, 0.7], "n": 500, "features": "appearance"}
     assert result.dataset_name == "pairs"  # not where it lies on this machine
-    assert "| gap closed | 0.457 | 0.2 to 0.7 | 500 |" in text
+    assert "| gap closed, seen by `appearance` | 0.457 | 0.2 to 0.7 | 500 |" in text
     assert "Not measured" not in text
     assert yaml.safe_load(text.split("```yaml\n")[1].split("```")[0])["mode"] == "mmd"
 
@@ -72,17 +72,30 @@ def test_without_results_it_says_so(run: Path) -> None:
     assert metadata(head_card(run)).base_model is None
 
 
+def test_a_card_shows_what_several_extractors_see(run: Path, tmp_path: Path) -> None:
+    blur = {"gap_closed": {"value": 0.1, "low": 0.05, "high": 0.15, "n": 500}}
+    nothing = {"gap_closed": {"value": 0.1, "low": -0.1, "high": 0.3, "n": 500}}
+    first = write_results(tmp_path / "1.json", blur=blur)
+    second = write_results(tmp_path / "2.json", "alex-2", blur=blur, mine=nothing)
+    text = head_card(run, [first, second])
+    assert "| gap closed, seen by `appearance` | 0.457 |" in text
+    assert "| gap closed, seen by `alex-2` | 0.1 | -0.1 to 0.3 | 500 |" in text
+    assert "Of 2 extractors 1 sees a gain; it takes 2." in text  # first by itself: a gain
+    with pytest.raises(UsageError, match="names one extractor twice"):
+        head_card(run, [first, first])
+
+
 def test_refuses_in_words(run: Path, tmp_path: Path) -> None:
     results = write_results(tmp_path / "two.json", other={})
     with pytest.raises(UsageError, match=r"has the rows mine, other: say which by --row"):
-        head_card(run, results)
+        head_card(run, [results])
     with pytest.raises(UsageError, match=r"has no row his: its rows are student, .*mine"):
-        head_card(run, results, "his")
-    assert "gap closed" in head_card(run, results, "mine")
+        head_card(run, [results], "his")
+    assert "gap closed" in head_card(run, [results], "mine")
     for broken in ("{", "[]", '{"rows": {}}'):
         (tmp_path / "broken.json").write_text(broken)
         with pytest.raises(UsageError, match=r"broken\.json (can't be read|is no results\.json)"):
-            head_card(run, tmp_path / "broken.json")
+            head_card(run, [tmp_path / "broken.json"])
     (run / "head" / "metrics.json").unlink()
     with pytest.raises(UsageError, match=r"is no finished run of `undistill train`: it has no head/metrics\.json"):
         head_card(run)

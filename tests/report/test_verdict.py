@@ -26,6 +26,18 @@ def test_a_head_is_judged_by_its_intervals(
     assert ("Identity is 0.969, below 0.97" in verdict.says) == (outcome == "changes people")
 
 
+def test_with_several_extractors_two_must_see_a_gain() -> None:
+    gain, none = (results(value(0.58, 0.50, 0.66), value(closed, 0.01, 0.23))["rows"] for closed in (0.12, 0.12))
+    gain["mine"]["identity"] = none["mine"]["identity"] = value(0.99)
+    none["mine"]["gap_closed"] = value(0.1, 0.0, 0.2)
+    assert judge(gain, "mine", {"appearance": gain, "alex-2": none}).outcome == "better"
+    assert judge(none, "mine", {"appearance": gain, "alex-2": gain}).outcome == "better"
+    verdict = judge(gain, "mine", {"appearance": none, "alex-2": none})
+    assert (verdict.outcome, verdict.instead) == ("no better", "blur")
+    assert "Seen by appearance it closes 10% (95% interval 0% to 20%), the best filter (blur) 12%" in verdict.says
+    assert verdict.says.endswith("Of 3 extractors 1 sees a gain; it takes 2.")
+
+
 def test_without_a_gap_nothing_is_said_of_the_head() -> None:
     why = "student and teacher can't be told apart by these images"
     rows = results(null(why), null(why))["rows"]

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from undistill.base.device import has_bfloat16
 from undistill.base.errors import Failure
+from undistill.enhance.backends.captured import capture
 from undistill.heads import Head, ResnetGenerator
 
 PUBLISHED = "cyclegan-published"
@@ -74,33 +76,15 @@ def prepare_run(head: Head, variant: Variant, size: int, device: torch.device) -
     x = torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(0)).mul(2).sub(1)
     x = x.to(device).contiguous(memory_format=order)
 
-    def run(network: Callable[[Tensor], Tensor] = network) -> Tensor:
-        # A graph may hold no cached casts: they would be made while it is captured, and freed before it is replayed.
+    def run(x: Tensor, network: Callable[[Tensor], Tensor] = network) -> Tensor:
+        # As TorchBackend: a graph may hold no cached casts.
         with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, bf16, cache_enabled=False):
             return network(x)
 
     if variant.mode == "compiled":
         compiled = torch.compile(network, dynamic=False)
-        return lambda: run(compiled)
-    return _captured(run, device) if variant.mode == "graph" else run
-
-
-def _captured(run: Callable[[], Tensor], device: torch.device) -> Callable[[], object]:
-    stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-    stream.wait_stream(torch.cuda.current_stream(device))
-    with torch.cuda.stream(stream):
-        for _ in range(3):  # libraries choose their kernels before the capture
-            run()
-    torch.cuda.current_stream(device).wait_stream(stream)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        result = run()
-
-    def replay() -> Tensor:
-        graph.replay()
-        return result  # held here, or its memory would be given away
-
-    return replay
+        return lambda: run(x, compiled)
+    return partial(capture(run, x) if variant.mode == "graph" else run, x)
 
 
 def wait(device: torch.device) -> None:

@@ -16,8 +16,11 @@ def card(
         typer.Option("-o", "--out", help="Write it here, e.g. RUN/head/README.md.  [default: print it]"),
     ] = None,
     results: Annotated[
-        Path | None,
-        typer.Option(help="What `undistill evaluate` wrote.  [default: RUN/results.json, if it is there]"),
+        list[Path] | None,
+        typer.Option(
+            help="What `undistill evaluate` wrote; may be repeated, for the same images as other --features see them."
+            "  [default: RUN/results.json, if it is there]"
+        ),
     ] = None,
     row: Annotated[str | None, typer.Option(help="Of the results.  [default: the only head's]")] = None,
     base_model: Annotated[
@@ -32,7 +35,7 @@ def card(
     from undistill.base.files import replacing
     from undistill.hub.cards import head_card
 
-    text = head_card(run, results, row, base_model, dataset)
+    text = head_card(run, results or [], row, base_model, dataset)
     if out is None:
         typer.echo(text)
         return

@@ -30,8 +30,12 @@ def fit(
         str | None, typer.Option(metavar="TIME", help="From now on, e.g. 8h or 15m.  [default: as long as it takes]")
     ] = None,
     domain: Annotated[
-        str, typer.Option(metavar="TEMPLATE", help="Of the prompts; {name} is the name.")
-    ] = "A professional portrait of {name}",
+        str | None,
+        typer.Option(
+            metavar="TEMPLATE",
+            help="Of the prompts; {name} is the name.  [default: A professional portrait of {name}]",
+        ),
+    ] = None,
     names: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Names, as of `undistill prompts`.  [default: Faker's]")
     ] = None,
@@ -75,18 +79,18 @@ def _request(
     teacher: list[Path] | None,
     count: int | None,
     budget: str | None,
-    domain: str,
+    domain: str | None,
     names: Path | None,
     quality: Literal["draft", "good", "best"],
 ) -> "Request":
     if sum((pair is not None, data is not None, bool(student or teacher))) != 1 or bool(student) != bool(teacher):
         raise UsageError("give --pair; or, to begin later, --data (a pairs data set), or --student and --teacher")
-    if pair is None and (count is not None or names is not None):
-        raise UsageError("--count and --names go with --pair: the images are there")
+    if pair is None and (count is not None or names is not None or domain is not None):
+        raise UsageError("--count, --names and --domain go with --pair: the images are there")
     if names is not None and not names.is_file():
         raise UsageError(f"--names {names}: there is no such file")
 
-    from undistill.fit import Request, contents_of, read_budget
+    from undistill.fit import TEMPLATE, Request, contents_of, read_budget
     from undistill.steps import pair_anywhere
 
     request = Request(
@@ -94,7 +98,7 @@ def _request(
         data=None if data is None else str(data.resolve()),
         student=None if student is None else str(student.resolve()),
         teacher=[str(folder.resolve()) for folder in teacher or ()],
-        domain=domain,
+        domain=domain or TEMPLATE,
         names=None if names is None else str(names.resolve()),
         quality=quality,
         count=count,

@@ -17,6 +17,8 @@ FILE = Path(__file__).with_name("evidence.json")
 
 MEASURED_BY = "efficientnet-lite0"
 """What `undistill evaluate` looks with unless told otherwise; no recipe has it in a loss."""
+AND_BY = ("appearance", "alex-2")
+"""What looks at a head beside it: light, colour and detail, in no loss either; and a layer that losses have."""
 PORTRAIT = 400
 """Side from which on images are looked at as portraits, px: the smallest that `flux1` was trained on."""
 

@@ -1,5 +1,6 @@
 """A plan in words, term by term: for the terminal before anything large is begun, and for the page."""
 
+from collections.abc import Collection
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -7,9 +8,10 @@ from rich.console import Console
 from rich.text import Text
 
 from undistill.base.table import Table
-from undistill.fit.budget import Amounts, Speeds, parts_of
+from undistill.fit.budget import STARTING_S, Amounts, Speeds, parts_of
 from undistill.fit.evidence import Choice, GpuRecipe, gpu_recipe
 from undistill.fit.here import free_disk, gpu_memory
+from undistill.fit.plan import DRAW, GAP, MEASURE, TRAIN
 from undistill.fit.source import Images
 from undistill.pairs.plan import PairsPlan, gigabytes, placed
 from undistill.report.words import duration
@@ -58,21 +60,25 @@ def recipe_facts(choice: Choice, name: str, large: GpuRecipe | None) -> Facts:
     return {"Recipe": text}
 
 
-def time_facts(amounts: Amounts, speeds: Speeds, *, drawn: bool) -> Facts:
-    """How long each stage will take, and when all is done."""
+def time_facts(amounts: Amounts, speeds: Speeds, left: Collection[str]) -> Facts:
+    """How long each stage will take, and when all is done.
+
+    Args:
+        left: stages that are not done. One that is begun counts as a whole.
+    """
     stages = {
-        "drawing": amounts.draw_s if drawn else 0.0,
-        "training": amounts.train_s,
-        "measuring": amounts.measure_s,
+        "drawing": amounts.draw_s if DRAW in left else 0.0,
+        "training": amounts.train_s if TRAIN in left else 0.0,
+        "measuring": amounts.measure_s if {GAP, MEASURE} & set(left) else 0.0,
     }
-    done = datetime.now().astimezone() + timedelta(seconds=amounts.seconds)
+    done = datetime.now().astimezone() + timedelta(seconds=sum(stages.values()) + STARTING_S)
     workers = f" ({speeds.workers} workers)" if speeds.workers > 1 else ""
-    pair = f"{speeds.pair:.3g} s a pair{workers}, " if drawn else ""
+    pair = f"{speeds.pair:.3g} s a pair{workers}, " if speeds.pair else ""
     spans = ", ".join(f"{stage} {duration(seconds)}" for stage, seconds in stages.items() if seconds)
     return {
         "Steps": f"{amounts.steps:,} of training",
-        "Speed": f"{pair}{speeds.step:.3g} s a step, {speeds.look:.2g} s a look at an image; {speeds.how}",
-        "Time": f"{spans}: done about {done:%H:%M on %Y-%m-%d}",
+        "Speed": f"{pair}{speeds.step:.3g} s a step, {speeds.look:.2g} s for the features of an image; {speeds.how}",
+        "Time": f"{spans}: done about {done:%H:%M on %Y-%m-%d}" if spans else "all is done",
     }
 
 

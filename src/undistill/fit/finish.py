@@ -34,15 +34,17 @@ def finish(plan: FitPlan, page: Progress, out: Path, *, trained: bool) -> Outcom
     """
     results = read_results(plan.results if trained else plan.gap)
     if trained:
-        verdict, head, next_up = judge(results["rows"], plan.name), plan.name, next_commands(out, plan.name)
+        others = {features: read_results(path) for features, path in plan.seen_by.items()}
+        verdict = judge(results["rows"], plan.name, {features: seen["rows"] for features, seen in others.items()})
+        head, next_up = plan.name, next_commands(out, plan.name)
         _copy_head(Path(plan.run) / HEAD, Path(HEAD))
         shown = write_sheet(plan, Path(SHEET))
     else:
-        verdict, head, shown, next_up = _no_gap(results), None, [], []
+        verdict, head, shown, next_up, others = _no_gap(results), None, [], [], {}
         shutil.rmtree(HEAD, ignore_errors=True)  # of fewer images, by which a gap was seen; its run stays
         Path(SHEET).unlink(missing_ok=True)
-    write_json(_metrics(plan, verdict, results, trained=trained), Path(METRICS))
-    page.finished(verdict, results, head, next_up, shown, Path(SHEET) if trained else None)
+    write_json(_metrics(plan, verdict, results, others, trained=trained), Path(METRICS))
+    page.finished(verdict, results, others, head, next_up, shown, Path(SHEET) if trained else None)
     return Outcome(verdict, next_up)
 
 
@@ -72,7 +74,9 @@ def _no_gap(results: dict[str, Any]) -> Verdict:
     )
 
 
-def _metrics(plan: FitPlan, verdict: Verdict, results: dict[str, Any], *, trained: bool) -> dict[str, Any]:
+def _metrics(
+    plan: FitPlan, verdict: Verdict, results: dict[str, Any], others: dict[str, dict[str, Any]], *, trained: bool
+) -> dict[str, Any]:
     """What metrics.json holds."""
     rows = results["rows"]
     return {
@@ -81,6 +85,10 @@ def _metrics(plan: FitPlan, verdict: Verdict, results: dict[str, Any], *, traine
         "instead": verdict.instead,
         "head": f"{plan.run}/{HEAD}" if trained else None,
         "rows": {name: {m: row[m] for m in ("gap_closed", "identity") if m in row} for name, row in rows.items()},
+        "seen_by": {
+            features: {name: row["gap_closed"] for name, row in seen["rows"].items() if "gap_closed" in row}
+            for features, seen in others.items()
+        },
         "filters": results["settings"]["baselines"],
         "images": plan.images,
         "measured": plan.parts.measured,

@@ -15,7 +15,7 @@ from undistill.base.threads import spread
 from undistill.dataset.samples import Sample, Source, list_sides, pixels_of
 from undistill.dataset.shard import Pairs
 from undistill.fit.budget import Speeds
-from undistill.fit.evidence import MEASURED_BY, Choice, GpuRecipe, gpu_recipe
+from undistill.fit.evidence import AND_BY, MEASURED_BY, Choice, GpuRecipe, gpu_recipe
 from undistill.fit.plan import Training
 from undistill.fit.source import Images
 from undistill.metrics.extraction import BATCH, EvalImage
@@ -145,12 +145,12 @@ def measure_speeds(source: Source, training: Training, images: Images, count: in
 
 
 def look_seconds(samples: Sequence[Sample]) -> float:
-    """Seconds of an image's features, by all that this machine has."""
-    extractor = load_extractor(MEASURED_BY, pick_device())
+    """Seconds of an image's features, of all extractors together, by all that this machine has."""
+    extractors = [load_extractor(name, pick_device()) for name in (MEASURED_BY, *AND_BY)]
 
     def look(start: int) -> int:
-        some = samples[start : start + BATCH]
-        return len(extractor.look([EvalImage(pixels_of(sample)) for sample in some]))
+        some = [EvalImage(pixels_of(sample)) for sample in samples[start : start + BATCH]]
+        return min(len(extractor.look(some)) for extractor in extractors)
 
     began = perf_counter()
     count = sum(spread(look, range(0, len(samples), BATCH)))

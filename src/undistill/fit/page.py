@@ -68,12 +68,13 @@ class Progress:
         self._write(None, stopped=why)
 
     def finished(
-        self, verdict: Verdict, results: Mapping[str, Any], head: str | None, next_up: Sequence[str],
-        shown: Sequence[Triple], sheet: Path | None,
+        self, verdict: Verdict, results: Mapping[str, Any], others: Mapping[str, Mapping[str, Any]], head: str | None,
+        next_up: Sequence[str], shown: Sequence[Triple], sheet: Path | None,
     ) -> None:  # fmt: skip
         """The whole page, from what results.json holds.
 
         Args:
+            others: the same as further extractors see it, by their names.
             head: its row; None: none was trained.
             next_up: commands to go on with.
             shown: persons.
@@ -84,7 +85,7 @@ class Progress:
         self._draw(
             verdict=verdict,
             person=identity_sentence(rows, head) if head else "",
-            chart=make_chart(rows),
+            charts={name: make_chart(seen["rows"]) for name, seen in {settings["features"]: results, **others}.items()},
             table=make_table(rows, settings),
             measured=settings,
             next_up=next_up,

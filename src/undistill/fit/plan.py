@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from undistill.fit.budget import Parts, parts_of
+from undistill.fit.evidence import AND_BY
 from undistill.fit.request import Request
 from undistill.metrics import OWN_ROWS
 from undistill.steps import PlanStep, plan_step
@@ -37,12 +38,14 @@ class FitPlan:
 
     Args:
         images: pairs, or student images in a folder.
+        paired: both sides show the same persons.
         steps: of training.
         name: of the head's row.
     """
 
     request: Request
     images: int
+    paired: bool
     steps: int
     training: Training
     batch: int
@@ -74,6 +77,11 @@ class FitPlan:
         return f"{self.run}/results.json"
 
     @property
+    def seen_by(self) -> Mapping[str, str]:
+        """The same, as each further extractor sees it."""
+        return {features: f"{self.run}/results-{features}.json" for features in AND_BY}
+
+    @property
     def data(self) -> Sequence[str]:
         """The images, as `train` and `evaluate` take them."""
         request = self.request
@@ -101,7 +109,8 @@ class FitPlan:
         request, head = self.request, f"{self.run}/head"
         students = request.student or request.data or PAIRS
         form = ("--format", "png") if request.student is not None else ()
-        enhanced = ("--enhanced", f"{self.name}={self.enhanced}")
+        measured = ("evaluate", *self._measured(), "--enhanced", f"{self.name}={self.enhanced}", "--overwrite")
+        results = [word for path in (self.results, *self.seen_by.values()) for word in ("--results", path)]
         return [
             plan_step(
                 *(TRAIN, self.run, "train", self.training.recipe, *self.data, "--split", parts.train),
@@ -111,10 +120,12 @@ class FitPlan:
                 *(MEASURE, self.enhanced, "enhance", students, "--head", head, "--split", parts.measured),
                 *(*form, "-o", self.enhanced),
             ),
-            plan_step(
-                *(MEASURE, self.results, "evaluate", *self._measured(), *enhanced, "-o", self.results, "--overwrite"),
+            plan_step(MEASURE, self.results, *measured, "-o", self.results),
+            *(
+                plan_step(MEASURE, path, *measured, "--features", features, "-o", path)
+                for features, path in self.seen_by.items()
             ),
-            plan_step(MEASURE, f"{head}/README.md", "card", self.run, "-o", f"{head}/README.md"),
+            plan_step(MEASURE, f"{head}/README.md", "card", self.run, *results, "-o", f"{head}/README.md"),
         ]
 
     def _measured(self) -> Sequence[str]:

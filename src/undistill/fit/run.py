@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from undistill.base.errors import Failure, UsageError
+from undistill.base.errors import UsageError
 from undistill.base.progress import watched
 from undistill.fit.budget import Amounts, Speeds, afford
 from undistill.fit.evidence import Choice, choose_recipe
@@ -24,11 +24,11 @@ from undistill.fit.here import (
 from undistill.fit.page import Progress
 from undistill.fit.plan import FitPlan, Training, drawing, row_name
 from undistill.fit.request import EFFORTS, Request, keep, read_kept
-from undistill.fit.source import Images, drawn_pairs, find_images, open_images, refuse_few
+from undistill.fit.source import Images, drawn_pairs, find_images, large_enough, open_images, refuse_few
 from undistill.pairs.plan import PairsPlan
 from undistill.pairs.plan import plan as plan_pairs
 from undistill.report.verdict import gap_missing
-from undistill.steps import PlanStep, begin_plan, run_steps
+from undistill.steps import PlanStep, begin_plan, is_done, read_plan, run_steps
 
 Run = Callable[[Sequence[str]], None]
 Say = Callable[[str], None]
@@ -59,9 +59,10 @@ class Task:
         """
         refuse_few(request.count)
         images = find_images(request)
-        count = images.there or request.count or EFFORTS[request.quality].pairs
         choice = choose_recipe(images.size, pairs=images.paired)
         training, recipe, large = training_of(choice, images.size)
+        images = large_enough(images, request, training.min_side)
+        count = images.there or request.count or EFFORTS[request.quality].pairs
         made = None if images.spec is None else plan_pairs(images.spec, count, batch_of(images.spec))
         about = recipe_facts(choice, training.recipe, large)
         return cls(request, images, choice, training, steps_of(recipe, count), made, about)
@@ -70,6 +71,11 @@ class Task:
     def batch(self) -> int:
         """Images that are drawn at a time."""
         return self.made.batch if self.made is not None else 0
+
+    def plan(self, amounts: Amounts, name: str) -> FitPlan:
+        """What is run for so much of it."""
+        images = self.images
+        return FitPlan(self.request, amounts.pairs, images.paired, amounts.steps, self.training, self.batch, name)
 
     def facts(self, count: int, out: Path) -> Facts:
         """Of so many images."""
@@ -117,15 +123,20 @@ def fit(request: Request, out: Path, undistill: Run, say: Say, show: Callable[[F
         page = Progress(Path(), row_name(Path()))
         with _ends_on(page), watched(page.moved):
             amounts, speeds = _decided(task, kept, page, undistill, say)
-            page.facts = task.facts(amounts.pairs, Path())
-            page.facts |= time_facts(amounts, speeds, drawn=task.made is not None)
+            plan = task.plan(amounts, page.title)
+            page.facts = task.facts(amounts.pairs, Path()) | time_facts(amounts, speeds, _parts_left(plan))
             show(page.facts)
             if task.made is not None:
                 left = max(0, amounts.pairs - drawn_pairs(Path()))
                 refuse_full(Path(), task.made.storage / task.made.count * left, left)
-            plan = FitPlan(request, amounts.pairs, amounts.steps, task.training, task.batch, page.title)
             _run(plan.all_steps(), page, undistill, say, lambda step: step == plan.measuring_gap() and _no_gap(plan))
             return finish(plan, page, out, trained=not _no_gap(plan))
+
+
+def _parts_left(plan: FitPlan) -> set[str]:
+    """Stages of which something is still to be done."""
+    known = read_plan(Path())
+    return {step.part for step in plan.all_steps() if not is_done(known, step, Path())}
 
 
 def _no_gap(plan: FitPlan) -> bool:
@@ -177,7 +188,8 @@ def _ends_on(page: Progress) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        why = str(error) if isinstance(error, UsageError | Failure | OSError) else "It was interrupted."
+        ended = isinstance(error, KeyboardInterrupt | SystemExit)
+        why = "It was interrupted." if ended else str(error) or type(error).__name__
         with suppress(OSError, UsageError):
             page.stopped(why)
         raise

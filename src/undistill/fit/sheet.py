@@ -5,7 +5,7 @@ from pathlib import Path
 
 from undistill.dataset import parse_split
 from undistill.dataset.enhanced import Enhanced
-from undistill.dataset.samples import ImageFolders, Sample, list_files, list_shard_images, list_sides, open_source
+from undistill.dataset.samples import Sample, list_files, list_shard_images, list_sides, open_source
 from undistill.dataset.shard import DESCRIPTION
 from undistill.fit.plan import PAIRS, FitPlan
 from undistill.images import png
@@ -36,16 +36,15 @@ def write_sheet(plan: FitPlan, path: Path) -> list[Triple]:
     enhanced = {sample.id: sample for sample in _enhanced(Path(plan.enhanced))}
     shown = [sample for sample in students if sample.id in enhanced][:ACROSS]
     own = {sample.id: sample for sample in teachers}
-    paired = not isinstance(source, ImageFolders)
-    beside = [own[sample.id] for sample in shown] if paired else list(teachers[:ACROSS])
+    beside = [own[sample.id] for sample in shown] if plan.paired else list(teachers[:ACROSS])
     rows = {
         "before": _read(shown),
         "after": _read([enhanced[sample.id] for sample in shown]),
-        "teacher" if paired else "teacher, others": _read(beside),
+        "teacher" if plan.paired else "teacher, others": _read(beside),
     }
     side = min(SIDE, min(map(min, (sample.size for sample in shown))) * 2)
     write_strip(rows, path, side)
-    if not paired:
+    if not plan.paired:
         return []
     return [Triple(sample.id, *images) for sample, *images in zip(shown, *rows.values(), strict=True)]
 

@@ -1,12 +1,12 @@
 """Where a fit's images come from: a pair that draws them, a pairs data set, or folders."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from statistics import median
 
 from undistill.base.errors import UsageError
-from undistill.dataset.samples import ImageFolders, Source, list_files, open_source
+from undistill.dataset.samples import ImageFolders, Source, list_files, list_sides, open_source
 from undistill.dataset.shard import DESCRIPTION, Pairs, finished_shards, read_description
 from undistill.fit.budget import FEWEST_PAIRS
 from undistill.fit.plan import PAIRS
@@ -59,8 +59,26 @@ def find_images(request: Request) -> Images:
         teachers = list_files([Path(teacher) for teacher in request.teacher], (0, 1))
         size = round(median(min(sample.size) for sample in students[:100]))
         images = Images(None, size, False, min(len(students), len(teachers)))
+    return _enough(images, "")
+
+
+def large_enough(images: Images, request: Request, min_side: int) -> Images:
+    """Without those in folders whose shorter side is less, px.
+
+    Raises:
+        UsageError: too few are left.
+    """
+    if request.student is None or not min_side:
+        return images
+    students, teachers = list_sides(open_images(request), (0, 1), min_side=min_side)
+    return _enough(replace(images, there=min(len(students), len(teachers))), f" of {min_side} px or more")
+
+
+def _enough(images: Images, which: str) -> Images:
     if images.there < FEWEST_IMAGES:
-        raise UsageError(f"{images.there} {images.words} are too few: it takes {FEWEST_IMAGES} to train and to measure")
+        raise UsageError(
+            f"{images.there} {images.words}{which} are too few: it takes {FEWEST_IMAGES} to train and to measure"
+        )
     return images
 
 

@@ -1,6 +1,7 @@
 """Model cards of trained heads, filled from what a run and its evaluation have written."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ MEASURED = {
 
 def head_card(
     run: Path,
-    results: Path | None = None,
+    results: Sequence[Path] = (),
     row: str | None = None,
     base_model: str | None = None,
     dataset: str | None = None,
@@ -35,7 +36,7 @@ def head_card(
 
     Args:
         run: the folder of a finished run.
-        results: what `undistill evaluate` wrote; None: results.json of the run, or none where there is no such file.
+        results: what `undistill evaluate` wrote, by extractor; none: results.json of the run, where there is one.
         row: of the results; None: the only one that is no student, teacher or filter.
         base_model: the student's hub id; None: that of the shipped pair whose pairs it was trained on, if it was.
         dataset: hub id of the pairs data set.
@@ -45,10 +46,15 @@ def head_card(
     """
     recipe = read_recipe(_of_run(run, "recipe.yaml"))
     data, metrics = (_read(_of_run(run, name)) for name in ("data.json", "head/metrics.json"))
-    if results is None and (run / "results.json").is_file():
-        results = run / "results.json"
-    found = [] if results is None else _evaluations(results, row)
-    doubt = "" if results is None else _doubt(_read(results)["rows"], row)
+    if not results and (run / "results.json").is_file():
+        results = [run / "results.json"]
+    found = [  # what doesn't depend on the extractor is the same in all of them
+        result
+        for place, path in enumerate(results)
+        for result in _evaluations(path, row)
+        if place == 0 or result.metric_type == "gap_closed"
+    ]
+    doubt = _doubt([_read(path) for path in results], row)
     spec = _spec(data)
     if base_model is None and spec is not None and "/" in spec.student.model:
         base_model = spec.student.model
@@ -104,13 +110,17 @@ def _evaluations(path: Path, row: str | None) -> list[EvalResult]:
         raise UsageError(f"{path} is no results.json, or a broken one: undistill evaluate writes it") from error
 
 
-def _doubt(rows: dict[str, Any], row: str | None) -> str:
+def _doubt(results: Sequence[dict[str, Any]], row: str | None) -> str:
     """What the card says of a head that is nothing to rely on, by what was measured; nothing of others."""
-    known = {name: values for name, values in rows.items() if "gap_closed" in values}
-    name = next((name for name in rows if name not in OWN_ROWS), "") if row is None else row
-    if name not in known or not any(filter in known for filter in BASELINES):
+    if len({each["settings"]["features"] for each in results}) < len(results):
+        raise UsageError("--results names one extractor twice: give a file for each")
+    measured = [{name: values for name, values in each["rows"].items() if "gap_closed" in values} for each in results]
+    names = [name for rows in measured for name in rows if name not in OWN_ROWS]
+    name = row or next(iter(names), "")
+    if not measured or not all(name in rows and any(filter in rows for filter in BASELINES) for rows in measured):
         return ""
-    verdict = judge(known, name)
+    others = {each["settings"]["features"]: rows for each, rows in zip(results[1:], measured[1:], strict=True)}
+    verdict = judge(measured[0], name, others)
     instead = f" The filter {verdict.instead} is the better choice." if verdict.instead else ""
     return f"**Experimental.** {verdict.says}{instead}" if verdict.experimental else ""
 
@@ -120,8 +130,7 @@ def _measured(found: list[EvalResult]) -> str:
         "",
         "## Measured",
         "",
-        f"By `undistill evaluate` on {found[0].dataset_name}, split {found[0].dataset_split}, seen by "
-        f"`{(found[0].metric_args or {})['features']}`:",
+        f"By `undistill evaluate` on {found[0].dataset_name}, split {found[0].dataset_split}:",
         "",
         "| | value | 95% interval | n |",
         "| --- | --- | --- | --- |",
@@ -130,7 +139,8 @@ def _measured(found: list[EvalResult]) -> str:
         arguments = result.metric_args or {}
         low, high = arguments["interval_95"]
         interval = "" if low is None or high is None else f"{low:.3g} to {high:.3g}"
-        lines.append(f"| {result.metric_name} | {result.metric_value:.3g} | {interval} | {arguments['n']} |")
+        seen = f", seen by `{arguments['features']}`" if result.metric_type == "gap_closed" else ""
+        lines.append(f"| {result.metric_name}{seen} | {result.metric_value:.3g} | {interval} | {arguments['n']} |")
     return "\n".join([*lines, ""])
 
 

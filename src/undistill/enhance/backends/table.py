@@ -15,12 +15,13 @@ from undistill.base.device import has_native_bfloat16, processor
 from undistill.base.errors import first_line
 from undistill.base.files import replacing
 from undistill.base.progress import show_words
+from undistill.base.threads import spread
 from undistill.enhance.backends import BackendName, load_backend
 from undistill.enhance.backends.graph import head_key
 from undistill.heads import Head
 from undistill.metrics.cache import key_of, room
 
-FORMAT = 1
+FORMAT = 2
 SIZE = 512
 """Of the image that is timed, px."""
 GAIN = 1.1
@@ -35,8 +36,8 @@ TIMED: tuple[BackendName, ...] = ("torch", "contiguous", "onnx", "openvino")
 
 
 def fastest(head: Head, device: torch.device, images: int = MANY) -> BackendName:
-    """The fastest backend that is installed, never a slower one than torch; by a table that is kept for this head,
-    machine, and number of threads. On a GPU it is torch: nothing else has been measured there.
+    """The fastest backend that is installed, never a slower one than torch; by a table that is kept for this head and
+    machine. On a GPU it is torch: nothing else has been measured there.
 
     Args:
         images: that wait for it; for less than MANY nothing is timed that is not known.
@@ -53,15 +54,16 @@ def pick(seconds: Mapping[str, float]) -> BackendName:
 
 
 def seconds_by_backend(head: Head, device: torch.device, measure: bool = True) -> dict[str, float]:
-    """Seconds of an image of SIZE px, by backend that is installed and can run the head.
+    """Seconds of an image of SIZE px on one thread, by backend that is installed and can run the head.
 
-    What was measured with other versions, on another CPU or with other threads is measured anew.
+    One thread: where many images wait, they run side by side, each on one. What was measured with other versions or on
+    another CPU is measured anew.
 
     Args:
         measure: what is not known; else torch alone comes back.
     """
     versions = {package: _version(package) for package in ("torch", "onnx", "onnxscript", "onnxruntime", "openvino")}
-    where = (processor(), has_native_bfloat16(), torch.get_num_threads(), device)
+    where = (processor(), has_native_bfloat16(), device)
     with room(key_of("backends", FORMAT, SIZE, head_key(head), *where, versions)) as folder:
         file = folder / "seconds.json"
         with suppress(OSError, ValueError, TypeError, AttributeError):  # broken: measured anew
@@ -73,7 +75,7 @@ def seconds_by_backend(head: Head, device: torch.device, measure: bool = True) -
         if not measure:
             return {"torch": 0.0}
         show_words("timing backends, once on this machine")
-        measured = time_backends(head, device, SIZE)
+        (measured,) = spread(lambda size: time_backends(head, device, size), [SIZE], threads=1)
         rows = {name: median(seconds) for name, seconds in measured.items() if not isinstance(seconds, str)}
         with suppress(OSError), replacing(file) as beside:
             beside.write_text(json.dumps(rows), encoding="utf-8")
