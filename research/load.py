@@ -1,9 +1,9 @@
 """How a service of `undistill serve` does under load: `python -m research.load`, and it starts one.
 
 Loads of 1, 2 and 4 times its capacity, each for so many seconds: throughput, and p50 and p99 of what was accepted. A
-long one for its memory, and beside it what `undistill enhance` does on the same files. Then broken bodies. Every
-picture carries its number in its pixels, so that an answer which is another's is found. Only addresses of this machine
-are asked, and all of it is bounded in time.
+long one for its memory, and beside it what `undistill enhance` does on the same files. Then broken bodies. With
+--replicas on Ray Serve, where replicas are killed under load. Every picture carries its number in its pixels, so that
+an answer which is another's is found. Only addresses of this machine are asked, and all of it is bounded in time.
 """
 
 import argparse
@@ -19,7 +19,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass
 from io import BytesIO
 from pathlib import Path
@@ -32,7 +32,9 @@ from PIL import Image
 
 from research.faults.mutation import mutated
 from undistill.base.engines.local import in_threads
+from undistill.base.errors import Failure
 from undistill.base.files import SAMPLES
+from undistill.client import Client
 from undistill.enhance import Enhancer
 from undistill.enhance.change import Change
 from undistill.enhance.files import enhance_files, runs_alone
@@ -163,6 +165,16 @@ def watched(pid: int) -> Iterator[list[float]]:
         thread.join()
 
 
+def kill_one(words: str) -> int:
+    """Kill -9 a process of this machine whose title begins so; its id."""
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            if path.read_bytes().startswith(words.encode()):
+                os.kill(pid := int(path.parent.name), signal.SIGKILL)
+                return pid
+    raise SystemExit(f"no process is called {words}")
+
+
 @contextmanager
 def service(more: list[str]) -> Iterator[tuple[str, int]]:
     """One of our own, on a port of this machine: its address and its process."""
@@ -222,21 +234,25 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60, help="of each load; the long one at 4x takes ten times it")
     parser.add_argument("--clients", type=int, default=4, help="that keep the service busy: 1x")
     parser.add_argument("--broken", type=int, default=2000, help="bodies with faults")
+    parser.add_argument("--replicas", type=int, help="on Ray Serve, with so many; replicas are killed under load")
     asked = parser.parse_args()
     if asked.url and not is_loopback(urlsplit(asked.url).hostname or ""):
         parser.error("--url is to be an address of this machine")
     heads = [text.split("@") for text in asked.head or ["flux1@512", "tiny-best@64"]]
     more = [word for head, _ in heads for word in ("--head", head)]
+    if asked.replicas:
+        more += ["--engine", "ray", "--replicas", str(asked.replicas)]
     with service(more) if not asked.url else nullcontext((asked.url, None)) as (url, pid):
         limits = httpx2.Limits(max_connections=None, max_keepalive_connections=64)
         with httpx2.Client(base_url=url, timeout=120, limits=limits) as client:
             known = {each["name"]: each for each in client.get("/v1/heads").json()["heads"]}
             for place, (head, size) in enumerate(heads):
-                _tell_of(client, known[head], numbered_portraits(int(size)), asked, pid if place == 0 else None)
+                _tell_of(client, url, known[head], numbered_portraits(int(size)), asked, pid if place == 0 else None)
 
 
 def _tell_of(
     client: httpx2.Client,
+    url: str,
     head: dict[str, str],
     bodies: list[bytes],
     asked: argparse.Namespace,
@@ -249,10 +265,25 @@ def _tell_of(
         kind = {"Content-Type": "image/png"}
         return client.post("/v1/enhance", params={"head": head["name"]}, content=body, headers=kind)
 
+    def by_client(body: bytes) -> httpx2.Response:
+        """As `undistill enhance --server` asks: again, where there is no answer."""
+        made_with = {"head": head["name"], "weights": head["hash"], "backend": head["backend"]}
+        try:
+            return httpx2.Response(200, content=patient.enhance_bytes(body, made_with).data)
+        except Failure:
+            return httpx2.Response(500)
+
+    patient = Client(url)
     ask(bodies[0])
     for times in (1, 2, 4):
         tell(**asdict(under_load(ask, bodies, asked.clients * times, asked.seconds, times)))
-    if pid is not None:
+    if asked.replicas:
+        for name in ("Enhancing", "Ingress"):
+            timer = threading.Timer(asked.seconds / 2, kill_one, [f"ray::ServeReplica:undistill:{name}"])
+            timer.start()
+            tell(killed=name, **asdict(under_load(by_client, bodies, asked.clients, asked.seconds, 1)))
+            timer.join()
+    elif pid is not None:
         with watched(pid) as held:
             long = under_load(ask, bodies, asked.clients * 4, asked.seconds * 10, 4)
         tell(memory=flatness(held), **asdict(long))

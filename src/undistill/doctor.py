@@ -26,6 +26,7 @@ PACKAGES = ("torch", "diffusers", "transformers", "numpy", "pillow", "pyarrow", 
 MODULES = {
     "c2pa-python": "c2pa",
     "dlib-bin": "dlib",
+    "grpcio": "grpc",
     "opentsne": "openTSNE",
     "prometheus-client": "prometheus_client",
     "python-multipart": "python_multipart",
@@ -49,6 +50,7 @@ WITHOUT = {
     "ray": "no --engine ray: `pairs create` and `enhance` on this machine alone",
     "report": "no plots: no `bench`",
     "serve": "no `serve`: no service, and no page; `judge --export` alone",
+    "serve-ray": "no `serve --engine ray`: the service on this machine alone",
     "sweep": "no `sweep`",
 }
 """What each extra's absence costs."""

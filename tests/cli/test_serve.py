@@ -37,6 +37,15 @@ def test_what_cannot_be_had_is_one_line(undistill: Run, monkeypatch: pytest.Monk
     assert "NAME=DIR" in errors
     code, _, errors = undistill("serve", "--host", "127.0.0.1", "--port", "0", "--device", "cuda:99")
     assert code == 2
+    for words, said in (
+        (("--replicas", 2), "goes with --engine ray"),
+        (("--engine", "ray", "--pair", "tiny"), "don't go with --engine ray"),
+        (("--address", "127.0.0.1:1"), "go with --engine ray"),
+        (("--engine", "ray", "--address", "127.0.0.1:1", "--backend", "torch", "--port", 0), "no Ray cluster at"),
+    ):
+        code, _, errors = undistill("serve", *words)
+        assert (code, len(errors.splitlines())) == (2, 1)
+        assert said in errors
     monkeypatch.setitem(sys.modules, "undistill.base.web", None)
     code, _, errors = undistill("serve")
     assert code == 2

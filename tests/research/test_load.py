@@ -1,11 +1,12 @@
 import os
+import subprocess
 import time
 from collections import Counter
 
 import httpx2
 import numpy as np
 import pytest
-from research.load import broken, flatness, number_in, numbered, under_load, watched
+from research.load import broken, flatness, kill_one, number_in, numbered, under_load, watched
 
 from tests.serve.conftest import picture
 
@@ -36,6 +37,14 @@ def test_memory_is_flat_or_not() -> None:
         time.sleep(0.3)
     assert len(held) >= 2
     assert min(held) > 10
+
+
+def test_a_process_is_killed_by_its_title() -> None:
+    with subprocess.Popen(["ray::victim of a test", "60"], executable="/bin/sleep") as victim:
+        assert kill_one("ray::victim of") == victim.pid
+        assert victim.wait(10) == -9
+    with pytest.raises(SystemExit, match="no process is called ray::victim"):
+        kill_one("ray::victim of")
 
 
 def test_bodies_are_broken_each_in_its_way() -> None:

@@ -12,7 +12,7 @@ import typer
 
 from undistill.base.errors import UsageError
 from undistill.base.output import QUIET, say
-from undistill.cli.options import AnyBackend
+from undistill.cli.options import AddressOption, AnyBackend, EngineName, EngineOption, check_engine
 
 if TYPE_CHECKING:
     import socket as sockets
@@ -81,6 +81,12 @@ def serve(
         typer.Option(metavar="ORIGIN", help="A site whose pages may ask, as https://example.com; may be repeated."),
     ] = None,
     no_key: Annotated[bool, typer.Option("--no-key", help="Let everyone ask who reaches HOST.")] = False,
+    engine: EngineOption = EngineName.local,
+    replicas: Annotated[
+        int | None,
+        typer.Option(min=1, help="With ray, processes that enhance, as the queue needs.  [default: what has room]"),
+    ] = None,
+    address: AddressOption = None,
 ) -> None:
     """Enhance what is posted: a service, and a page to try it at.
 
@@ -115,6 +121,11 @@ def serve(
         pixels=round(megapixels * 1e6),
         seconds=timeout,
     )
+    if engine is EngineName.local and replicas is not None:
+        raise UsageError("--replicas goes with --engine ray")
+    if engine is EngineName.ray and (pair is not None or len(devices or ()) > 1):
+        raise UsageError("--pair and more than one --device don't go with --engine ray")
+    check_engine(engine, address, None)
     from undistill.heads.head import shipped_heads
 
     shipped = ["flux1", *(name for name in shipped_heads() if name != "flux1")]
@@ -126,7 +137,11 @@ def serve(
 
     which = Which(heads or shipped, heads or shipped[:1], backend)
     with listen(host, port) as socket:  # before the heads are loaded, which takes a while
-        left = _serve_on(socket, which, pair, devices, queue, limits, began)
+        free = socket.getsockname()[1]
+        if engine is EngineName.local:
+            left = _serve_here(socket, which, pair, devices, queue, limits, began)
+    if engine is EngineName.ray:
+        left = _serve_on_ray((host, free), which, devices, queue, limits, replicas, address, began)
     _tell(left)
 
 
@@ -138,7 +153,7 @@ def _tell(left: int) -> None:
         say("ended; all that was taken is answered")
 
 
-def _serve_on(
+def _serve_here(
     socket: "sockets.socket",
     which: Which,
     pair: str | None,
@@ -181,6 +196,29 @@ def _serve_on(
         sys.stdout.flush()
         os._exit(128 + signal.SIGINT)
     return work.left
+
+
+def _serve_on_ray(
+    at: tuple[str, int],
+    which: Which,
+    devices: list[str] | None,
+    queue: int,
+    limits: "Limits",
+    replicas: int | None,
+    address: str | None,
+    began: Callable[[int], None],
+) -> int:
+    """Requests that were taken, and not answered."""
+    import torch
+
+    from undistill.base.device import pick_device
+    from undistill.serve.heads import read_heads
+    from undistill.serve.ray import serve_on_ray
+
+    device = devices[0] if devices else None
+    torch.set_num_threads(1)  # as in a replica
+    heads = read_heads(which.heads, [pick_device(device)], which.backend, which.timed)
+    return serve_on_ray(heads, queue, limits, at, replicas, device, address, lambda: began(at[1]), QUIET.get())
 
 
 def _keys() -> tuple[str, ...]:

@@ -35,7 +35,7 @@ class Work:
 
     Args:
         heads: that may be asked for; the first is taken where a request names none.
-        devices: where each of them runs.
+        devices: where each of them runs; none: elsewhere (`ray`).
         places: requests that are read, wait or are worked on at a time.
         threads: None: as many as there are cores.
 
@@ -130,15 +130,25 @@ class Work:
                 took = time.perf_counter() - begun
                 with self._counting:
                     self._busy -= 1
-                    self._seconds += (took - self._seconds) / 10
-                self.meters.seconds.labels("wait").observe(begun - asked)
-                self.meters.seconds.labels("work").observe(took)
+                self.worked(begun - asked, took)
 
         try:
             return await asyncio.get_running_loop().run_in_executor(threads or self._pool, call)
         except asyncio.CancelledError:
             box.clear()
             raise
+
+    def worked(self, waited: float, took: float) -> None:
+        """A request has been worked on.
+
+        Args:
+            waited: seconds before its turn came.
+            took: seconds from then on.
+        """
+        with self._counting:
+            self._seconds += (took - self._seconds) / 10
+        self.meters.seconds.labels("wait").observe(waited)
+        self.meters.seconds.labels("work").observe(took)
 
     def run_on(self, head: str) -> Run:
         """A head on one of the devices, one after another."""

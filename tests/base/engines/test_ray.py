@@ -181,5 +181,5 @@ def test_ray_leaves_sigterm_to_the_command() -> None:
             pass
 
     before = signal.getsignal(signal.SIGTERM)
-    with engine._cluster(Rude(), 1, "local"):
+    with engine.cluster(Rude(), 1, "local"):
         assert signal.getsignal(signal.SIGTERM) == before

@@ -69,6 +69,24 @@ def on_ray(workers: int | None = None, address: str | None = None, gpus: float |
         UsageError: Ray is not installed, or nobody is at the address; and, by the engine, it is no cluster, or one
             without room for a worker.
     """
+    ray, place = import_ray(address)
+
+    def run(tasks: Sequence[Any], maker: Maker[Any], work: Work[Any, Any, Update]) -> Generator[Update, None, None]:
+        if tasks:
+            with cluster(ray, workers, place):
+                count, share = room(ray.cluster_resources(), workers, gpus)
+                actor = ray.remote(num_cpus=1, num_gpus=share)(WorkerActor)
+                yield from _drive(ray, tasks, partial(actor.remote, maker, work), count)
+
+    return run
+
+
+def import_ray(address: str | None) -> tuple[Any, str]:
+    """Ray, and the address that is meant.
+
+    Raises:
+        UsageError: Ray is not installed, or nobody is at the address.
+    """
     os.environ.update({name: value for name, value in _QUIET.items() if name not in os.environ})
     try:
         import ray
@@ -76,15 +94,7 @@ def on_ray(workers: int | None = None, address: str | None = None, gpus: float |
         raise UsageError("--engine ray needs Ray: pip install 'undistill[ray]'") from None
     address = address or os.environ.get("RAY_ADDRESS") or "local"
     _knock(address)
-
-    def run(tasks: Sequence[Any], maker: Maker[Any], work: Work[Any, Any, Update]) -> Generator[Update, None, None]:
-        if tasks:
-            with _cluster(ray, workers, address):
-                count, share = _room(ray.cluster_resources(), workers, gpus)
-                actor = ray.remote(num_cpus=1, num_gpus=share)(WorkerActor)
-                yield from _drive(ray, tasks, partial(actor.remote, maker, work), count)
-
-    return run
+    return ray, address
 
 
 def _drive(ray: Any, tasks: Sequence[Any], hire: Callable[[], Any], count: int) -> Iterator[Any]:
@@ -152,8 +162,15 @@ def _knock(address: str) -> None:
 
 
 @contextmanager
-def _cluster(ray: Any, workers: int | None, address: str) -> Iterator[None]:
-    """Ray, initialised."""
+def cluster(ray: Any, workers: int | None, address: str, **more: Any) -> Iterator[None]:
+    """Ray, initialised.
+
+    Args:
+        more: what `ray.init` is told where a cluster is started here.
+
+    Raises:
+        UsageError: there is no cluster.
+    """
     if ray.is_initialized():
         yield
         return
@@ -161,7 +178,7 @@ def _cluster(ray: Any, workers: int | None, address: str) -> Iterator[None]:
     if address == "local":
         # 127.0.0.1: it neither needs a network, nor is open to one.
         options = {"_node_ip_address": "127.0.0.1", "include_dashboard": False, "object_store_memory": _STORE_BYTES}
-        options["num_cpus"] = workers
+        options |= {"num_cpus": workers, **more}
     interrupt = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **options)
@@ -175,11 +192,15 @@ def _cluster(ray: Any, workers: int | None, address: str) -> Iterator[None]:
         ray.shutdown()
 
 
-def _room(resources: dict[str, float], workers: int | None, gpus: float | None) -> tuple[int, float]:
-    """How many workers, and each one's share of GPUs. More than there is room for wait until there is."""
+def room(resources: dict[str, float], workers: int | None, gpus: float | None) -> tuple[int, float]:
+    """How many workers, and each one's share of GPUs. More than there is room for wait until there is.
+
+    Raises:
+        UsageError: there is room for none.
+    """
     cpus, cards = resources.get("CPU", 0), resources.get("GPU", 0)
     share = float(cards > 0) if gpus is None else gpus
-    room = int(min(cpus, cards // share) if share else cpus)
-    if not room:
+    most = int(min(cpus, cards // share) if share else cpus)
+    if not most:
         raise UsageError(f"the Ray cluster has {cpus:g} CPUs and {cards:g} GPUs: no room for a worker on {share:g} GPU")
-    return workers or room, share
+    return workers or most, share

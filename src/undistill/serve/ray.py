@@ -1,0 +1,228 @@
+"""The service on Ray Serve: one replica takes requests, and others, as many as the queue needs, enhance.
+
+What is taken in is `app.make_app`, as on one machine. What a killed replica was at is given to another: to enhance a
+picture twice does no harm.
+"""
+
+import asyncio
+import logging
+import os
+import signal
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from socket import create_connection
+from threading import Event
+from typing import Any, TypeVar
+
+import torch
+
+from undistill.base.device import pick_device
+from undistill.base.engines.ray import TRIES, cluster, import_ray, room
+from undistill.base.errors import Failure, UsageError
+from undistill.enhance.bytes import Enhanced
+from undistill.enhance.change import Change
+from undistill.enhance.provenance import Label
+from undistill.images import Encoding, ImageError
+from undistill.serve.app import Limits, make_app
+from undistill.serve.faces import Box
+from undistill.serve.guard import log_to_stderr
+from undistill.serve.heads import ServedHead
+from undistill.serve.work import Work
+
+Result = TypeVar("Result")
+
+_AHEAD = 2
+"""Requests that a replica holds: one that it works on, and the next."""
+_ENDS_S = 0.2
+_STARTS_S = 300.0
+# For Ray, before it is imported: on a busy machine its proxy starts later than the 5 s after which it would be killed.
+_PATIENT = {
+    "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
+    "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "60",
+    "RAY_worker_register_timeout_seconds": "300",
+}
+_QUIET = {"enable_access_log": False, "log_level": "WARNING"}  # the app has a log of its own, without queries
+
+
+def _wait_for(at: tuple[str, int]) -> None:
+    """Until somebody answers there: Ray says sooner that it does.
+
+    Raises:
+        Failure: nobody does.
+    """
+    host = "127.0.0.1" if at[0] == "0.0.0.0" else "::1" if at[0] == "::" else at[0]
+    until = time.monotonic() + _STARTS_S
+    while time.monotonic() < until:
+        with suppress(OSError):
+            create_connection((host, at[1]), 10.0).close()
+            return
+        time.sleep(_ENDS_S)
+    raise Failure(f"Ray's proxy doesn't listen on {at[0]}, port {at[1]}, after {_STARTS_S:g} s")
+
+
+class Enhancing:
+    """What becomes a replica that enhances, with one thread."""
+
+    def __init__(self, heads: Sequence[ServedHead], device: str | None) -> None:
+        torch.set_num_threads(1)  # whatever Ray and OMP_NUM_THREADS say: pixels are the same, and so are tables of time
+        self.work = Work(heads, [pick_device(device)], places=_AHEAD, threads=1)
+
+    async def enhance(self, *asked: Any) -> tuple[Enhanced | ImageError, float]:
+        """As of `Work`, and the seconds it took. Errors of the image are given: if raised, Ray would wrap them."""
+        return await _timed(self.work.enhance(*asked))
+
+    async def faces(self, data: bytes) -> tuple[list[Box] | ImageError, float]:
+        """As of `Work`."""
+        return await _timed(self.work.faces(data))
+
+
+async def _timed(work: Awaitable[Result]) -> tuple[Result | ImageError, float]:
+    begun = time.perf_counter()
+    made: Result | ImageError
+    try:
+        made = await work
+    except ImageError as error:
+        made = error
+    return made, time.perf_counter() - begun
+
+
+class RemoteWork(Work):
+    """The same queue, before replicas.
+
+    Args:
+        handle: of `Enhancing`'s deployment.
+        lost: what is raised where a replica is no more.
+        heads, places: see `Work`.
+        replicas: requests that are worked on at a time.
+    """
+
+    def __init__(
+        self, handle: Any, lost: type[Exception], heads: Sequence[ServedHead], places: int, replicas: int
+    ) -> None:
+        super().__init__(heads, (), places, replicas)
+        self._handle = handle
+        self._lost = lost
+
+    async def enhance(
+        self, head: str, data: bytes, wanted: Change, how: Encoding, same_kind: bool, label: Label | None
+    ) -> Enhanced:
+        made: Enhanced = await self._ask(self._handle.enhance, head, data, wanted, how, same_kind, label)
+        return made
+
+    async def faces(self, data: bytes) -> list[Box]:
+        boxes: list[Box] = await self._ask(self._handle.faces, data)
+        return boxes
+
+    async def _ask(self, method: Any, *arguments: Any) -> Any:
+        begun = time.perf_counter()
+        for nth in range(1, TRIES + 1):
+            answer = method.remote(*arguments)
+            try:
+                made, took = await answer
+                break
+            except self._lost:
+                if nth == TRIES:
+                    raise
+            except asyncio.CancelledError:
+                answer.cancel()
+                raise
+        self.worked(time.perf_counter() - begun - took, took)
+        if isinstance(made, ImageError):
+            raise made
+        return made
+
+
+class Ingress:
+    """What becomes the replica that takes requests."""
+
+    def __init__(
+        self, handle: Any, heads: Sequence[ServedHead], places: int, replicas: int, limits: Limits, quiet: bool
+    ) -> None:
+        from ray.exceptions import RayActorError
+
+        log_to_stderr(quiet)
+        self.work = RemoteWork(handle, RayActorError, heads, places, replicas)
+        self.limits = limits
+
+    def __serve_build_asgi_app__(self) -> Any:
+        return make_app(self.work, self.limits)
+
+    async def close(self) -> int:
+        """Take nothing more; requests that are not answered yet."""
+        self.work.close()
+        return self.work.taken
+
+
+def serve_on_ray(
+    heads: Sequence[ServedHead],
+    places: int,
+    limits: Limits,
+    at: tuple[str, int],
+    replicas: int | None,
+    device: str | None,
+    address: str | None,
+    begun: Callable[[], object],
+    quiet: bool,
+) -> int:
+    """Serve until SIGINT or SIGTERM comes: then what was taken is answered.
+
+    Returns: requests that were taken, and not answered.
+
+    Args:
+        places: requests that are read, wait or are worked on at a time.
+        at: host and port.
+        replicas: that enhance, at most; None: as many as the cluster has room for.
+        device: of each; None: a GPU, where the cluster has some.
+        address: of a cluster: see `on_ray`.
+        begun: called when requests are taken.
+        quiet: no line for each request.
+
+    Raises:
+        UsageError: Ray Serve is not installed, or there is no such cluster, or no room in it.
+        Failure: its replicas don't start.
+    """
+    os.environ.update({name: value for name, value in _PATIENT.items() if name not in os.environ})
+    ray, address = import_ray(address)
+    try:
+        from ray import serve
+    except ImportError as error:
+        raise UsageError(f"--engine ray needs {error.name}: pip install 'undistill[serve-ray]'") from None
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
+    ended = Event()
+    # What is sent to it must not come to lie on a disk.
+    system = {"automatic_object_spilling_enabled": False}
+    with cluster(ray, replicas, address, object_store_memory=None, _system_config=system):
+        most, gpus = room(ray.cluster_resources(), replicas, 0 if device == "cpu" else None)
+        for kind in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(kind, lambda *_: ended.set())
+        enhancing = serve.deployment(
+            Enhancing,
+            max_ongoing_requests=_AHEAD,
+            autoscaling_config={"min_replicas": 1, "max_replicas": most, "target_ongoing_requests": _AHEAD},
+            ray_actor_options={"num_cpus": 1, "num_gpus": gpus},
+            health_check_period_s=2,
+        )
+        ingress = serve.deployment(
+            serve.ingress()(Ingress),
+            max_ongoing_requests=places + 1000,  # the app says who is too many
+            ray_actor_options={"num_cpus": 0},
+            health_check_period_s=2,
+        )
+        options = {"host": at[0], "port": at[1], "request_timeout_s": limits.seconds + 5}
+        try:
+            with suppress(TimeoutError):  # after a minute; but the proxy may still come
+                serve.start(http_options=options, logging_config=_QUIET)
+            application = ingress.bind(enhancing.bind(heads, device), heads, places, most, limits, quiet)
+            handle = serve.run(application, name="undistill", logging_config=_QUIET)
+            _wait_for(at)
+            begun()
+            ended.wait()
+            until = time.monotonic() + limits.seconds + 5
+            while (left := handle.close.remote().result()) and time.monotonic() < until:
+                time.sleep(_ENDS_S)
+            return int(left)
+        except (RuntimeError, ray.exceptions.RayError) as error:  # with all that its replicas have said
+            raise Failure(f"Ray Serve failed: {str(error).strip().splitlines()[-1]}") from error
+        finally:
+            serve.shutdown()
