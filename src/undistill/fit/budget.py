@@ -14,7 +14,7 @@ SHARD = 256
 """Pairs a shard. Where nobody says how many pairs, whole ones are drawn: they stay when more come."""
 FEWEST_PAIRS = 256
 """Below these the gap can't be told from noise, whatever the head does."""
-FEWEST_STEPS = 0.05
+FEWEST_STEPS = 0.025
 """Of the recipe's, below which nothing is learned."""
 MEASURED = 1000
 """Images that are measured of many; of few a third."""
