@@ -165,8 +165,9 @@ def watched(pid: int) -> Iterator[list[float]]:
         thread.join()
 
 
-def kill_one(words: str) -> int:
-    """Kill -9 a process of this machine whose title begins so; its id."""
+def kill_one(words: str, after: float = 0.0) -> int:
+    """Kill -9 a process of this machine whose title begins so, after so many seconds; its id."""
+    time.sleep(after)
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         with suppress(OSError):
             if path.read_bytes().startswith(words.encode()):
@@ -279,10 +280,10 @@ def _tell_of(
         tell(**asdict(under_load(ask, bodies, asked.clients * times, asked.seconds, times)))
     if asked.replicas:
         for name in ("Enhancing", "Ingress"):
-            timer = threading.Timer(asked.seconds / 2, kill_one, [f"ray::ServeReplica:undistill:{name}"])
-            timer.start()
-            tell(killed=name, **asdict(under_load(by_client, bodies, asked.clients, asked.seconds, 1)))
-            timer.join()
+            with ThreadPoolExecutor(1) as pool:
+                kill = pool.submit(kill_one, f"ray::ServeReplica:undistill:{name}", asked.seconds / 2)
+                row = under_load(by_client, bodies, asked.clients, asked.seconds, 1)
+                tell(killed=name, process=kill.result(), **asdict(row))
     elif pid is not None:
         with watched(pid) as held:
             long = under_load(ask, bodies, asked.clients * 4, asked.seconds * 10, 4)

@@ -28,7 +28,7 @@ def test_refuses_stores_and_another_engines_options(tmp_path: Path, undistill: R
     for words, arguments in (
         ("s3:/faces/x: enhance works on folders of a file system", ("s3://faces/x", "-o", tmp_path / "out")),
         ("s3:/faces/x: enhance works on folders of a file system", (tmp_path, "-o", "s3://faces/x")),
-        ("--gpus-per-worker go with --engine ray", (tmp_path, "-o", tmp_path / "out", "--gpus-per-worker", 1)),
+        ("--gpus-per-worker goes with --engine ray", (tmp_path, "-o", tmp_path / "out", "--gpus-per-worker", 1)),
     ):
         code, _, errors = undistill("enhance", *arguments)
         assert code == 2

@@ -108,7 +108,7 @@ def test_refuses_in_one_line(
         "device abacus can't be used here",
         "create", "--prompts", prompts, "--pair", miniature, "--device", "abacus", "-o", out,
     )  # fmt: skip
-    refuses("go with --engine ray", "create", "--prompts", prompts, "--address", "auto", "-o", out)
+    refuses("--address goes with --engine ray", "create", "--prompts", prompts, "--address", "auto", "-o", out)
     refuses(
         "no Ray cluster at 127.0.0.1:1: Connection refused",
         "create", "--prompts", prompts, "--pair", miniature, "--engine", "ray", "--address", "127.0.0.1:1", "-o", out,

@@ -40,7 +40,7 @@ def test_what_cannot_be_had_is_one_line(undistill: Run, monkeypatch: pytest.Monk
     for words, said in (
         (("--replicas", 2), "goes with --engine ray"),
         (("--engine", "ray", "--pair", "tiny"), "don't go with --engine ray"),
-        (("--address", "127.0.0.1:1"), "go with --engine ray"),
+        (("--address", "127.0.0.1:1"), "--address goes with --engine ray"),
         (("--engine", "ray", "--address", "127.0.0.1:1", "--backend", "torch", "--port", 0), "no Ray cluster at"),
     ):
         code, _, errors = undistill("serve", *words)

@@ -201,6 +201,9 @@ def test_it_ends_where_nothing_can_be_learned(commands: Commands, tmp_path: Path
     page = (tmp_path / "mine" / PAGE).read_text()
     assert "Nothing to learn can be seen" in page
     assert "No head was trained" in page
+    told: list[Facts] = []
+    fit(TINY, tmp_path / "mine", commands, lambda _: None, told.append)
+    assert told[0]["Time"] == "all is done"
     assert not (tmp_path / "mine" / "head").exists()
 
 
@@ -239,7 +242,7 @@ def test_a_gain_takes_two_extractors(commands: Commands, tmp_path: Path) -> None
     assert outcome.verdict.outcome == "better"
 
 
-def test_the_page_says_what_ended_it(commands: Commands, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_page_says_what_ended_it(commands: Commands, tmp_path: Path) -> None:
     for error, says in (
         (ValueError("a fault of ours"), "a fault of ours"),
         (KeyboardInterrupt(), "It was interrupted."),

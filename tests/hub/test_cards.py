@@ -83,6 +83,16 @@ def test_a_card_shows_what_several_extractors_see(run: Path, tmp_path: Path) -> 
     assert "Of 2 extractors 1 sees a gain; it takes 2." in text  # first by itself: a gain
     with pytest.raises(UsageError, match="names one extractor twice"):
         head_card(run, [first, first])
+    found = json.loads(second.read_text())
+    other = tmp_path / "3.json"
+    other.write_text(json.dumps({**found, "settings": {**found["settings"], "split": [0.5, 1.0]}}))
+    with pytest.raises(UsageError, match="are of different images"):
+        head_card(run, [first, other])
+    bare = write_results(tmp_path / "4.json", "alex-4")  # without filters it says nothing beside
+    assert "Of 2 extractors 1 sees a gain" in head_card(run, [first, second, bare])
+    first.rename(run / "results.json")
+    second.rename(run / "results-alex-2.json")
+    assert "Of 2 extractors 1 sees a gain" in head_card(run)
 
 
 def test_refuses_in_words(run: Path, tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ def test_a_head_is_judged_by_its_intervals(
 
 
 def test_with_several_extractors_two_must_see_a_gain() -> None:
-    gain, none = (results(value(0.58, 0.50, 0.66), value(closed, 0.01, 0.23))["rows"] for closed in (0.12, 0.12))
+    gain, none = (results(value(0.58, 0.50, 0.66), value(0.12, 0.01, 0.23))["rows"] for _ in range(2))
     gain["mine"]["identity"] = none["mine"]["identity"] = value(0.99)
     none["mine"]["gap_closed"] = value(0.1, 0.0, 0.2)
     assert judge(gain, "mine", {"appearance": gain, "alex-2": none}).outcome == "better"

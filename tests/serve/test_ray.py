@@ -1,8 +1,12 @@
 """The service on Ray Serve: without Ray what its replicas do, and with it a service whose replicas are killed."""
 
 import asyncio
+import signal
+import sys
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,13 +17,14 @@ from research.load import kill_one, service
 
 from tests.serve.conftest import Serving, picture
 from undistill.base.engines.ray import TRIES
+from undistill.base.errors import UsageError
 from undistill.client import Client
 from undistill.enhance.bytes import Enhanced
 from undistill.enhance.change import Change
 from undistill.images import Encoding, ImageError
 from undistill.serve.app import Limits, make_app
 from undistill.serve.faces import FACES
-from undistill.serve.ray import Enhancing, RemoteWork
+from undistill.serve.ray import Enhancing, RemoteWork, _closed, _signalled, serve_on_ray
 from undistill.serve.work import Work
 
 
@@ -34,7 +39,7 @@ def remote(work: Work, answer: Callable[[Any], Any]) -> RemoteWork:
     """Whose replicas answer so, in this process."""
     method = SimpleNamespace(remote=lambda *task: asyncio.ensure_future(answer(*task)))
     handle = SimpleNamespace(enhance=method, faces=method)
-    return RemoteWork(handle, LostError, list(work.heads.values()), places=4, replicas=2)
+    return RemoteWork(handle, (LostError,), list(work.heads.values()), places=4, hands=2)
 
 
 @pytest.fixture
@@ -111,6 +116,47 @@ def test_what_nobody_waits_for_is_given_up_there_too(work: Work) -> None:
     assert ended == ["given up"]
 
 
+def test_where_others_serve_nothing_is_touched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its port may be open to all, and to end Serve would end theirs."""
+    theirs = SimpleNamespace(status=lambda: SimpleNamespace(proxies={"node": "HEALTHY"}, applications={}))
+    fake = SimpleNamespace(serve=theirs)
+    for name, module in (
+        ("ray", fake),
+        ("ray.serve", theirs),
+        ("ray.serve.exceptions", SimpleNamespace(RayServeException=LostError)),
+    ):
+        monkeypatch.setitem(sys.modules, name, module)
+    monkeypatch.setattr("undistill.serve.ray.import_ray", lambda _: (fake, "10.0.0.1:6379"))
+    monkeypatch.setattr("undistill.serve.ray.cluster", lambda *_, **__: nullcontext())
+    with pytest.raises(UsageError, match="Ray Serve runs on this cluster already"):
+        serve_on_ray(lambda _: [], 1, Limits(), ("127.0.0.1", 0), None, None, None, lambda: None, quiet=True)
+
+
+def test_the_second_signal_ends_it_at_once() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        ended = _signalled()
+        signal.raise_signal(signal.SIGTERM)
+        assert ended.is_set()
+        assert signal.getsignal(signal.SIGINT) == before
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_the_end_waits_for_what_was_taken() -> None:
+    said = [(2, 0), (1, 1), (0, 1)]
+
+    def close() -> Any:
+        return SimpleNamespace(result=lambda timeout_s: said.pop(0))
+
+    handle = SimpleNamespace(close=SimpleNamespace(remote=close))
+    assert _closed(handle, 30) == 1
+    said += [(3, 0)]
+    assert _closed(handle, 0) == 3
+
+
 @pytest.mark.e2e
 @pytest.mark.xdist_group("ray")
 def test_killed_replicas_lose_no_request() -> None:
@@ -132,3 +178,15 @@ def test_killed_replicas_lose_no_request() -> None:
                     assert answer == whole[number % len(bodies)]
                     if number == 10:
                         kill_one(f"ray::ServeReplica:undistill:{name}")
+
+        def last(number: int) -> httpx2.Response:
+            return httpx2.post(f"{url}/v1/enhance", content=bodies[number], headers={"Content-Type": "image/png"})
+
+        pool = ThreadPoolExecutor(len(bodies))
+        under_way = [pool.submit(last, number) for number in range(len(bodies))]
+        while sum(future.done() for future in under_way) < 2:
+            time.sleep(0.01)
+    answers = [future.result() for future in under_way]  # after SIGTERM, and its end
+    assert {answer.status_code for answer in answers} <= {200, 503}
+    assert all(answer.content == whole[n] for n, answer in enumerate(answers) if answer.status_code == 200)
+    pool.shutdown()

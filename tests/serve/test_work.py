@@ -95,18 +95,18 @@ def test_a_client_that_went_away_is_not_computed(work: Work) -> None:
 
     async def both() -> None:
         gone = [{"type": "http.disconnect"}]
-        busy = [asyncio.create_task(ask(app, picture((64, 64 + n)), [])) for n in range(work.threads)]
+        busy = [asyncio.create_task(ask(app, picture((64, 64 + n)), [])) for n in range(work.hands)]
         async with asyncio.timeout(60):
-            while len(computed) < work.threads:
+            while len(computed) < work.hands:
                 await asyncio.sleep(0.01)
         assert await ask(app, picture((96, 96)), gone) == []
-        assert work.taken == work.threads
+        assert work.taken == work.hands
         free.set()
         for task in busy:
             assert (await task)[0]["status"] == 200
 
     asyncio.run(both())
-    assert sorted(computed) == [(64 + n, 64, 3) for n in range(work.threads)]
+    assert sorted(computed) == [(64 + n, 64, 3) for n in range(work.hands)]
 
 
 def test_a_body_that_comes_too_slowly_is_refused(work: Work) -> None:
@@ -197,7 +197,7 @@ def test_draws_keep_no_thread_from_enhancing_and_none_is_drawn_for_nobody(work: 
         return await ask(app, asked, messages, path="/v1/generate", kind=b"application/json")
 
     async def all_of_it() -> None:
-        draws = [asyncio.create_task(draw(seed, [])) for seed in range(work.threads)]
+        draws = [asyncio.create_task(draw(seed, [])) for seed in range(work.hands)]
         async with asyncio.timeout(60):
             while not drawn:
                 await asyncio.sleep(0.01)
@@ -205,10 +205,10 @@ def test_draws_keep_no_thread_from_enhancing_and_none_is_drawn_for_nobody(work: 
             assert (await ask(app, picture(), []))[0]["status"] == 200
             assert len(drawn) == 1
             free.set()
-            assert [(await each)[0]["status"] for each in draws] == [200] * work.threads
+            assert [(await each)[0]["status"] for each in draws] == [200] * work.hands
 
     try:
         asyncio.run(all_of_it())
     finally:
         free.set()
-    assert sorted(drawn) == list(range(work.threads))
+    assert sorted(drawn) == list(range(work.hands))

@@ -19,7 +19,7 @@ def card(
         list[Path] | None,
         typer.Option(
             help="What `undistill evaluate` wrote; may be repeated, for the same images as other --features see them."
-            "  [default: RUN/results.json, if it is there]"
+            "  [default: RUN/results.json and results-*.json, if they are there]"
         ),
     ] = None,
     row: Annotated[str | None, typer.Option(help="Of the results.  [default: the only head's]")] = None,

@@ -75,7 +75,7 @@ def check_engine(name: EngineName, address: str | None, gpus: float | None) -> N
     UsageError: options of the other engine.
     """
     if name != "ray" and (address is not None or gpus is not None):
-        raise UsageError("--address and --gpus-per-worker go with --engine ray")
+        raise UsageError(f"{'--address' if address is not None else '--gpus-per-worker'} goes with --engine ray")
 
 
 def ray_engine(

@@ -211,14 +211,15 @@ def _serve_on_ray(
     """Requests that were taken, and not answered."""
     import torch
 
-    from undistill.base.device import pick_device
-    from undistill.serve.heads import read_heads
+    from undistill.serve.heads import ServedHead, read_heads
     from undistill.serve.ray import serve_on_ray
 
+    def read(on_gpu: bool) -> list[ServedHead]:  # there, which need not be here
+        backend = "torch" if on_gpu and which.backend == "auto" else which.backend
+        return read_heads(which.heads, [torch.device("cpu")], backend, which.timed)
+
     device = devices[0] if devices else None
-    torch.set_num_threads(1)  # as in a replica
-    heads = read_heads(which.heads, [pick_device(device)], which.backend, which.timed)
-    return serve_on_ray(heads, queue, limits, at, replicas, device, address, lambda: began(at[1]), QUIET.get())
+    return serve_on_ray(read, queue, limits, at, replicas, device, address, lambda: began(at[1]), QUIET.get())
 
 
 def _keys() -> tuple[str, ...]:

@@ -134,8 +134,10 @@ def fit(request: Request, out: Path, undistill: Run, say: Say, show: Callable[[F
 
 
 def _parts_left(plan: FitPlan) -> set[str]:
-    """Stages of which something is still to be done."""
+    """Stages of which something is still to be done; none, where no gap was found to be closed."""
     known = read_plan(Path())
+    if is_done(known, plan.measuring_gap(), Path()) and _no_gap(plan):
+        return set()
     return {step.part for step in plan.all_steps() if not is_done(known, step, Path())}
 
 

@@ -16,6 +16,7 @@ from undistill.training.recipe import read_recipe
 
 MARK = "library_name: undistill"
 """In the first lines of every card."""
+_IMAGES = ("data", "student", "teacher", "split")
 MEASURED = {
     "gap_closed": "gap closed",
     "identity": "identity to the student",
@@ -36,7 +37,8 @@ def head_card(
 
     Args:
         run: the folder of a finished run.
-        results: what `undistill evaluate` wrote, by extractor; none: results.json of the run, where there is one.
+        results: what `undistill evaluate` wrote of the same images, by extractor; none: results.json of the run, and
+            results-*.json beside it, where there is one.
         row: of the results; None: the only one that is no student, teacher or filter.
         base_model: the student's hub id; None: that of the shipped pair whose pairs it was trained on, if it was.
         dataset: hub id of the pairs data set.
@@ -47,7 +49,7 @@ def head_card(
     recipe = read_recipe(_of_run(run, "recipe.yaml"))
     data, metrics = (_read(_of_run(run, name)) for name in ("data.json", "head/metrics.json"))
     if not results and (run / "results.json").is_file():
-        results = [run / "results.json"]
+        results = [run / "results.json", *sorted(run.glob("results-*.json"))]
     found = [  # what doesn't depend on the extractor is the same in all of them
         result
         for place, path in enumerate(results)
@@ -112,15 +114,24 @@ def _evaluations(path: Path, row: str | None) -> list[EvalResult]:
 
 def _doubt(results: Sequence[dict[str, Any]], row: str | None) -> str:
     """What the card says of a head that is nothing to rely on, by what was measured; nothing of others."""
-    if len({each["settings"]["features"] for each in results}) < len(results):
+    measured = {
+        each["settings"]["features"]: {n: values for n, values in each["rows"].items() if "gap_closed" in values}
+        for each in results
+    }
+    if len(measured) < len(results):
         raise UsageError("--results names one extractor twice: give a file for each")
-    measured = [{name: values for name, values in each["rows"].items() if "gap_closed" in values} for each in results]
-    names = [name for rows in measured for name in rows if name not in OWN_ROWS]
-    name = row or next(iter(names), "")
-    if not measured or not all(name in rows and any(filter in rows for filter in BASELINES) for rows in measured):
+    if len({str([each["settings"].get(key) for key in _IMAGES]) for each in results}) > 1:
+        raise UsageError("--results are of different images: give those of one data set and split")
+    name = row or next((name for rows in measured.values() for name in rows if name not in OWN_ROWS), "")
+    beside = {
+        features: rows
+        for features, rows in measured.items()
+        if name in rows and any(filter in rows for filter in BASELINES)
+    }
+    if not beside:
         return ""
-    others = {each["settings"]["features"]: rows for each, rows in zip(results[1:], measured[1:], strict=True)}
-    verdict = judge(measured[0], name, others)
+    first, *others = beside
+    verdict = judge(beside[first], name, {features: beside[features] for features in others})
     instead = f" The filter {verdict.instead} is the better choice." if verdict.instead else ""
     return f"**Experimental.** {verdict.says}{instead}" if verdict.experimental else ""
 

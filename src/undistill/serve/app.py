@@ -26,8 +26,8 @@ from undistill.serve.guard import Guard
 from undistill.serve.options import EnhanceOptions, merged
 from undistill.serve.pair import ServedPair, add_pair
 from undistill.serve.problems import Problem, documented
+from undistill.serve.queue import Queue
 from undistill.serve.upload import read_upload, unusable
-from undistill.serve.work import Work
 
 PAGE = Path(str(files("undistill"))) / "serve" / "page"
 MEDIA = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp", "TIFF": "image/tiff", "AVIF": "image/avif"}
@@ -65,7 +65,7 @@ class Limits:
     seconds: float = 60.0
 
 
-def make_app(work: Work, limits: Limits, pair: ServedPair | None = None) -> FastAPI:
+def make_app(work: Queue, limits: Limits, pair: ServedPair | None = None) -> FastAPI:
     """The service as an ASGI application.
 
     Args:
@@ -123,7 +123,7 @@ def make_app(work: Work, limits: Limits, pair: ServedPair | None = None) -> Fast
     return app
 
 
-def _add_enhance(app: FastAPI, work: Work, limits: Limits) -> None:
+def _add_enhance(app: FastAPI, work: Queue, limits: Limits) -> None:
     answer = {
         "description": "The enhanced image, with all that the one sent says of itself.",
         "content": {kind: {"schema": _BINARY} for kind in MEDIA.values()},
@@ -187,7 +187,7 @@ def _image_and(fields: dict[str, Any]) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": content}}
 
 
-def _add_faces(app: FastAPI, work: Work, limits: Limits) -> None:
+def _add_faces(app: FastAPI, work: Queue, limits: Limits) -> None:
     @app.post(
         "/v1/faces",
         summary="Where the faces are, the largest first: left, top, right and bottom of each, px of the upright image.",
@@ -211,7 +211,7 @@ _BOX = {"type": "array", "items": {"type": "integer"}, "minItems": 4, "maxItems"
 _BOXES = {"type": "object", "required": ["faces"], "properties": {"faces": {"type": "array", "items": _BOX}}}
 
 
-def _add_heads(app: FastAPI, work: Work, limits: Limits, pair: str | None) -> None:
+def _add_heads(app: FastAPI, work: Queue, limits: Limits, pair: str | None) -> None:
     @app.get("/v1/heads", summary="The heads that may be asked for; the first where none is.", responses=documented())
     async def heads() -> JSONResponse:
         listed = [head.said() for head in work.heads.values()]
@@ -219,7 +219,7 @@ def _add_heads(app: FastAPI, work: Work, limits: Limits, pair: str | None) -> No
         return JSONResponse({"heads": listed, "limits": taken, "pair": pair, "faces": FACES, "version": __version__})
 
 
-def _add_states(app: FastAPI, work: Work) -> None:
+def _add_states(app: FastAPI, work: Queue) -> None:
     @app.get("/healthz", summary="Whether the process answers.", include_in_schema=False)
     async def healthy() -> JSONResponse:
         return JSONResponse({"status": "ok"})

@@ -122,7 +122,7 @@ def _drive(ray: Any, tasks: Sequence[Any], hire: Callable[[], Any], count: int) 
                     task, nth = left.popleft()
                     at_work[worker.do.remote(task)] = worker, task, nth
                 # Else nobody holds the worker any more: Ray ends it, and another may have its place.
-            except ray.exceptions.RayActorError as error:
+            except killed(ray) as error:
                 del at_work[stream]
                 ray.kill(worker)  # if it is only cut off
                 if nth == TRIES:
@@ -140,6 +140,11 @@ def _drive(ray: Any, tasks: Sequence[Any], hire: Callable[[], Any], count: int) 
         with suppress(Exception):  # a cluster that is gone has no workers
             for worker, _, _ in at_work.values():
                 ray.kill(worker)
+
+
+def killed(ray: Any) -> tuple[type[Exception], ...]:
+    """What Ray raises where a worker is no more, by whatever hand."""
+    return ray.exceptions.RayActorError, ray.exceptions.OutOfMemoryError
 
 
 def _death(task: Any, error: Exception) -> str:
