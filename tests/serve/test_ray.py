@@ -179,14 +179,15 @@ def test_killed_replicas_lose_no_request() -> None:
                     if number == 10:
                         kill_one(f"ray::ServeReplica:undistill:{name}")
 
-        def last(number: int) -> httpx2.Response:
+        def once(number: int) -> httpx2.Response:
             return httpx2.post(f"{url}/v1/enhance", content=bodies[number], headers={"Content-Type": "image/png"})
 
+        plain = [once(number).content for number in range(len(bodies))]
         pool = ThreadPoolExecutor(len(bodies))
-        under_way = [pool.submit(last, number) for number in range(len(bodies))]
+        under_way = [pool.submit(once, number) for number in range(len(bodies))]
         while sum(future.done() for future in under_way) < 2:
             time.sleep(0.01)
     answers = [future.result() for future in under_way]  # after SIGTERM, and its end
     assert {answer.status_code for answer in answers} <= {200, 503}
-    assert all(answer.content == whole[n] for n, answer in enumerate(answers) if answer.status_code == 200)
+    assert all(answer.content == plain[n] for n, answer in enumerate(answers) if answer.status_code == 200)
     pool.shutdown()
