@@ -300,9 +300,26 @@ def test_refuses_to_go_on_with_something_else(student: Path, teacher: Path, tmp_
 def test_refuses_a_damaged_checkpoint(student: Path, teacher: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     train(recipe("paired"), ImageFolders([student], [teacher]), run, max_steps=2, device="cpu")
+    whole = checkpoint.load(run / "last.safetensors")
+
+    def refused() -> None:
+        with pytest.raises(UsageError, match="can't be read"):
+            train(recipe("paired"), ImageFolders([student], [teacher]), run, device="cpu")
+
+    broken: list[Any] = [
+        {key: value for key, value in whole["progress"].items() if key != "stopped"},  # as a flipped bit left it
+        {**whole["progress"], "step": -1},
+        {**whole["progress"], "best": "low"},
+        {**whole["progress"], "stopped": None},
+        [],
+    ]
+    for progress in broken:
+        checkpoint.save(run / "last.safetensors", {**whole, "progress": progress})
+        refused()
+    checkpoint.save(run / "last.safetensors", {**whole, "networks": []})
+    refused()
     (run / "last.safetensors").write_bytes(b"half")
-    with pytest.raises(UsageError, match="can't be read"):
-        train(recipe("paired"), ImageFolders([student], [teacher]), run, device="cpu")
+    refused()
 
 
 def test_refuses_images_that_do_not_fit(student: Path, teacher: Path, image_folder: Folders, tmp_path: Path) -> None:

@@ -36,6 +36,10 @@ INTERRUPTS_EVERY = 8
 """Steps after which several ranks ask each other whether one was interrupted; one process asks after each."""
 INTERRUPTED = {"interrupted": signal.SIGINT, "terminated": signal.SIGTERM}
 """Why a run stopped half-way, and the signal that did it."""
+BEGUN: dict[str, Any] = {"step": 0, "best": None, "best_step": 0, "stopped": False}
+"""Where a run stands: steps done, the lowest val_loss and its step, and whether there was none lower for too long."""
+_DAMAGED = (SafetensorError, KeyError, IndexError, AttributeError, RuntimeError, TypeError, ValueError)
+"""What a checkpoint raises that holds something else than `save` wrote."""
 
 
 def start(recipe: Schedule, device: str) -> Fabric:
@@ -74,7 +78,7 @@ def fit(
         Diverged: a loss or a weight is not finite. What was saved before stays as it is.
     """
     plan = StepPlan.of(recipe, len(training), max_steps)  # type: ignore[arg-type]  # torch leaves __len__ out of Dataset
-    state: dict[str, Any] = {"step": 0, "best": None, "best_step": 0, "stopped": False}
+    state: dict[str, Any] = dict(BEGUN)
     if (run / "last.safetensors").exists():
         state = restore(method, run / "last.safetensors")
     start: int = state["step"]
@@ -195,12 +199,25 @@ def restore(method: Method, path: Path) -> dict[str, Any]:
         for name, optimizer in method.optimizers.items():
             optimizer.load_state_dict(saved["optimizers"][name])
         method.load_extra_state(saved["extra"])
-        state: dict[str, Any] = saved["progress"]
-    except (SafetensorError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        state = _place(saved["progress"])
+    except _DAMAGED as error:
         if is_out_of_memory(error):  # it says nothing of the file
             raise
         raise UsageError(f"{path} can't be read ({first_line(error)}): take a new folder for -o") from error
     return state
+
+
+def _place(kept: dict[str, Any]) -> dict[str, Any]:
+    """Where a run stands, as `BEGUN`.
+
+    Raises:
+        ValueError: it says nothing of the kind.
+    """
+    place = {key: kept[key] for key in BEGUN}
+    counts = all(type(place[key]) is int and place[key] >= 0 for key in ("step", "best_step"))
+    if not counts or type(place["stopped"]) is not bool or type(place["best"]) not in (float, int, type(None)):
+        raise ValueError("no place in a run")
+    return place
 
 
 def load_networks_from(method: Method, run: Path) -> None:
@@ -219,7 +236,9 @@ def load_networks_from(method: Method, run: Path) -> None:
                 method.averages[name].module.load_state_dict(weights)
     except OSError as error:
         raise UsageError(f"start: {run} holds no run with a checkpoint") from error
-    except (SafetensorError, KeyError, RuntimeError) as error:
+    except _DAMAGED as error:
+        if is_out_of_memory(error):
+            raise
         raise UsageError(f"start: {file} holds other networks than the recipe's ({first_line(error)})") from error
 
 
