@@ -153,8 +153,9 @@ def watched(pid: int) -> Iterator[list[float]]:
     ended = threading.Event()
 
     def watch() -> None:
-        while not ended.wait(0.2):
-            held.append(memory(pid))
+        with suppress(OSError, StopIteration):  # it has ended
+            while not ended.wait(0.2):
+                held.append(memory(pid))
 
     thread = threading.Thread(target=watch)
     thread.start()

@@ -40,10 +40,9 @@ class HeadRecipe(Strict, extra="allow"):
 
     @model_validator(mode="after")
     def _arguments_are_known(self) -> Self:
-        known = {
-            name: given.annotation
-            for name, given in signature(Head.architectures[self.architecture]).parameters.items()
-        }
+        # Of __init__: Python 3.11.2 takes that of a __new__ further up, where a class has no __init__ of its own.
+        arguments = signature(Head.architectures[self.architecture].__init__).parameters
+        known = {name: given.annotation for name, given in arguments.items() if name != "self"}
         for key, value in (self.model_extra or {}).items():
             if key not in known:
                 raise ValueError(unknown_key(key, list(known)))
