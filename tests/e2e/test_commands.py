@@ -103,7 +103,9 @@ def test_a_head_of_ones_own(tmp_path: Path) -> None:
     ],
     ids=lambda page: page.name,
 )
-def test_commands_of_the_page(page: Path, fresh: Path) -> None:
+def test_commands_of_the_page(page: Path, request: pytest.FixtureRequest) -> None:
+    # The README begins with nothing: what its commands need is made by those before.
+    fresh: Path = request.getfixturevalue("tmp_path" if page.name == "README.md" else "fresh")
     for command in commands(page):
         run(command, fresh)
     for block in blocks(page, "python"):
@@ -112,7 +114,7 @@ def test_commands_of_the_page(page: Path, fresh: Path) -> None:
     names = ["000.png", "001.png", "002.png"]
     if page.name == "README.md":
         assert len(list((fresh / "enhanced").glob("*.webp"))) == 8  # the samples
-        assert sorted(path.name for path in (fresh / "enhanced-portraits").glob("*.png")) == names
+        assert [path.name for path in (fresh / "enhanced-portraits").glob("*.png")] == ["000000.png"]
         assert (fresh / "enhanced.png").exists()
     if page == COMMANDS:
         for folder, expected in (("enhanced-portraits", names), ("half", ["001.png"]), ("enhanced-by-mine", names)):

@@ -4,11 +4,12 @@ import pytest
 
 from undistill.base.errors import UsageError
 from undistill.dataset import parse_split
-from undistill.fit.budget import SHARD, Speeds, afford, parts_of
+from undistill.fit.budget import SHARD, Speeds, afford, parts_of, refuse_hopeless
 from undistill.fit.request import EFFORTS, Request, read_budget
 
 FAST = Speeds(pair=0.1, step=0.1, look=0.005, how="", workers=2)
 TINY = Request(pair="tiny", quality="draft")
+GOOD = replace(TINY, quality="good")
 
 
 def test_what_is_measured_is_no_part_of_what_is_trained_on() -> None:
@@ -26,23 +27,26 @@ def test_what_is_measured_is_no_part_of_what_is_trained_on() -> None:
 
 def test_without_a_budget_it_is_what_the_quality_says() -> None:
     amounts = afford(TINY, FAST, 4000)
-    assert (amounts.pairs, amounts.steps) == (EFFORTS["draft"].pairs, 1000)
-    assert amounts.draw_s == pytest.approx(1024 * 0.1 / 2)
-    assert amounts.train_s == pytest.approx(100)
+    assert (amounts.pairs, amounts.steps) == (256, 200)
+    assert amounts.train_s == pytest.approx(20)
+    assert afford(TINY, FAST, 200).steps == 50  # a quarter of the recipe's
+    good = afford(GOOD, FAST, 4000)
+    assert (good.pairs, good.steps) == (EFFORTS["good"].pairs, 4000)
+    assert good.draw_s == pytest.approx(4096 * 0.1 / 2)
     assert afford(replace(TINY, count=300), FAST, 4000).pairs == 300
     assert afford(replace(TINY, count=256), FAST, 4000).draw_s == pytest.approx(25.6)  # one shard, one worker
 
 
 def test_a_budget_takes_fewer_of_both() -> None:
-    whole = afford(TINY, FAST, 4000)
-    for budget in (240.0, 180.0, 150.0):
-        some = afford(replace(TINY, budget=budget), FAST, 4000)
+    whole = afford(GOOD, FAST, 4000)
+    for budget in (600.0, 400.0, 200.0):
+        some = afford(replace(GOOD, budget=budget), FAST, 4000)
         assert some.seconds <= 0.9 * budget
         assert some.pairs % SHARD == 0
         assert 256 <= some.pairs < whole.pairs
-        assert 200 <= some.steps < whole.steps
-    assert afford(replace(TINY, budget=9000.0), FAST, 4000) == whole
-    fixed = afford(replace(TINY, budget=240.0, count=1024), FAST, 4000)
+        assert 100 <= some.steps < whole.steps
+    assert afford(replace(GOOD, budget=9000.0), FAST, 4000) == whole
+    fixed = afford(replace(GOOD, budget=300.0, count=1024), FAST, 4000)
     assert fixed.pairs == 1024
     assert fixed.steps < whole.steps
 
@@ -52,6 +56,9 @@ def test_a_budget_that_measures_nothing_is_refused() -> None:
         UsageError, match=r"a budget of 1 min .*|a budget of 60 s is too small to measure anything: 256"
     ):
         afford(replace(TINY, budget=60.0), FAST, 4000)
+    with pytest.raises(UsageError, match="to begin and to draw 256 pairs take 11 h"):
+        refuse_hopeless(3600.0, 150.0)
+    refuse_hopeless(3600.0, 10.0)
     with pytest.raises(UsageError, match="100,000 pairs"):
         afford(replace(TINY, budget=600.0, count=100_000), FAST, 4000)
 

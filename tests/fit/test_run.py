@@ -14,7 +14,7 @@ from undistill.base.errors import Failure, UsageError
 from undistill.base.progress import progress
 from undistill.dataset.shard import Description
 from undistill.dataset.write import write_description
-from undistill.fit import PAGE, Outcome, Request, fit
+from undistill.fit import PAGE, Outcome, Request, fit, planned
 from undistill.fit.budget import Speeds
 from undistill.fit.facts import Facts
 from undistill.fit.source import contents_of, drawn_pairs, find_images, large_enough
@@ -106,7 +106,7 @@ def test_from_a_pair_to_a_head(commands: Commands, tmp_path: Path) -> None:
     assert commands.ran == ["prompts", "pairs", "prompts", "pairs", "evaluate", "train", *MEASURED]
     assert outcome.verdict.outcome == "changes people"  # made up: identity 0.951
     assert "undistill serve --head" in outcome.next_up[1]
-    assert (out / "head" / "model.safetensors").read_text() == "runs/tiny-best-1024x1000"
+    assert (out / "head" / "model.safetensors").read_text() == "runs/tiny-best-256x200"
     metrics = json.loads((out / "metrics.json").read_text())
     assert metrics["outcome"] == "changes people"
     assert metrics["rows"]["mine"]["gap_closed"]["value"] == 0.58
@@ -139,8 +139,8 @@ def test_more_pairs_go_on_from_those_that_are_there(commands: Commands, tmp_path
     commands.ran.clear()
     run(commands, out, replace(TINY, count=2048))
     assert commands.ran == ["prompts", "pairs", "evaluate", "train", *MEASURED]
-    assert (out / "head" / "model.safetensors").read_text() == "runs/tiny-best-2048x1000"
-    assert (out / "runs" / "tiny-best-1024x1000").is_dir()
+    assert (out / "head" / "model.safetensors").read_text() == "runs/tiny-best-2048x200"
+    assert (out / "runs" / "tiny-best-256x200").is_dir()
     with pytest.raises(UsageError, match="2048 pairs are there already"):
         run(commands, out, replace(TINY, count=512))
     with pytest.raises(UsageError, match="begun before images, names or the pair spec changed"):
@@ -214,7 +214,7 @@ def test_a_gap_that_more_pairs_do_not_show_leaves_no_head(commands: Commands, tm
         row["gap_closed"] = null(WHY)
     run(commands, tmp_path / "mine", replace(TINY, count=2048))
     assert not (tmp_path / "mine" / "head").exists()
-    assert (tmp_path / "mine" / "runs" / "tiny-best-1024x1000" / "head").exists()
+    assert (tmp_path / "mine" / "runs" / "tiny-best-256x200" / "head").exists()
 
 
 def test_it_names_the_filter_that_does_as_well(commands: Commands, tmp_path: Path) -> None:
@@ -299,9 +299,23 @@ def test_nobody_elses_folder_is_used(commands: Commands, tmp_path: Path) -> None
     assert [path.name for path in tmp_path.iterdir()] == ["photo.png"]
 
 
-def test_a_budget_too_small_draws_the_first_pairs_alone(commands: Commands, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="too small to measure anything"):
-        run(commands, tmp_path / "mine", replace(TINY, budget=60.0))
+def test_a_budget_too_small_is_refused_as_soon_as_that_is_known(commands: Commands, tmp_path: Path) -> None:
+    for call in (run, lambda _, out, request: planned(request, out)):
+        with pytest.raises(UsageError, match="too small to measure anything: to begin and to draw 256 pairs take 77 s"):
+            call(commands, tmp_path / "mine", replace(TINY, budget=60.0))
+    assert not commands.ran
+    with pytest.raises(UsageError, match="too small to measure anything: 256 pairs, 100 steps and the measure take"):
+        run(commands, tmp_path / "mine", replace(TINY, budget=80.0))
     assert commands.ran == ["prompts", "pairs"]
     run(commands, tmp_path / "mine", replace(TINY, budget=180.0))
     assert commands.ran.count("pairs") == 2
+
+
+def test_a_plan_knows_what_was_measured(commands: Commands, tmp_path: Path) -> None:
+    facts, _, steps = planned(TINY, tmp_path / "mine")
+    assert (steps, "Time" in facts) == (200, False)
+    run(commands, tmp_path / "mine")
+    facts, _, steps = planned(replace(TINY, quality="good", budget=600.0), tmp_path / "mine")
+    assert "drawing" in facts["Time"]
+    assert 200 < steps < 4000
+    assert "0.1 s a pair" in facts["Speed"]

@@ -81,7 +81,7 @@ def test_a_card_shows_what_several_extractors_see(run: Path, tmp_path: Path) -> 
     assert "| gap closed, seen by `appearance` | 0.457 |" in text
     assert "| gap closed, seen by `alex-2` | 0.1 | -0.1 to 0.3 | 500 |" in text
     assert "Of 2 extractors 1 sees a gain; it takes 2." in text  # first by itself: a gain
-    with pytest.raises(UsageError, match="names one extractor twice"):
+    with pytest.raises(UsageError, match="name one extractor twice"):
         head_card(run, [first, first])
     found = json.loads(second.read_text())
     other = tmp_path / "3.json"

@@ -38,6 +38,17 @@ def test_with_several_extractors_two_must_see_a_gain() -> None:
     assert verdict.says.endswith("Of 3 extractors 1 sees a gain; it takes 2.")
 
 
+def test_a_gap_that_one_extractor_cannot_see_may_be_seen_by_two_others() -> None:
+    gain, blind = (results(value(0.58, 0.50, 0.66), value(0.12, 0.01, 0.23))["rows"] for _ in range(2))
+    gain["mine"]["identity"] = blind["mine"]["identity"] = value(0.99)
+    for row in blind.values():
+        row["gap_closed"] = null("student and teacher can't be told apart by these images")
+    verdict = judge(blind, "mine", {"appearance": gain, "alex-2": gain})
+    assert verdict.outcome == "better"
+    assert verdict.says.startswith("The gap can't be told from noise")
+    assert judge(blind, "mine", {"appearance": blind}).outcome == "no gap"
+
+
 def test_without_a_gap_nothing_is_said_of_the_head() -> None:
     why = "student and teacher can't be told apart by these images"
     rows = results(null(why), null(why))["rows"]

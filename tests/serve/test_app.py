@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from base64 import b64decode
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
@@ -9,6 +10,7 @@ from tempfile import SpooledTemporaryFile
 from typing import Any
 from zlib import crc32
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -305,3 +307,17 @@ def test_a_name_that_no_answer_can_hold_is_refused(
     shutil.copytree(WEIGHTS / "tiny-best", "head")
     with pytest.raises(UsageError, match=said):
         read_heads([text], [torch.device("cpu")])
+
+
+def test_an_image_is_compared(serving: Serving, work: Work) -> None:
+    body = picture(format="JPEG")
+    answer = serving().post("/v1/compare", files={"image": body}, data={"strength": "0.5"}).json()
+    assert set(answer) == {"student", "enhanced"}
+    shown = {name: Image.open(BytesIO(b64decode(each["png"]))) for name, each in answer.items()}
+    before = np.asarray(shown["student"], np.int16)
+    assert np.array_equal(before, np.asarray(Image.open(BytesIO(body))))
+    by_hand = serving().post("/v1/enhance", params={"strength": 0.5, "format": "png"}, files={"image": body}).content
+    assert np.array_equal(np.asarray(shown["enhanced"]), np.asarray(Image.open(BytesIO(by_hand))))
+    assert all(each["seconds"] >= 0 for each in answer.values())
+    for refused in ({"where": "face"}, {"head": "nobody"}):
+        assert serving().post("/v1/compare", files={"image": body}, data=refused).status_code == 422

@@ -132,7 +132,14 @@ def test_where_others_serve_nothing_is_touched(monkeypatch: pytest.MonkeyPatch) 
         serve_on_ray(lambda _: [], 1, Limits(), ("127.0.0.1", 0), None, None, None, lambda: None, quiet=True)
 
 
-def test_the_second_signal_ends_it_at_once() -> None:
+def test_a_device_that_no_replica_can_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("undistill.serve.ray.import_ray", lambda _: (None, "local"))
+    pytest.importorskip("ray.serve")
+    with pytest.raises(UsageError, match="--device cuda:1: with --engine ray take cpu or cuda"):
+        serve_on_ray(lambda _: [], 1, Limits(), ("127.0.0.1", 0), None, "cuda:1", None, lambda: None, quiet=True)
+
+
+def test_the_second_signal_is_no_longer_ours() -> None:
     before = signal.getsignal(signal.SIGINT)
     try:
         ended = _signalled()

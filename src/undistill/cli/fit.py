@@ -41,7 +41,9 @@ def fit(
     ] = None,
     quality: Annotated[
         Literal["draft", "good", "best"],
-        typer.Option(help="1,024 pairs and a quarter of the recipe's steps; 4,096 and all; 16,384 and twice as many."),
+        typer.Option(
+            help="256 pairs and a quarter of the recipe's steps, 200 at most; 4,096 and all; 16,384 and twice as many."
+        ),
     ] = "good",
     plan: Annotated[bool, typer.Option("--plan", help="Say what it takes, and stop there.")] = False,
 ) -> None:

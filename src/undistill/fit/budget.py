@@ -98,7 +98,7 @@ def afford(request: Request, speeds: Speeds, steps: int, have: int = 0, fixed: i
     if request.count is not None and request.count < have:
         raise UsageError(f"{have} pairs are there already: --count takes {have} or more")
     have, said = max(have, fixed), fixed or request.count
-    wanted, whole = said or max(have, effort.pairs), max(1, round(steps * effort.steps))
+    wanted, whole = said or max(have, effort.pairs), effort.steps(steps)
 
     def some(share: float) -> Amounts:
         """With this share of pairs, where their number is free, and of steps."""
@@ -115,6 +115,23 @@ def afford(request: Request, speeds: Speeds, steps: int, have: int = 0, fixed: i
             f"{least.steps:,} steps and the measure take {duration(least.seconds / ROOM)} here"
         )
     return some(share)
+
+
+def refuse_hopeless(budget: float, pair_s: float) -> None:
+    """Refuse a budget in which the fewest pairs can't be drawn, before any is.
+
+    Args:
+        pair_s: seconds of a pair, where they are known; else 0.
+
+    Raises:
+        UsageError: it is one.
+    """
+    least = (STARTING_S + FEWEST_PAIRS * pair_s) / ROOM
+    if budget < least:
+        raise UsageError(
+            f"a budget of {duration(budget)} is too small to measure anything: to begin and to draw {FEWEST_PAIRS} "
+            f"pairs take {duration(least)}"
+        )
 
 
 def amounts(pairs: int, steps: int, speeds: Speeds, have: int = 0) -> Amounts:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from undistill.base.errors import UsageError
 from undistill.fit.page import Progress
 from undistill.fit.plan import FitPlan
 from undistill.fit.sheet import SHEET, write_sheet
@@ -49,8 +50,16 @@ def finish(plan: FitPlan, page: Progress, out: Path, *, trained: bool) -> Outcom
 
 
 def read_results(path: str) -> dict[str, Any]:
-    """What `undistill evaluate` wrote."""
-    results: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
+    """What `undistill evaluate` wrote.
+
+    Raises:
+        UsageError: it is broken.
+    """
+    try:
+        results: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
+        _ = results["rows"].items(), results["settings"]["images"]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UsageError(f"{path} is broken: delete it, and the same command makes it again") from error
     return results
 
 

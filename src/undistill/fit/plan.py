@@ -15,6 +15,7 @@ SEED = 1
 PROMPTS, PAIRS = "prompts.jsonl", "pairs"
 DRAW, GAP, TRAIN, MEASURE = "draw", "gap", "train", "measure"
 """The stages, as the page calls them."""
+ALL = (DRAW, GAP, TRAIN, MEASURE)
 
 
 @dataclass(frozen=True)

@@ -26,15 +26,25 @@ class Effort:
 
     Args:
         pairs: drawn, unless a count is given; a smaller budget takes fewer.
-        steps: of training, in parts of the recipe's own.
+        parts: steps of training, in parts of the recipe's own.
+        most: of steps; None: any number.
     """
 
     pairs: int
-    steps: float
+    parts: float
+    most: int | None = None
+
+    def steps(self, recipe: int) -> int:
+        """Of training, where the recipe has so many."""
+        return min(max(1, round(recipe * self.parts)), self.most or recipe * 10**6)
 
 
 Quality = Literal["draft", "good", "best"]
-EFFORTS: dict[Quality, Effort] = {"draft": Effort(1024, 0.25), "good": Effort(4096, 1.0), "best": Effort(16_384, 2.0)}
+EFFORTS: dict[Quality, Effort] = {
+    "draft": Effort(256, 0.25, most=200),  # of `tiny` a quarter of an hour on two cores
+    "good": Effort(4096, 1.0),
+    "best": Effort(16_384, 2.0),
+}
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from typing import Any
 
 from undistill.base.errors import UsageError
 from undistill.base.progress import watched
-from undistill.fit.budget import Amounts, Speeds, afford
-from undistill.fit.evidence import Choice, choose_recipe
+from undistill.fit.budget import Amounts, Speeds, afford, refuse_hopeless
+from undistill.fit.evidence import Choice, choose_recipe, known_pair_seconds
 from undistill.fit.facts import Facts, drawing_facts, image_facts, recipe_facts, time_facts
 from undistill.fit.finish import Outcome, finish, read_results
 from undistill.fit.here import (
@@ -22,7 +22,7 @@ from undistill.fit.here import (
     training_of,
 )
 from undistill.fit.page import Progress
-from undistill.fit.plan import FitPlan, Training, drawing, row_name
+from undistill.fit.plan import ALL, FitPlan, Training, drawing, row_name
 from undistill.fit.request import EFFORTS, Request, keep, read_kept
 from undistill.fit.source import Images, drawn_pairs, find_images, large_enough, open_images, refuse_few
 from undistill.pairs.plan import PairsPlan
@@ -72,6 +72,14 @@ class Task:
         """Images that are drawn at a time."""
         return self.made.batch if self.made is not None else 0
 
+    def refuse_hopeless(self) -> None:
+        """Raises:
+        UsageError: a budget in which nothing can be done, by what is known before anything is drawn.
+        """
+        if self.request.budget is not None:
+            known = None if self.made is None else known_pair_seconds(self.made.spec.name)
+            refuse_hopeless(self.request.budget, known[0] if known else 0.0)
+
     def plan(self, amounts: Amounts, name: str) -> FitPlan:
         """What is run for so much of it."""
         images = self.images
@@ -91,12 +99,19 @@ def planned(request: Request, out: Path) -> tuple[Facts, PairsPlan | None, int]:
     Raises:
         UsageError: as of `fit`.
     """
-    read_kept(out, request)
+    kept = read_kept(out, request)
     task = Task.of(request)
+    task.refuse_hopeless()
     count = task.images.there or (0 if task.made is None else task.made.count)
     if task.made is not None:
         refuse_full(out, task.made.storage, count)
-    return task.facts(count, out), task.made, max(1, round(task.steps * EFFORTS[request.quality].steps))
+    steps = EFFORTS[request.quality].steps(task.steps)
+    facts = task.facts(count, out)
+    if "speeds" in kept:  # measured when it was begun
+        speeds = Speeds(**kept["speeds"])
+        amounts = afford(request, speeds, task.steps, drawn_pairs(out), task.images.there)
+        facts, steps = task.facts(amounts.pairs, out) | time_facts(amounts, speeds, ALL), amounts.steps
+    return facts, task.made, steps
 
 
 def fit(request: Request, out: Path, undistill: Run, say: Say, show: Callable[[Facts], None]) -> Outcome:
@@ -114,6 +129,7 @@ def fit(request: Request, out: Path, undistill: Run, say: Say, show: Callable[[F
     """
     kept = read_kept(out, request)
     task = Task.of(request)
+    task.refuse_hopeless()
     if task.made is not None and not kept:
         if request.budget is None or request.count is not None:  # else the budget says how many
             refuse_full(out, task.made.storage, task.made.count)

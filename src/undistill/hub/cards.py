@@ -16,7 +16,7 @@ from undistill.training.recipe import read_recipe
 
 MARK = "library_name: undistill"
 """In the first lines of every card."""
-_IMAGES = ("data", "student", "teacher", "split")
+_IMAGES = ("data", "student", "teacher", "split", "limit", "min_side")
 MEASURED = {
     "gap_closed": "gap closed",
     "identity": "identity to the student",
@@ -56,7 +56,7 @@ def head_card(
         for result in _evaluations(path, row)
         if place == 0 or result.metric_type == "gap_closed"
     ]
-    doubt = _doubt([_read(path) for path in results], row)
+    doubt = _doubt(results, row)
     spec = _spec(data)
     if base_model is None and spec is not None and "/" in spec.student.model:
         base_model = spec.student.model
@@ -112,16 +112,17 @@ def _evaluations(path: Path, row: str | None) -> list[EvalResult]:
         raise UsageError(f"{path} is no results.json, or a broken one: undistill evaluate writes it") from error
 
 
-def _doubt(results: Sequence[dict[str, Any]], row: str | None) -> str:
+def _doubt(paths: Sequence[Path], row: str | None) -> str:
     """What the card says of a head that is nothing to rely on, by what was measured; nothing of others."""
+    results, named = [_read(path) for path in paths], ", ".join(path.name for path in paths)
     measured = {
         each["settings"]["features"]: {n: values for n, values in each["rows"].items() if "gap_closed" in values}
         for each in results
     }
     if len(measured) < len(results):
-        raise UsageError("--results names one extractor twice: give a file for each")
+        raise UsageError(f"{named} name one extractor twice: give a file for each")
     if len({str([each["settings"].get(key) for key in _IMAGES]) for each in results}) > 1:
-        raise UsageError("--results are of different images: give those of one data set and split")
+        raise UsageError(f"{named} are of different images: give results of one data set and split")
     name = row or next((name for rows in measured.values() for name in rows if name not in OWN_ROWS), "")
     beside = {
         features: rows

@@ -50,9 +50,9 @@ def judge(rows: Rows, head: str, others: Mapping[str, Rows] | None = None) -> Ve
     Args:
         others: the same rows as seen by further extractors, by their names. With these a gain takes two that see it.
     """
-    if rows[head]["gap_closed"]["value"] is None:
-        return Verdict("no gap", gap_sentence(rows, head))
     others = others or {}
+    if all(seen[head]["gap_closed"]["value"] is None for seen in (rows, *others.values())):
+        return Verdict("no gap", gap_sentence(rows, head))
     best, says = best_baseline(rows), " ".join((gap_sentence(rows, head), *_seen_otherwise(others, head)))
     if best is not None and rows[best]["gap_closed"]["low"] <= 0:
         best = None

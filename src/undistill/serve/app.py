@@ -2,6 +2,7 @@
 
 import json
 import time
+from base64 import b64encode
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -19,12 +20,14 @@ from undistill import __version__
 from undistill.base.files import SAMPLES
 from undistill.base.settings import explain
 from undistill.enhance.bytes import Enhanced
-from undistill.images import READ_ONLY, ImageError
+from undistill.enhance.change import Change
+from undistill.enhance.provenance import Label
+from undistill.images import READ_ONLY, Encoding, ImageError
 from undistill.serve.awaited import while_awaited
 from undistill.serve.faces import FACES, Box
 from undistill.serve.guard import Guard
-from undistill.serve.options import EnhanceOptions, merged
-from undistill.serve.pair import ServedPair, add_pair
+from undistill.serve.options import EnhanceOptions, HeadOptions, merged
+from undistill.serve.pair import ServedPair, add_pair, compared
 from undistill.serve.problems import Problem, documented
 from undistill.serve.queue import Queue
 from undistill.serve.upload import read_upload, unusable
@@ -85,6 +88,8 @@ def make_app(work: Queue, limits: Limits, pair: ServedPair | None = None) -> Fas
         _add_faces(app, work, limits)
     if pair is not None:
         add_pair(app, pair, limits.seconds)
+    else:
+        _add_compare(app, work, limits)
     _add_heads(app, work, limits, pair.name if pair else None)
     _add_states(app, work)
     _add_page(app)
@@ -205,6 +210,32 @@ def _add_faces(app: FastAPI, work: Queue, limits: Limits) -> None:
                 raise Problem("invalid", "The form has fields beside its image: leave them out.")
             boxes: list[Box] = await _done(partial(work.faces, upload.data), request, limits, begun)
         return JSONResponse({"faces": boxes})
+
+
+def _add_compare(app: FastAPI, work: Queue, limits: Limits) -> None:
+    @app.post(
+        "/v1/compare",
+        summary="An image as it is and enhanced, and how long that took. With a pair it takes a prompt, and draws.",
+        responses={
+            200: {"description": "PNGs in base64, and seconds.", "content": compared("student", "enhanced")},
+            **documented("malformed", "slow", "bytes", "pixels", "type", "invalid", "full", "closing", "late"),
+        },
+        openapi_extra=_image_and(HeadOptions.model_json_schema()["properties"]),
+    )
+    async def compare(request: Request, query: Annotated[HeadOptions, Query()]) -> JSONResponse:
+        begun = time.perf_counter()
+        with work.place():
+            upload = await read_upload(request, limits.bytes, limits.pixels, limits.seconds)
+            options = merged(query, upload.fields)
+            head = work.head(options.head)
+            answer = {}
+            for name, strength in (("student", 0.0), ("enhanced", options.strength)):
+                one = time.perf_counter()
+                label = Label(head.name, head.hash) if strength else None
+                how = (head.name, upload.data, Change(strength), Encoding("PNG"), False, label)
+                made: Enhanced = await _done(partial(work.enhance, *how), request, limits, begun)
+                answer[name] = {"png": b64encode(made.data).decode(), "seconds": round(time.perf_counter() - one, 4)}
+        return JSONResponse(answer)
 
 
 _BOX = {"type": "array", "items": {"type": "integer"}, "minItems": 4, "maxItems": 4}

@@ -1,7 +1,7 @@
 """What a request may ask for, in its query or as fields of its form, by the names of `undistill enhance`'s options."""
 
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 from pydantic import Field, ValidationError
 
@@ -13,12 +13,19 @@ from undistill.enhance.provenance import Label, check_asked
 from undistill.images import Encoding, FormatName, asked_encoding
 from undistill.serve.problems import Problem
 
+Options = TypeVar("Options", bound=Strict)
 
-class EnhanceOptions(Strict):
-    """Of POST /v1/enhance."""
+
+class HeadOptions(Strict):
+    """Of POST /v1/compare with an image."""
 
     head: Annotated[str | None, Field(description="One of GET /v1/heads; the first of them unless told.")] = None
     strength: Annotated[Part, Field(description="0: unchanged. 1: the head's image.", examples=[1.0])] = 1.0
+
+
+class EnhanceOptions(HeadOptions):
+    """Of POST /v1/enhance."""
+
     where: Annotated[Where, Field(description="face: the faces alone, softly.")] = "all"
     feather: Annotated[Part, Field(description="How far beyond a face its mask may end, in heights of it.")] = FEATHER
     no_face: Annotated[NoFace, Field(description="With where=face, what becomes of an image without one.")] = "whole"
@@ -61,7 +68,7 @@ class EnhanceOptions(Strict):
         return Label(head, weights, self.generated) if self.provenance else None
 
 
-def merged(query: EnhanceOptions, fields: Mapping[str, str]) -> EnhanceOptions:
+def merged(query: Options, fields: Mapping[str, str]) -> Options:
     """The query's options, and those of the form, which count where both say something.
 
     Raises:
@@ -70,6 +77,6 @@ def merged(query: EnhanceOptions, fields: Mapping[str, str]) -> EnhanceOptions:
     if not fields:
         return query
     try:
-        return EnhanceOptions.model_validate({**query.model_dump(exclude_unset=True), **fields})
+        return type(query).model_validate({**query.model_dump(exclude_unset=True), **fields})
     except ValidationError as error:
-        raise Problem("invalid", explain_all(error, EnhanceOptions, "the form")) from error
+        raise Problem("invalid", explain_all(error, type(query), "the form")) from error

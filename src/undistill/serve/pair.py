@@ -115,7 +115,10 @@ def add_pair(app: FastAPI, pair: ServedPair, seconds: float) -> None:
     @app.post(
         "/v1/compare",
         summary="Draw a prompt with student, head and teacher, and say how long each took.",
-        responses={200: {"description": "PNGs in base64, and seconds.", "content": _ANSWER}, **refusals},
+        responses={
+            200: {"description": "PNGs in base64, and seconds.", "content": compared("student", "teacher")},
+            **refusals,
+        },
         openapi_extra=_body(CompareOptions),
     )
     async def compare(request: Request) -> JSONResponse:
@@ -138,15 +141,13 @@ _PICTURE = {
     "required": ["png", "seconds"],
     "properties": {"png": {"type": "string"}, "seconds": {"type": "number"}},
 }
-_ANSWER = {
-    "application/json": {
-        "schema": {
-            "type": "object",
-            "required": ["student", "teacher"],
-            "properties": dict.fromkeys(("student", "enhanced", "teacher"), _PICTURE),
-        }
-    }
-}
+
+
+def compared(*required: str) -> dict[str, Any]:
+    """What OpenAPI says of an answer that has several pictures."""
+    properties = dict.fromkeys(("student", "enhanced", "teacher"), _PICTURE)
+    schema = {"type": "object", "required": list(required), "properties": properties}
+    return {"application/json": {"schema": schema}}
 
 
 def _body(model: type[Strict]) -> dict[str, Any]:

@@ -71,8 +71,8 @@ class Queue(ABC):
         self.taken += 1
         try:
             yield
-        except asyncio.CancelledError:  # the server ends, and doesn't wait any more
-            self.left += 1
+        except asyncio.CancelledError:
+            self.left += self.closing  # the server doesn't wait any more; else the client doesn't
             raise
         finally:
             self.taken -= 1

@@ -154,7 +154,7 @@ def serve_on_ray(
     begun: Callable[[], object],
     quiet: bool,
 ) -> int:
-    """Serve until SIGINT or SIGTERM comes: then what was taken is answered. A second one ends it at once.
+    """Serve until SIGINT or SIGTERM comes: then what was taken is answered. After a second one Ray ends it in its time.
 
     Args:
         read: gives the heads, when it is known whether they run on GPUs.
@@ -169,7 +169,8 @@ def serve_on_ray(
     Returns: requests that were taken, and not answered.
 
     Raises:
-        UsageError: Ray Serve is not installed, there is no such cluster, it serves already, or it has no room.
+        UsageError: Ray Serve is not installed, there is no such cluster, it serves already, or it has no room; or a
+            device that a replica can't have.
         Failure: its replicas don't start.
     """
     os.environ.update({name: value for name, value in _PATIENT.items() if name not in os.environ})
@@ -180,13 +181,17 @@ def serve_on_ray(
     except ImportError as error:
         raise UsageError(f"--engine ray needs {error.name}: pip install 'undistill[serve-ray]'") from None
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
-    # What is sent to it must not come to lie on a disk.
+    if device not in (None, "auto", "cpu", "cuda"):
+        raise UsageError(f"--device {device}: with --engine ray take cpu or cuda, each replica's own")
+    # What is sent to it should not come to lie on a disk.
     system = {"automatic_object_spilling_enabled": False}
     with cluster(ray, replicas, address, object_store_memory=_store(), _system_config=system):
         status = serve.status()
         if status.proxies or status.applications:  # its port may be open to others, and ending ours would end theirs
             raise UsageError("Ray Serve runs on this cluster already: take another cluster, or `serve shutdown` it")
         most, gpus = room(ray.cluster_resources(), replicas, 0 if device == "cpu" else None)
+        if device == "cuda" and not gpus:
+            raise UsageError("--device cuda: the Ray cluster has no GPU")
         heads, threads = read(bool(gpus)), ON_GPU if gpus else 1
         enhancing = serve.deployment(
             Enhancing,

@@ -24,6 +24,7 @@ from undistill.base.errors import Failure, UsageError
 from undistill.enhance import Enhancer, enhancer
 from undistill.enhance import export as exporting
 from undistill.enhance.backends import BackendName, graph, runtimes, table
+from undistill.enhance.backends.table import fastest
 from undistill.enhance.export import Format, Precision, export
 from undistill.heads import Head, ResnetGenerator
 
@@ -210,7 +211,7 @@ def test_the_table_of_backends_is_kept_and_made_anew_where_it_does_not_fit(
 ) -> None:
     monkeypatch.setattr(table, "SIZE", 32)
     here = torch.device("cpu")
-    assert table.seconds_by_backend(HEADS["mixed"], here, measure=False) == {"torch": 0.0}
+    assert table.seconds_by_backend(HEADS["mixed"], here, measure=False) == {}
     first = table.seconds_by_backend(HEADS["mixed"], here)
     assert list(first) == list(table.TIMED)
     assert table.seconds_by_backend(HEADS["mixed"], here) == first
@@ -219,6 +220,11 @@ def test_the_table_of_backends_is_kept_and_made_anew_where_it_does_not_fit(
     for kept in graphs.glob("*/*/seconds.json"):
         kept.write_text('{"torch": "soon"')
     assert set(table.seconds_by_backend(HEADS["mixed"], here)) == set(table.TIMED)
+
+
+def test_what_was_never_timed_goes_by_the_architecture() -> None:
+    few = {name: fastest(head, torch.device("cpu"), images=3) for name, head in HEADS.items()}
+    assert few == {"mixed": "contiguous", "grid": "contiguous", "esa": "contiguous", "unet": "torch"}
 
 
 def test_the_fastest_is_taken_if_it_is_that_by_more_than_noise() -> None:

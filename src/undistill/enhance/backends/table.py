@@ -18,7 +18,7 @@ from undistill.base.progress import show_words
 from undistill.base.threads import spread
 from undistill.enhance.backends import BackendName, load_backend
 from undistill.enhance.backends.graph import head_key
-from undistill.heads import Head
+from undistill.heads import Head, UNet
 from undistill.metrics.cache import key_of, room
 
 FORMAT = 2
@@ -40,11 +40,14 @@ def fastest(head: Head, device: torch.device, images: int = MANY) -> BackendName
     machine. On a GPU it is torch: nothing else has been measured there.
 
     Args:
-        images: that wait for it; for less than MANY nothing is timed that is not known.
+        images: that wait for it; for less than MANY nothing is timed: what is not known goes by the architecture.
     """
     if device.type != "cpu":
         return "torch"
-    return pick(seconds_by_backend(head, device, measure=images >= MANY))
+    known = seconds_by_backend(head, device, measure=images >= MANY)
+    if not known:
+        return "torch" if isinstance(head, UNet) else "contiguous"  # on CPUs channels last slow all others
+    return pick(known)
 
 
 def pick(seconds: Mapping[str, float]) -> BackendName:
@@ -60,7 +63,7 @@ def seconds_by_backend(head: Head, device: torch.device, measure: bool = True) -
     another CPU is measured anew.
 
     Args:
-        measure: what is not known; else torch alone comes back.
+        measure: what is not known; else nothing comes back.
     """
     versions = {package: _version(package) for package in ("torch", "onnx", "onnxscript", "onnxruntime", "openvino")}
     where = (processor(), has_native_bfloat16(), device)
@@ -73,7 +76,7 @@ def seconds_by_backend(head: Head, device: torch.device, measure: bool = True) -
             if "torch" in known and known.keys() <= set(TIMED):
                 return known
         if not measure:
-            return {"torch": 0.0}
+            return {}
         show_words("timing backends, once on this machine")
         (measured,) = spread(lambda size: time_backends(head, device, size), [SIZE], threads=1)
         rows = {name: median(seconds) for name, seconds in measured.items() if not isinstance(seconds, str)}
