@@ -14,7 +14,7 @@ from undistill.dataset.samples import DataError, ImageFolders
 from undistill.dataset.shard import Pairs
 from undistill.heads import Head
 from undistill.images import write_grid
-from undistill.training import checkpoint, embedding, loop, mmd
+from undistill.training import checkpoint, embedding, loop, mmd, place
 from undistill.training.method import Method, train_step
 from undistill.training.recipe import Recipe, RecipeError, dump_recipe, make_recipe, read_recipe
 from undistill.training.run import train, validate_run
@@ -148,7 +148,7 @@ def test_pairs_stopped_and_gone_on_with_loader_processes(mode: str, pairs_folder
 def test_an_interrupt_saves_and_says_how_to_go_on(
     number: signal.Signals, why: str, student: Path, teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    save = loop.save
+    save = place.save
 
     def interrupted_at_4(method: Any, state: dict[str, Any], path: Path) -> None:
         if state["step"] == 4:  # at its validation, long before the next checkpoint is due

@@ -36,7 +36,8 @@ class Effort:
 
     def steps(self, recipe: int) -> int:
         """Of training, where the recipe has so many."""
-        return min(max(1, round(recipe * self.parts)), self.most or recipe * 10**6)
+        steps = max(1, round(recipe * self.parts))
+        return steps if self.most is None else min(steps, self.most)
 
 
 Quality = Literal["draft", "good", "best"]

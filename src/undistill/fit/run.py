@@ -55,7 +55,7 @@ class Task:
     @classmethod
     def of(cls, request: Request) -> "Task":
         """Raises:
-        UsageError: there are no such images, too few, or the GPU is too small.
+        UsageError: there are no such images, too few, the GPU is too small, or the budget, as far as that is known.
         """
         refuse_few(request.count)
         images = find_images(request)
@@ -64,6 +64,9 @@ class Task:
         images = large_enough(images, request, training.min_side)
         count = images.there or request.count or EFFORTS[request.quality].pairs
         made = None if images.spec is None else plan_pairs(images.spec, count, batch_of(images.spec))
+        if request.budget is not None:
+            known = None if images.spec is None else known_pair_seconds(images.spec.name)
+            refuse_hopeless(request.budget, known[0] if known else 0.0)
         about = recipe_facts(choice, training.recipe, large)
         return cls(request, images, choice, training, steps_of(recipe, count), made, about)
 
@@ -71,14 +74,6 @@ class Task:
     def batch(self) -> int:
         """Images that are drawn at a time."""
         return self.made.batch if self.made is not None else 0
-
-    def refuse_hopeless(self) -> None:
-        """Raises:
-        UsageError: a budget in which nothing can be done, by what is known before anything is drawn.
-        """
-        if self.request.budget is not None:
-            known = None if self.made is None else known_pair_seconds(self.made.spec.name)
-            refuse_hopeless(self.request.budget, known[0] if known else 0.0)
 
     def plan(self, amounts: Amounts, name: str) -> FitPlan:
         """What is run for so much of it."""
@@ -101,17 +96,14 @@ def planned(request: Request, out: Path) -> tuple[Facts, PairsPlan | None, int]:
     """
     kept = read_kept(out, request)
     task = Task.of(request)
-    task.refuse_hopeless()
     count = task.images.there or (0 if task.made is None else task.made.count)
     if task.made is not None:
         refuse_full(out, task.made.storage, count)
-    steps = EFFORTS[request.quality].steps(task.steps)
-    facts = task.facts(count, out)
-    if "speeds" in kept:  # measured when it was begun
-        speeds = Speeds(**kept["speeds"])
-        amounts = afford(request, speeds, task.steps, drawn_pairs(out), task.images.there)
-        facts, steps = task.facts(amounts.pairs, out) | time_facts(amounts, speeds, ALL), amounts.steps
-    return facts, task.made, steps
+    if "speeds" not in kept:  # they are measured when it is begun
+        return task.facts(count, out), task.made, EFFORTS[request.quality].steps(task.steps)
+    speeds = Speeds(**kept["speeds"])
+    amounts = afford(request, speeds, task.steps, drawn_pairs(out), task.images.there)
+    return task.facts(amounts.pairs, out) | time_facts(amounts, speeds, ALL), task.made, amounts.steps
 
 
 def fit(request: Request, out: Path, undistill: Run, say: Say, show: Callable[[Facts], None]) -> Outcome:
@@ -129,7 +121,6 @@ def fit(request: Request, out: Path, undistill: Run, say: Say, show: Callable[[F
     """
     kept = read_kept(out, request)
     task = Task.of(request)
-    task.refuse_hopeless()
     if task.made is not None and not kept:
         if request.budget is None or request.count is not None:  # else the budget says how many
             refuse_full(out, task.made.storage, task.made.count)

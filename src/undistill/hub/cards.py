@@ -50,13 +50,14 @@ def head_card(
     data, metrics = (_read(_of_run(run, name)) for name in ("data.json", "head/metrics.json"))
     if not results and (run / "results.json").is_file():
         results = [run / "results.json", *sorted(run.glob("results-*.json"))]
+    read = [(path, _read(path)) for path in results]
     found = [  # what doesn't depend on the extractor is the same in all of them
         result
-        for place, path in enumerate(results)
-        for result in _evaluations(path, row)
+        for place, (path, each) in enumerate(read)
+        for result in _evaluations(path, each, row)
         if place == 0 or result.metric_type == "gap_closed"
     ]
-    doubt = _doubt(results, row)
+    doubt = _doubt(read, row)
     spec = _spec(data)
     if base_model is None and spec is not None and "/" in spec.student.model:
         base_model = spec.student.model
@@ -78,8 +79,7 @@ def head_card(
     return f"---\n{metadata.to_yaml()}\n---\n{text}"
 
 
-def _evaluations(path: Path, row: str | None) -> list[EvalResult]:
-    results = _read(path)
+def _evaluations(path: Path, results: Any, row: str | None) -> list[EvalResult]:
     try:
         rows, settings = results["rows"], results["settings"]
         names = [name for name in rows if name not in OWN_ROWS]
@@ -112,9 +112,9 @@ def _evaluations(path: Path, row: str | None) -> list[EvalResult]:
         raise UsageError(f"{path} is no results.json, or a broken one: undistill evaluate writes it") from error
 
 
-def _doubt(paths: Sequence[Path], row: str | None) -> str:
+def _doubt(read: Sequence[tuple[Path, Any]], row: str | None) -> str:
     """What the card says of a head that is nothing to rely on, by what was measured; nothing of others."""
-    results, named = [_read(path) for path in paths], ", ".join(path.name for path in paths)
+    results, named = [each for _, each in read], ", ".join(path.name for path, _ in read)
     measured = {
         each["settings"]["features"]: {n: values for n, values in each["rows"].items() if "gap_closed" in values}
         for each in results

@@ -42,6 +42,8 @@ HEADERS = {
     "Undistill-Milliseconds": "From the request's first byte to the answer's.",
     "Undistill-Notes": "What was changed or left out on the way: a JSON list of sentences in ASCII.",
 }
+_REFUSALS = documented("malformed", "slow", "bytes", "pixels", "type", "invalid", "full", "closing", "late")
+"""Of operations that take an image."""
 _NOTES = 4000
 """Characters of the header; some proxies take 8 kB of all headers."""
 
@@ -141,7 +143,7 @@ def _add_enhance(app: FastAPI, work: Queue, limits: Limits) -> None:
         response_class=Response,
         responses={
             200: answer,
-            **documented("malformed", "slow", "bytes", "pixels", "type", "invalid", "full", "closing", "late"),
+            **_REFUSALS,
         },
         openapi_extra=_image_and(EnhanceOptions.model_json_schema()["properties"]),
     )
@@ -198,7 +200,7 @@ def _add_faces(app: FastAPI, work: Queue, limits: Limits) -> None:
         summary="Where the faces are, the largest first: left, top, right and bottom of each, px of the upright image.",
         responses={
             200: {"description": "Boxes.", "content": {"application/json": {"schema": _BOXES}}},
-            **documented("malformed", "slow", "bytes", "pixels", "type", "invalid", "full", "closing", "late"),
+            **_REFUSALS,
         },
         openapi_extra=_image_and({}),
     )
@@ -218,7 +220,7 @@ def _add_compare(app: FastAPI, work: Queue, limits: Limits) -> None:
         summary="An image as it is and enhanced, and how long that took. With a pair it takes a prompt, and draws.",
         responses={
             200: {"description": "PNGs in base64, and seconds.", "content": compared("student", "enhanced")},
-            **documented("malformed", "slow", "bytes", "pixels", "type", "invalid", "full", "closing", "late"),
+            **_REFUSALS,
         },
         openapi_extra=_image_and(HeadOptions.model_json_schema()["properties"]),
     )

@@ -1,4 +1,4 @@
-"""The loop that all ways of training share: order, checkpoints, resume, logs, samples, early stop."""
+"""The loop that all ways of training share: order, logs, samples, early stop."""
 
 import csv
 import logging
@@ -17,18 +17,17 @@ from typing import Any, cast
 
 import torch
 from lightning_fabric import Fabric
-from safetensors import SafetensorError
 from tensorboardX import SummaryWriter
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from undistill.base.device import is_out_of_memory
 from undistill.base.errors import Failure, UsageError, first_line, naming
 from undistill.base.files import replacing
 from undistill.base.progress import progress
 from undistill.dataset.read import Consecutive
 from undistill.images import write_grid
-from undistill.training import checkpoint, ranks
+from undistill.training import ranks
 from undistill.training.method import Batch, Losses, Method, train_step, validation_figures
+from undistill.training.place import BEGUN, restore, save
 from undistill.training.recipe import Schedule
 from undistill.training.schedule import StepPlan
 
@@ -36,10 +35,6 @@ INTERRUPTS_EVERY = 8
 """Steps after which several ranks ask each other whether one was interrupted; one process asks after each."""
 INTERRUPTED = {"interrupted": signal.SIGINT, "terminated": signal.SIGTERM}
 """Why a run stopped half-way, and the signal that did it."""
-BEGUN: dict[str, Any] = {"step": 0, "best": None, "best_step": 0, "stopped": False}
-"""Where a run stands: steps done, the lowest val_loss and its step, and whether there was none lower for too long."""
-_DAMAGED = (SafetensorError, KeyError, IndexError, AttributeError, RuntimeError, TypeError, ValueError)
-"""What a checkpoint raises that holds something else than `save` wrote."""
 
 
 def start(recipe: Schedule, device: str) -> Fabric:
@@ -168,78 +163,6 @@ def _set_rate(method: Method, rate: float) -> float:
 
 def _better(loss: float, best: float | None) -> bool:
     return isfinite(loss) and (best is None or not isfinite(best) or loss < best)
-
-
-def save(method: Method, state: dict[str, Any], path: Path) -> None:
-    """Everything a run needs to go on: networks, averages, optimizers, image pools, and its place."""
-    checkpoint.save(
-        path,
-        {
-            "progress": state,
-            "networks": {name: network.state_dict() for name, network in method.networks.items()},
-            "averages": {name: average.module.state_dict() for name, average in method.averages.items()},
-            "optimizers": {name: optimizer.state_dict() for name, optimizer in method.optimizers.items()},
-            "extra": method.extra_state(),
-        },
-    )
-
-
-def restore(method: Method, path: Path) -> dict[str, Any]:
-    """Undo `save`; returns the run's place.
-
-    Raises:
-        UsageError: the file is damaged.
-    """
-    try:
-        saved = checkpoint.load(path)
-        for name, network in method.networks.items():
-            network.load_state_dict(saved["networks"][name])
-        for name, average in method.averages.items():
-            average.module.load_state_dict(saved["averages"][name])
-        for name, optimizer in method.optimizers.items():
-            optimizer.load_state_dict(saved["optimizers"][name])
-        method.load_extra_state(saved["extra"])
-        state = _place(saved["progress"])
-    except _DAMAGED as error:
-        if is_out_of_memory(error):  # it says nothing of the file
-            raise
-        raise UsageError(f"{path} can't be read ({first_line(error)}): take a new folder for -o") from error
-    return state
-
-
-def _place(kept: dict[str, Any]) -> dict[str, Any]:
-    """Where a run stands, as `BEGUN`.
-
-    Raises:
-        ValueError: it says nothing of the kind.
-    """
-    place = {key: kept[key] for key in BEGUN}
-    counts = all(type(place[key]) is int and place[key] >= 0 for key in ("step", "best_step"))
-    if not counts or type(place["stopped"]) is not bool or type(place["best"]) not in (float, int, type(None)):
-        raise ValueError("no place in a run")
-    return place
-
-
-def load_networks_from(method: Method, run: Path) -> None:
-    """Take the networks of another run, at its best validation: their averages, where it has them.
-
-    Raises:
-        UsageError: there is no such run, or its networks are of another kind.
-    """
-    file = run / "best.safetensors" if (run / "best.safetensors").exists() else run / "last.safetensors"
-    try:
-        saved = checkpoint.load(file)
-        for name, network in method.networks.items():
-            weights = saved["averages"].get(name) or saved["networks"][name]
-            network.load_state_dict(weights)
-            if name in method.averages:
-                method.averages[name].module.load_state_dict(weights)
-    except OSError as error:
-        raise UsageError(f"start: {run} holds no run with a checkpoint") from error
-    except _DAMAGED as error:
-        if is_out_of_memory(error):
-            raise
-        raise UsageError(f"start: {file} holds other networks than the recipe's ({first_line(error)})") from error
 
 
 class Log:

@@ -24,11 +24,12 @@ from undistill.metrics.results import write_json
 from undistill.metrics.similarity import ssim
 from undistill.training.contrastive import Contrastive
 from undistill.training.folder import Inventory, card, check_folder, check_inventory, open_folder
-from undistill.training.loop import INTERRUPTED, fit, load_batches, load_networks_from, restore, start
+from undistill.training.loop import INTERRUPTED, fit, load_batches, start
 from undistill.training.method import Batch, Method
 from undistill.training.method import validation_figures as figures_of
 from undistill.training.mmd import Mmd
 from undistill.training.paired import Paired
+from undistill.training.place import load_networks_from, restore
 from undistill.training.ranks import all_ranks_or_none, explain_lost_rank, local_ranks, rank_batch
 from undistill.training.recipe import (
     ContrastiveRecipe,
