@@ -127,10 +127,11 @@ class Realism(Method):
 
     def forward(self, networks: Networks, batch: Batch) -> Outputs:
         """AlexNet's maps of what the student draws without the LoRA, then of what it draws with it."""
+        embedding = self.mmd.embedding
         with self.fabric.autocast():
             with torch.no_grad():
-                before = self.mmd.embedding.maps(self.draw(self.student, batch))
-            after = self.mmd.embedding.maps(self.draw(networks["lora"], batch))
+                before = embedding.maps(embedding.seen(self.draw(self.student, batch)))
+            after = embedding.maps(embedding.seen(self.draw(networks["lora"], batch)))
         return (*before, *after)
 
     def losses(self, networks: Networks, batch: Batch, outputs: Outputs) -> Losses:

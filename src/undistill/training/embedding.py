@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -10,7 +10,6 @@ from lightning_fabric import Fabric
 from torch import Tensor
 from torch.nn import functional as F
 
-from undistill.losses import LPIPS
 from undistill.metrics.whitening import DIMENSIONS, Moments, Whitening
 from undistill.training import ranks
 
@@ -63,14 +62,21 @@ MIDDLE: tuple[Place, ...] = ((0.5, 0.5),)
 CORNERS: tuple[Place, ...] = ((0.0, 0.0), (0.0, 1.0), (1.0, 0.0), (1.0, 1.0))
 
 
+class Network(Protocol):
+    """What looks at images."""
+
+    def maps(self, images: Tensor) -> list[Tensor]:
+        """Rectified maps, (N, C, H, W) each, of images (N, 3, H, W) in [-1, 1]."""
+
+
 class Embedding:
     """phi: the mean of phi over images stands for their distribution, at one scale of a network.
 
-    Each of its five rectified maps is summed up by means, standard deviations and means of its quarters over space, and
+    Each of its rectified maps is summed up by means, standard deviations and means of its quarters over space, and
     projected: |mean phi(z) - mean phi(y)|^2 is the squared MMD (Gretton et al. 2012) of z and y, summed over the maps.
 
     Args:
-        lpips: its network is used.
+        network: what looks.
         side: what is looked at is resized to it, px.
         seed: of the frequencies.
         view: side of the square of an image that is looked at, px; None: all of it.
@@ -78,24 +84,28 @@ class Embedding:
     """
 
     def __init__(
-        self, lpips: LPIPS, side: int, seed: int, view: int | None = None, places: Sequence[Place] = MIDDLE
+        self, network: Network, side: int, seed: int, view: int | None = None, places: Sequence[Place] = MIDDLE
     ) -> None:
-        self.lpips = lpips
+        self.network = network
         self.side = side
         self.seed = seed
         self.view = view
         self.places = places
         self.projections: list[FourierFeatures] = []
 
-    def maps(self, images: Tensor, place: Place = MIDDLE[0]) -> list[Tensor]:
-        """The network's maps, (N, C, H, W) each, of a view of images (N, 3, H, W) in [-1, 1]."""
+    def seen(self, images: Tensor, place: Place = MIDDLE[0]) -> Tensor:
+        """What is looked at of images (N, 3, H, W) in [-1, 1], (N, 3, side, side)."""
         if self.view is not None:
             (top, left), (height, width) = place, images.shape[-2:]
             row, column = round(top * (height - self.view)), round(left * (width - self.view))
             images = images[..., row : row + self.view, column : column + self.view]
         if images.shape[-2:] != (self.side, self.side):
             images = F.interpolate(images, size=(self.side, self.side), mode="bicubic")
-        return [x.float() for x in self.lpips.maps(images)]
+        return images
+
+    def maps(self, seen: Tensor) -> list[Tensor]:
+        """The network's maps, (N, C, H, W) each, of what `seen` gives."""
+        return [x.float() for x in self.network.maps(seen)]
 
     @staticmethod
     def pooled(maps: Sequence[Tensor]) -> list[Tensor]:
@@ -104,7 +114,7 @@ class Embedding:
 
     def everywhere(self, images: Tensor) -> list[Tensor]:
         """What `pooled` makes of images at each of the places: (N, places, 6C) for each map."""
-        seen = [self.pooled(self.maps(images, place)) for place in self.places]
+        seen = [self.pooled(self.maps(self.seen(images, place))) for place in self.places]
         return [torch.stack(of_map, dim=1) for of_map in zip(*seen, strict=True)]
 
     def fit(self, x: Sequence[Tensor], y: Sequence[Tensor], dimensions: int = DIMENSIONS) -> None:
@@ -116,7 +126,7 @@ class Embedding:
         ]
 
     def __call__(self, pooled: Sequence[Tensor]) -> Tensor:
-        """(..., 5 x FREQUENCIES) of what `pooled` or `everywhere` gives."""
+        """(..., maps x FREQUENCIES) of what `pooled` or `everywhere` gives."""
         return torch.cat([project(some) for project, some in zip(self.projections, pooled, strict=True)], dim=-1)
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from itertools import product
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from lightning_fabric import Fabric
@@ -10,11 +10,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from undistill.base.progress import progressed
-from undistill.losses import LPIPS, chroma, even, neutral, tone
+from undistill.losses import LPIPS, Backbone, chroma, even, neutral, tone
 from undistill.training.embedding import CORNERS, MIDDLE, Embedding, Place, RunningMMD, fit_embeddings
 from undistill.training.method import Batch, Losses, Method, Networks, Outputs, Phase
 from undistill.training.recipe import MmdRecipe, build_head
 from undistill.training.schedule import linear_decay, warmup
+from undistill.training.steerable import Steerable
 
 EMBEDDED = 4096
 """Images a side, at most, that stand for all."""
@@ -49,12 +50,18 @@ class Mmd(Method):
         self.weights = {column: getattr(recipe, column.removeprefix("loss_")) for column in self.columns}
         self.optimizers = {"generator": torch.optim.Adam(network.parameters(), lr=recipe.lr, betas=(0.9, 0.99))}
         self.phases = (Phase("generator", ("G",), self.losses, max_norm=1.0),)
-        networks = [LPIPS(backbone).to(fabric.device) for backbone in recipe.features]
+        self.lpips = LPIPS().to(fabric.device)
+        networks = [self._network(name).to(fabric.device) for name in recipe.features]
         regions = (MIDDLE,) if recipe.view is None else (MIDDLE, CORNERS)
         self.mmds = [
-            RunningMMD(fabric, Embedding(lpips, side, recipe.seed, recipe.view, places), recipe.memory)
-            for lpips, side, places in product(networks, recipe.sides, regions)
+            RunningMMD(fabric, Embedding(network, side, recipe.seed, recipe.view, places), recipe.memory)
+            for network, side, places in product(networks, recipe.sides, regions)
         ]
+
+    def _network(self, name: Backbone | Literal["steerable"]) -> LPIPS | Steerable:
+        if name == "alex":
+            return self.lpips
+        return Steerable() if name == "steerable" else LPIPS(name)
 
     def prepare(self) -> None:
         if not all(mmd.fitted for mmd in self.mmds):
@@ -101,15 +108,18 @@ class Mmd(Method):
 
     def _compare(self, mmd: RunningMMD, place: Place, batch: Batch, z: Tensor) -> tuple[Tensor, Tensor]:
         """The mean of phi(z) - phi(x), and LPIPS."""
-        x, y = batch
         embedding = mmd.embedding
+        x, y, z = (embedding.seen(images, place) for images in (*batch, z))
+        network = embedding.network
         with self.fabric.autocast():
             with torch.no_grad():
-                before = embedding.maps(x, place)
-                wanted = before if self.recipe.anchor == "student" else embedding.maps(y, place)
-            after = embedding.maps(z, place)
-        lpips = embedding.lpips
-        return mmd.change(before, after), lpips.distance(lpips.normalised(wanted), lpips.normalised(after))
+                before = embedding.maps(x)
+            after = embedding.maps(z)
+            if not isinstance(network, LPIPS):
+                return mmd.change(before, after), self.lpips(x if self.recipe.anchor == "student" else y, z)
+            with torch.no_grad():
+                wanted = before if self.recipe.anchor == "student" else embedding.maps(y)
+        return mmd.change(before, after), network.distance(network.normalised(wanted), network.normalised(after))
 
     def validation(self, batch: Batch) -> dict[str, Tensor]:
         """What all embeddings see at all places: (embeddings, features) of phi(z) - phi(x), and LPIPS; and the rest."""

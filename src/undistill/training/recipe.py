@@ -165,8 +165,9 @@ class MmdRecipe(TrainingRecipe):
     """Weight of the loss that keeps greys grey."""
     even: Annotated[float, Field(ge=0)] = 0.0
     """Weight of the loss that turns the hue of everybody's skin alike."""
-    features: Annotated[tuple[Backbone, ...], Field(min_length=1)] = ("alex",)
-    """Networks that look. VGG-16's weights are not shipped: UNDISTILL_WEIGHTS names their folder."""
+    features: Annotated[tuple[Backbone | Literal["steerable"], ...], Field(min_length=1)] = ("alex",)
+    """Who looks: AlexNet, VGG-16, whose weights are not shipped (UNDISTILL_WEIGHTS names their folder), or a bank of
+    filters in which nothing is learned."""
     view: Positive | None = None
     """Side of the part of an image that is looked at, px: its middle and its corners, each by itself. null: all of it,
     together."""
