@@ -11,10 +11,14 @@ What a figure is comes from docs/figures/*.json, how it is written (digits, %, i
 import json
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from decimal import ROUND_HALF_UP, Decimal
 from pathlib import Path
 from typing import Any
+
+from undistill.base.device import processor
+from undistill.base.files import replacing
 
 ROOT = Path(__file__).parents[1]
 FIGURES = Path("docs", "figures")
@@ -69,6 +73,20 @@ def by_extractor(path: Path) -> Row:
         "best of five filters": {**gaps[best], "after": f", {best}"},
         **found["rows"][head],
     }
+
+
+def write_rows(rows: Sequence[Row], path: Path, n: str) -> None:
+    """A table of docs/figures: how this process made it, of how many images `n`, where and when, and a row a line."""
+    module = f"python -m research.{Path(sys.argv[0]).stem}"
+    about = {
+        "command": " ".join([module, *sys.argv[1:]]),
+        "n": n,
+        "hardware": processor(),
+        "date": datetime.now(UTC).date().isoformat(),
+    }
+    lines = ",\n  ".join(json.dumps(row, ensure_ascii=False) for row in rows)
+    with replacing(path) as beside:
+        beside.write_text(json.dumps(about, indent=1)[:-2] + f',\n "rows": [\n  {lines}\n ]\n}}\n', encoding="utf-8")
 
 
 def numbers(cell: Cell) -> list[float]:

@@ -1,8 +1,8 @@
 """What a head does to native portraits of FLUX.1-schnell: to people, to skin of each tone, to grey walls.
 
-    python -m research.native ../shared/native/schnell ENHANCED
+    python -m research.native ../shared/native/schnell ENHANCED -o native.json
 
-ENHANCED holds the enhanced portraits by the same names (`undistill enhance`). Prints a table (docs/heads.md). Faces are
+ENHANCED holds the enhanced portraits by the same names (`undistill enhance`). Writes a table (docs/heads.md). Faces are
 looked for at 512 px; skin is what lies in the middle of a face's box, its tone the individual typology angle (Chardon
 et al. 1991) of its median colour; a grey wall is what lies outside of the box, at least half its width away, with a
 chroma under 6.
@@ -10,6 +10,7 @@ chroma under 6.
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ import typer
 from numpy.typing import NDArray
 from PIL import Image
 
+from research.figures import Row, write_rows
 from undistill.base.errors import UsageError
 from undistill.base.progress import progressed
 from undistill.dataset.samples import ImageFile, list_files, pixels_of
@@ -68,15 +70,10 @@ def turned(before: NDArray[np.float32], after: NDArray[np.float32]) -> tuple[flo
     return np.degrees(angle), float(2 * np.sqrt(chroma[0] * chroma[1]) * np.sin(angle / 2))
 
 
-def shown(value: Value, digits: int = 2) -> str:
-    """A figure with its interval."""
-    if value.value is None or value.low is None or value.high is None:
-        return "-"
-    return f"{value.value:.{digits}f} [{value.low:.{digits}f}, {value.high:.{digits}f}]"
-
-
-def main(student: Path, enhanced: Path) -> None:
-    """Print what becomes of people, skin and walls."""
+def main(
+    student: Path, enhanced: Path, out: Annotated[Path, typer.Option("-o", "--out")] = Path("native.json")
+) -> None:
+    """Write what becomes of people, skin and walls."""
     find, faces = load_finder(), load_aged_faces()
     sides: list[list[NDArray[np.float32]]] = [[], []]
     skins, walls = [], []
@@ -98,28 +95,49 @@ def main(student: Path, enhanced: Path) -> None:
         grey = far & (np.hypot(before[..., 1], before[..., 2]) < GREY)
         if grey.mean() > 0.05:
             walls.append((after - before)[grey].mean(0))
-    _print(sides, np.array(skins), np.array(walls))
+    rows = table(sides, np.array(skins), np.array(walls))
+    write_rows(rows, out, f"{len(samples)} native portraits")
 
 
-def _print(
+def table(
     sides: list[list[NDArray[np.float32]]],
     skins: NDArray[np.float64],
     walls: NDArray[np.float64],
-) -> None:
+) -> list[Row]:
+    """What is found, a row each.
+
+    Args:
+        sides: of student and enhanced portraits what `load_aged_faces` gives.
+        skins: (n, 4): the typology angle, and the shifts of L*, of hue and of Delta H*.
+        walls: (m, 3): the shifts of L*, a* and b*.
+    """
     same = identity(*sides)
-    print("| | |\n| --- | --- |")
-    print(f"| no skin measured: grey, under a mask, or no face | {len(sides[0]) - len(skins)} of {len(sides[0])} |")
-    print(f"| identity to the student | {shown(same['identity'], 3)} |")
-    print(f"| own student the nearest | {shown(same['identity_rank1'], 3)} of {same['identity_rank1'].n} |")
-    print(f"| faces lost | {same['faces_missing'].value:.0f} of {same['faces_missing'].n} |")
-    print(f"| age drift, years | {shown(same['age_drift'])} |")
+    unseen, near, lost = len(sides[0]) - len(skins), same["identity_rank1"], same["faces_missing"]
+    rows: list[tuple[str, Any]] = [
+        ("no skin measured: grey, under a mask, or no face", [unseen, len(sides[0])]),
+        ("identity to the student", same["identity"].to_json()),
+        ("own student the nearest", near.to_json()),
+        ("faces lost", [lost.value, lost.n]),
+        ("age drift, years", same["age_drift"].to_json()),
+    ]
     order = np.argsort(skins[:, 0])
     for words, part in zip(("dark", "middle", "light"), np.array_split(order, 3), strict=True):
-        shifts = "; ".join(shown(mean_value(skins[part, column].tolist())) for column in (1, 2, 3))
+        shifts = [mean_value(skins[part, column].tolist()) for column in (1, 2, 3)]
         angles = f"{skins[part, 0].min():.0f} to {skins[part, 0].max():.0f} degrees"
-        print(f"| {words} skin ({angles}, n = {len(part)}): L*; hue in degrees; the same as dH* | {shifts} |")
-    for column, name in ((0, "L*"), (1, "a*"), (2, "b*")):
-        print(f"| grey walls, {name} (n = {len(walls)}) | {shown(mean_value(walls[:, column].tolist()))} |")
+        rows.append(
+            (
+                f"{words} skin ({angles}, n = {len(part)}): L*; hue in degrees; the same as dH*",
+                list(map(interval_of, shifts)),
+            )
+        )
+    for column, name in enumerate(("L*", "a*", "b*")):
+        rows.append((f"grey walls, {name} (n = {len(walls)})", mean_value(walls[:, column].tolist()).to_json()))
+    return [{"": words, " (2)": cell} for words, cell in rows]
+
+
+def interval_of(value: Value) -> dict[str, float | None]:
+    """A figure without the number of images, which stands before it."""
+    return {"value": value.value, "low": value.low, "high": value.high}
 
 
 if __name__ == "__main__":

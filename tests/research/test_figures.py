@@ -1,4 +1,5 @@
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -92,3 +93,15 @@ def test_what_fit_chooses_by_is_what_the_docs_say() -> None:
         assert table["rows"]
         for row in table["rows"]:
             assert row["gap_closed"] in said, (place, row)
+
+
+def test_rows_are_written_with_how_they_came(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["/somewhere/research/gap.py", "--student", "DIR"])
+    (tmp_path / "docs" / "figures").mkdir(parents=True)
+    rows: list[figures.Row] = [{"row": "`a`", "gap": {"value": 0.5}}, {"row": "`b`", "gap": 1}]
+    figures.write_rows(rows, tmp_path / "docs" / "figures" / "gap.json", "9 images")
+    assert figures.load("gap", tmp_path) == rows
+    about = json.loads((tmp_path / "docs" / "figures" / "gap.json").read_text())
+    assert about["command"] == "python -m research.gap --student DIR"
+    assert about["n"] == "9 images"
+    assert len((tmp_path / "docs" / "figures" / "gap.json").read_text().splitlines()) == 10
