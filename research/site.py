@@ -1,6 +1,7 @@
 """The site, build/site/index.html, from the README, docs/ and what they link to: python -m research.site
 
-Pages and files lie in build/pages as they do in the repository, so that the same links hold here and there.
+Pages and files lie in build/pages as they do in the repository, so that the same links hold here and there. Beside them
+comes build/site/blind.html, which asks about the eight portraits that ship.
 """
 
 import re
@@ -8,9 +9,11 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 ROOT = Path(__file__).parents[1]
 PAGES = Path("build", "pages")
+SITE = ROOT / "build" / "site"
 CODE = re.compile(r"^(```|~~~).*?^\1|`[^`\n]*`|<!--.*?-->|^    .*?$", re.DOTALL | re.MULTILINE)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 FOREIGN = re.compile(r"<(?:script|link|img|iframe)\b[^>]*(?:src|href)=.?https?://[^>]*>")
@@ -56,6 +59,21 @@ def reached(root: Path) -> list[Path]:
     return list(found)
 
 
+def ask(page: Path) -> None:
+    """The blind question of docs/judge.md, about the portraits that ship, on a page of its own.
+
+    Both sides are compressed once, and alike: nothing but the head tells them apart.
+    """
+    undistill = (sys.executable, "-m", "undistill")
+    with TemporaryDirectory() as place:
+        sides = {"schnell": ("--strength", "0"), "flux1": ()}
+        for side, how in sides.items():
+            enhance = (*undistill, "enhance", "--samples", *how, "--quality", "95", "--quiet", "-o", f"{place}/{side}")
+            subprocess.run(enhance, check=True)
+        pairs = [f"{side}={place}/{side}" for side in sides]
+        subprocess.run([*undistill, "judge", *pairs, "--export", str(page)], check=True)
+
+
 def main() -> int:
     """Lay out the pages and build; whatever is warned of, and what would come from another host, is a failure."""
     shutil.rmtree(ROOT / "build", ignore_errors=True)
@@ -66,8 +84,10 @@ def main() -> int:
     command = [sys.executable, "-m", "zensical", "build", "--clean", "--strict"]
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     print(done.stdout)
+    if not done.returncode:
+        ask(SITE / "blind.html")
     faults = [line for line in done.stdout.splitlines() if re.match(r"(?i)(griffe|.*\bwarn)", line)]
-    for page in sorted((ROOT / "build" / "site").rglob("*.html")):
+    for page in sorted(SITE.rglob("*.html")):
         faults += [f"{page}: fetches {found[0]} from another host" for found in FOREIGN.finditer(page.read_text())]
     print("\n".join(faults))
     return 1 if done.returncode or faults else 0
