@@ -15,6 +15,7 @@ import numpy as np
 import typer
 
 from undistill.base.command import run
+from undistill.base.machine import keep_memory
 from undistill.bench.memory import peak_above
 from undistill.enhance import Enhancer
 from undistill.enhance.backends import BackendName
@@ -39,6 +40,7 @@ def main(
 
 def measure(name: str, backend: BackendName, side: int) -> str:
     """Seconds, and MB, as cells of a table."""
+    keep_memory()  # as the command line does
     enhancer = Enhancer(name, "cpu", backend=backend)
     enhancer(np.zeros((64, 64, 3), np.uint8))
     begun = time.perf_counter()

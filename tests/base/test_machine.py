@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -29,3 +31,32 @@ def test_where_nobody_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.delattr("os.sched_getaffinity", raising=False)
     assert (memory(), free_memory()) == (float("inf"), None)
     assert cores() >= 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's alone")
+@pytest.mark.parametrize("kept", [False, True])
+def test_freed_memory_is_kept_for_the_next_image(kept: bool) -> None:
+    """Pages that a thread takes anew for ten buffers of 40 MB, one after another, in a process of its own."""
+    code = f"""
+import ctypes, resource, threading
+from undistill.base.machine import keep_memory
+{"keep_memory()" if kept else ""}
+libc = ctypes.CDLL("libc.so.6")
+libc.malloc.restype, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
+def use():
+    buffer = libc.malloc(40 * 2**20)
+    ctypes.memset(buffer, 1, 40 * 2**20)
+    libc.free(buffer)
+def count():
+    use()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(10):
+        use()
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+ctypes.memset.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t]
+thread = threading.Thread(target=count)
+thread.start()
+thread.join()
+"""
+    faults = int(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
+    assert (faults < 1000) is kept  # of 10 x 10,240

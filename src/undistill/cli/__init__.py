@@ -6,6 +6,7 @@ import typer
 from typer.core import TyperGroup
 
 from undistill.base.command import run
+from undistill.base.machine import keep_memory
 from undistill.base.output import QUIET
 from undistill.cli.bench import bench
 from undistill.cli.card import card
@@ -83,4 +84,5 @@ def _options(
 
 def main() -> None:
     """Run a verb."""
+    keep_memory()
     run(app)

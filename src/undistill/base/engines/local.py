@@ -15,6 +15,7 @@ from typing import Any
 
 from undistill.base.engines import Engine, Maker, Update, Work
 from undistill.base.errors import Failure, UsageError
+from undistill.base.machine import keep_memory
 from undistill.base.threads import spread
 
 _JOIN_TIMEOUT_S = 10.0
@@ -135,6 +136,7 @@ def _run_worker(line: Connection, maker: Maker[Any], work: Work[Any, Any, Any]) 
     """A worker: does the tasks it is given, and tells what they say and, with None, of the end of each."""
     import torch  # seconds: who only wants `with_parent` needn't wait
 
+    keep_memory()
     with_parent(lambda: os._exit(1))
     torch.set_num_threads(1)  # sums of several threads may be rounded otherwise than those of one
     tool = None
