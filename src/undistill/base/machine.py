@@ -39,8 +39,8 @@ def free_memory() -> float | None:
 def keep_memory() -> None:
     """Have glibc keep what is freed for what is needed next: buffers of one image after another are alike.
 
-    By itself it gives large buffers back to the system at once, and their pages, taken anew, are a good part of a head's
-    time. Now those below 64 MB come from one heap of all threads, at whose end up to 128 MB stay.
+    By itself it gives large buffers back to the system at once, and their pages, taken anew, are a good part of the
+    work. Now those below 64 MB come from one heap of all threads, at whose end up to 128 MB stay.
     """
     with suppress(OSError, AttributeError):  # another C library
         libc = ctypes.CDLL("libc.so.6")
