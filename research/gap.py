@@ -121,7 +121,7 @@ def main(
     framed = set(alike(students, teachers))
     partners = {sample.id: partner(sample, teachers) for sample in students}
     swapped: dict[str, tuple[list[str], Callable[[str], Pixels]]] = {
-        "colour": ([s.id for s in students], lambda id: with_colour(of_student[id], partners[id])),
+        "colour and light": ([s.id for s in students], lambda id: with_colour(of_student[id], partners[id])),
         "detail": ([s.id for s in students], lambda id: with_detail(of_student[id], partners[id])),
         "content": (
             [s.id for s in students],
