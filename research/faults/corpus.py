@@ -91,7 +91,7 @@ def write_corpus(folder: Path) -> list[Case]:
     """Write the files, and say what is done with each."""
     folder.mkdir(parents=True)
     with chdir(folder), patch.dict(os.environ, UNDISTILL_CACHE="cache"), redirect_stdout(StringIO()):
-        return [*_heads(), *_runs(), *_pairs(), *_texts(), *_sweeps()]
+        return [*_heads(), *_runs(), *_pairs(), *_texts(), *_sweeps(), *_measured()]
 
 
 _HEAD = ("--head", "head", "--device", "cpu", "-o")
@@ -181,6 +181,26 @@ def _sweeps() -> Iterator[Case]:
     for name in ("sweep.json", "sweep.db"):
         yield Case(f"sweep/{name}", (*sweep, "sweep"), "sweep")
         yield Case(f"sweep/{name}", ("sweep", "report", "sweep"))
+
+
+def _measured() -> Iterator[Case]:
+    """What was measured, what of it is kept, and the card of a head."""
+    for number, side in enumerate(("student", "teacher")):
+        Path("seen", side).mkdir(parents=True)
+        for k in range(8):
+            picture(64, seed=k + 10 * number).save(f"seen/{side}/{k}.png")
+    call_verb(("enhance", "seen/student", *_HEAD, "seen/mine"))
+    sides = ("--student", "seen/student", "--teacher", "seen/teacher", "--enhanced", "mine=seen/mine")
+    measure = ("evaluate", *sides, "--features", "appearance", "--no-baselines", "--device", "cpu")
+    kept = set(Path("cache", "rows").iterdir())
+    call_verb((*measure, "-o", "seen/results.json"))
+    yield Case(f"seen/mine/{RECORD}", measure)
+    yield Case("seen/teacher/0.png", measure)
+    yield from (Case(row.as_posix(), measure) for row in sorted({*Path("cache", "rows").iterdir()} - kept))
+    yield Case("seen/results.json", (*measure, "-o", "seen/results.json"), "seen")
+    card = ("card", "run", "--results", "seen/results.json")
+    for name in ("seen/results.json", "run/data.json", "run/recipe.yaml", "run/head/metrics.json"):
+        yield Case(name, card)
 
 
 def picture(size: int = 40, mode: str = "RGB", seed: int = 0) -> Image.Image:
