@@ -92,9 +92,17 @@ def test_it_never_mixes_two_plans_or_other_files(tmp_path: Path) -> None:
         begin_plan(tmp_path / "mine", STEPS)
     with pytest.raises(UsageError, match="is a file"):
         begin_plan(tmp_path / "mine" / "photo.png", STEPS)
-    (tmp_path / "out" / PLAN).write_text("{")
-    with pytest.raises(UsageError, match="can't be read"):
-        begin_plan(tmp_path / "out", STEPS)
+    for broken in (
+        "{",
+        "[]",
+        "{}",
+        '{"done": {"one": {}}}',
+        '{"done": {"one": 1}}',
+        '{"done": {}, "spent": {"one": "x"}}',
+    ):
+        (tmp_path / "out" / PLAN).write_text(broken)
+        with pytest.raises(UsageError, match=r"plan\.json (can't be read|is no plan of ours).*: choose another folder"):
+            begin_plan(tmp_path / "out", STEPS)
 
 
 def test_a_command_is_as_it_is_typed() -> None:

@@ -4,11 +4,15 @@ Everything is so small that a command takes a fraction of a second.
 """
 
 import json
-from collections.abc import Callable, Sequence
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import chdir, redirect_stdout
 from dataclasses import dataclass
-from io import BytesIO
+from io import BytesIO, StringIO
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -17,7 +21,10 @@ from PIL import ExifTags, Image, features
 from PIL.PngImagePlugin import PngInfo
 
 from undistill.base.engines.local import in_process
+from undistill.base.record import JOURNAL, RECORD, Record
+from undistill.cli.options import call_verb
 from undistill.dataset.samples import ImageFolders
+from undistill.dataset.shard import DESCRIPTION
 from undistill.heads import GridHead
 from undistill.images import Pixels
 from undistill.images.metadata import srgb_bytes
@@ -83,70 +90,117 @@ class Case:
 def write_corpus(folder: Path) -> list[Case]:
     """Write the files, and say what is done with each."""
     folder.mkdir(parents=True)
-    head = ("--head", "head", "--device", "cpu", "-o", "out")
-    cases = [Case(f"images/{name}", ("enhance", f"images/{name}", *head), "out") for name in _images(folder / "images")]
+    with chdir(folder), patch.dict(os.environ, UNDISTILL_CACHE="cache"), redirect_stdout(StringIO()):
+        return [*_heads(), *_runs(), *_pairs(), *_texts(), *_sweeps(), *_measured()]
+
+
+_HEAD = ("--head", "head", "--device", "cpu", "-o")
+_SIDES = ("--student", "student", "--teacher", "teacher", "--device", "cpu")
+_DRAW = ("pairs", "create", "--pair", "tiny", "--shard-size", "2", "--batch", "1", "--workers", "1", "--device", "cpu")
+
+
+def _heads() -> Iterator[Case]:
+    """Images, what enhances them, and the folder of one that has."""
+    names = _images(Path("images"))
+    yield from (Case(f"images/{name}", ("enhance", f"images/{name}", *_HEAD, "out"), "out") for name in names)
     torch.manual_seed(0)
-    GridHead(width=4).save_pretrained(folder / "head")
+    GridHead(width=4).save_pretrained(Path("head"))
     for name in ("config.json", "model.safetensors"):
-        cases.append(Case(f"head/{name}", ("enhance", "images/plain.png", *head), "out"))
+        yield Case(f"head/{name}", ("enhance", "images/plain.png", *_HEAD, "out"), "out")
 
     for fold, val in enumerate(("0:0.5", "0.5:1")):
-        run = folder / "folds" / f"fold-{fold}"
+        run = Path("folds", f"fold-{fold}")
         GridHead(width=4).save_pretrained(run / "head")
         (run / "head" / "metrics.json").write_text(json.dumps({"step": 2}))
         (run / "recipe.yaml").write_text(yaml.safe_dump({"data": {"val": val}}))
+    for side in ("student", "teacher"):
+        Path(side).mkdir()
+        for k in range(4):
+            picture(48, seed=k + 10 * (side == "teacher")).save(f"{side}/{k}.png")
     of_folds = ("enhance", "student", "--folds", "folds", "--device", "cpu", "-o", "out")
     for name in ("recipe.yaml", "head/metrics.json", "head/config.json"):
-        cases.append(Case(f"folds/fold-0/{name}", of_folds, "out"))
+        yield Case(f"folds/fold-0/{name}", of_folds, "out")
 
-    for side in ("student", "teacher"):
-        (folder / side).mkdir()
-        for k in range(4):
-            picture(48, seed=k + 10 * (side == "teacher")).save(folder / side / f"{k}.png")
-    (folder / "recipe.yaml").write_text(yaml.safe_dump(RECIPE))
-    train(make_recipe(RECIPE), ImageFolders([folder / "student"], [folder / "teacher"]), folder / "run", device="cpu")
-    sides = ("--student", "student", "--teacher", "teacher", "--device", "cpu")
-    begin = ("train", "recipe.yaml", *sides, "--max-steps", "1", "-o", "new")
-    cases += [Case(file, begin, "new") for file in ("recipe.yaml", "student/0.png", "teacher/1.png")]
-    go_on = ("train", "recipe.yaml", *sides, "-o", "run")
+    again = ("enhance", "images/plain.png", "images/full.webp", *_HEAD, "done")
+    call_verb(again)
+    record = Record(Path("done"))
+    for name, entry in dict(record.files).items():  # as a kill leaves it
+        record.note(Path(name), entry)
+    yield from (Case(f"done/{name}", again, "done") for name in (RECORD, JOURNAL, "plain.png"))
+
+
+def _runs() -> Iterator[Case]:
+    """Recipes, and a run."""
+    Path("recipe.yaml").write_text(yaml.safe_dump(RECIPE))
+    train(make_recipe(RECIPE), ImageFolders([Path("student")], [Path("teacher")]), Path("run"), device="cpu")
+    begin = ("train", "recipe.yaml", *_SIDES, "--max-steps", "1", "-o", "new")
+    yield from (Case(file, begin, "new") for file in ("recipe.yaml", "student/0.png", "teacher/1.png"))
+    go_on = ("train", "recipe.yaml", *_SIDES, "-o", "run")
     for name in ("last.safetensors", "recipe.yaml", "data.json", "metrics.csv"):
-        cases.append(Case(f"run/{name}", go_on, "run"))
+        yield Case(f"run/{name}", go_on, "run")
 
-    (folder / "prompts.jsonl").write_bytes(as_lines(numbered([f"A portrait of {name}" for name in "abcd"], 5)))
-    draw = (
-        "pairs",
-        "create",
-        "--pair",
-        "tiny",
-        "--shard-size",
-        "2",
-        "--batch",
-        "1",
-        "--workers",
-        "1",
-        "--device",
-        "cpu",
-    )
-    cases.append(Case("prompts.jsonl", (*draw, "--prompts", "prompts.jsonl", "-o", "new"), "new"))
+
+def _pairs() -> Iterator[Case]:
+    """Prompts, a pairs data set and one that lost its description, an enhanced one."""
     prompts, spec = numbered([f"A portrait of {name}" for name in "abcd"], 5), read_spec("tiny")
-    create(prompts, folder / "pairs", spec, lambda: Painter(spec), 2, 1, in_process)
-    for name in ("dataset.json", "shard-000000.parquet"):
-        cases.append(Case(f"pairs/{name}", ("pairs", "verify", "pairs")))
-        cases.append(Case(f"pairs/{name}", ("enhance", "pairs", *head), "out"))
-        cases.append(Case(f"pairs/{name}", (*draw, "--prompts", "prompts.jsonl", "-o", "pairs"), "pairs"))
-    (folder / "spec.yaml").write_text(yaml.safe_dump(spec.model_dump(mode="json")))
-    cases.append(Case("spec.yaml", ("generate", "A portrait", "--pair", "spec.yaml", "--raw", "-o", "new"), "new"))
+    Path("prompts.jsonl").write_bytes(as_lines(prompts))
+    yield Case("prompts.jsonl", (*_DRAW, "--prompts", "prompts.jsonl", "-o", "new"), "new")
+    create(prompts, Path("pairs"), spec, lambda: Painter(spec), 2, 1, in_process)
+    call_verb(("enhance", "pairs", *_HEAD, "shards"))
+    for name in (DESCRIPTION, "shard-000000.parquet"):
+        yield Case(f"pairs/{name}", ("pairs", "verify", "pairs"))
+        yield Case(f"pairs/{name}", ("enhance", "pairs", *_HEAD, "out"), "out")
+        yield Case(f"pairs/{name}", (*_DRAW, "--prompts", "prompts.jsonl", "-o", "pairs"), "pairs")
+        yield Case(f"shards/{name}", ("enhance", "pairs", *_HEAD, "shards"), "shards")
+    yield Case("pairs/prompts.jsonl", ("pairs", "verify", "pairs"))
+    yield Case("pairs/timings.csv", ("pairs", "plan", "--pair", "tiny", "--count", "4", "--drawn", "pairs"))
+    shutil.copytree("pairs", "lost")
+    Path("lost", DESCRIPTION).unlink()
+    for name in ("prompts.jsonl", "timings.csv", "shard-000001.parquet"):
+        yield Case(f"lost/{name}", ("pairs", "recover", "lost"))
+    Path("spec.yaml").write_text(yaml.safe_dump(spec.model_dump(mode="json")))
+    yield Case("spec.yaml", ("generate", "A portrait", "--pair", "spec.yaml", "--raw", "-o", "new"), "new")
 
-    (folder / "names.txt").write_text("Ada Okafor\nBen Miller\nChen Wei\n")
-    cases.append(Case("names.txt", ("prompts", "--names", "names.txt", "--count", "3", "-o", "new.jsonl")))
-    (folder / "grids.yaml").write_text(yaml.safe_dump({"a": {"recipe": "recipe.yaml", "grid": {"lr": [1e-3, 2e-3]}}}))
-    sweep = ("sweep", "run", "grids.yaml", "--data", "pairs", "-o", "new", "--max-steps", "1", "--device", "cpu")
-    cases.append(Case("grids.yaml", sweep, "new"))
+
+def _texts() -> Iterator[Case]:
+    """Names, and a judge's answers."""
+    Path("names.txt").write_text("Ada Okafor\nBen Miller\nChen Wei\n")
+    yield Case("names.txt", ("prompts", "--names", "names.txt", "--count", "3", "-o", "new.jsonl"))
     header = {"version": 1, "names": ["a", "b"], "seed": 0, "pairs": 2, "question": "?", "study": "0"}
     votes = [{"pair": str(k), "left": "a", "choice": "left"} for k in range(2)]
-    (folder / "answers.jsonl").write_text("".join(json.dumps(line) + "\n" for line in (header, *votes)))
-    cases.append(Case("answers.jsonl", ("judge", "--summary", "answers.jsonl")))
-    return cases
+    Path("answers.jsonl").write_text("".join(json.dumps(line) + "\n" for line in (header, *votes)))
+    yield Case("answers.jsonl", ("judge", "--summary", "answers.jsonl"))
+
+
+def _sweeps() -> Iterator[Case]:
+    """Grids, and a sweep that is done."""
+    Path("grids.yaml").write_text(yaml.safe_dump({"a": {"recipe": "recipe.yaml", "grid": {"lr": [1e-3, 2e-3]}}}))
+    sweep = ("sweep", "run", "grids.yaml", "--data", "pairs", "--max-steps", "1", "--device", "cpu", "-o")
+    yield Case("grids.yaml", (*sweep, "new"), "new")
+    call_verb((*sweep, "sweep"))
+    for name in ("sweep.json", "sweep.db"):
+        yield Case(f"sweep/{name}", (*sweep, "sweep"), "sweep")
+        yield Case(f"sweep/{name}", ("sweep", "report", "sweep"))
+
+
+def _measured() -> Iterator[Case]:
+    """What was measured, what of it is kept, and the card of a head."""
+    for number, side in enumerate(("student", "teacher")):
+        Path("seen", side).mkdir(parents=True)
+        for k in range(8):
+            picture(64, seed=k + 10 * number).save(f"seen/{side}/{k}.png")
+    call_verb(("enhance", "seen/student", *_HEAD, "seen/mine"))
+    sides = ("--student", "seen/student", "--teacher", "seen/teacher", "--enhanced", "mine=seen/mine")
+    measure = ("evaluate", *sides, "--features", "appearance", "--no-baselines", "--device", "cpu")
+    kept = set(Path("cache", "rows").iterdir())
+    call_verb((*measure, "-o", "seen/results.json"))
+    yield Case(f"seen/mine/{RECORD}", measure)
+    yield Case("seen/teacher/0.png", measure)
+    yield from (Case(row.as_posix(), measure) for row in sorted({*Path("cache", "rows").iterdir()} - kept))
+    yield Case("seen/results.json", (*measure, "-o", "seen/results.json"), "seen")
+    card = ("card", "run", "--results", "seen/results.json")
+    for name in ("seen/results.json", "run/data.json", "run/recipe.yaml", "run/head/metrics.json"):
+        yield Case(name, card)
 
 
 def picture(size: int = 40, mode: str = "RGB", seed: int = 0) -> Image.Image:

@@ -2,7 +2,9 @@
 
 import csv
 import json
+import sqlite3
 from collections.abc import Callable, Sequence
+from contextlib import closing, suppress
 from io import StringIO
 from typing import Any
 
@@ -93,8 +95,36 @@ def _safetensors(data: bytes, random: Generator) -> bytes:
     return len(header).to_bytes(8, "little") + header + data[end:]
 
 
+def _database(data: bytes, random: Generator) -> bytes:
+    """A row gone, or one of its values another."""
+
+    def some(query: str) -> list[Any]:
+        return [found for (found,) in base.execute(query)]
+
+    def one(of: Sequence[Any]) -> Any:
+        return of[int(random.integers(len(of)))]
+
+    with closing(sqlite3.connect(":memory:")) as base:
+        base.deserialize(data)
+        tables = some("select name from sqlite_master where type = 'table'")
+        table = one([table for table in tables if some(f"select 1 from {table} limit 1")])
+        column, row = (
+            one(some(f"select name from pragma_table_info('{table}')")),
+            one(some(f"select rowid from {table}")),
+        )
+        value = one(_VALUES)
+        with suppress(sqlite3.IntegrityError):  # what the table's rules forbid
+            if random.random() < 0.2:
+                base.execute(f"delete from {table} where rowid = ?", (row,))
+            else:
+                base.execute(f"update {table} set {column} = ? where rowid = ?", (json.dumps(value), row))
+        base.commit()
+        return bytes(base.serialize())
+
+
 _TREES: dict[str, Callable[[bytes, Generator], bytes]] = {
     ".json": _json, ".yaml": _yaml, ".jsonl": _lines, ".csv": _csv, ".safetensors": _safetensors,
+    ".db": _database,
 }  # fmt: skip
 
 

@@ -1,7 +1,8 @@
 """Bad moments for every command that writes: the same command then ends with the bytes of one that was left alone.
 
 Each try is a child of this process, forked when all is imported, so that it costs a fraction of a second. It dies by
-kill -9 after a random time, or meets a full disk, a folder that can't be written, or an error of the disk.
+kill -9 after a random time, or meets a full disk, a folder that can't be written, or an error of the disk at one of its
+writes, fsyncs, truncations and renames, drawn among all that it makes (eio.c, which `main` loads).
 """
 
 import json
@@ -13,13 +14,12 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from errno import EIO
+from ctypes import CDLL
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from time import monotonic, sleep
-from typing import Any
-from unittest.mock import patch
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.random import Generator
@@ -47,45 +47,54 @@ _TIMES = ("events", "timings.csv", "sweep.db", "report.json")
 """Files that hold times, which are never the same twice."""
 
 
+class Whole(NamedTuple):
+    """What a run that was left alone has made, in how many seconds, with how many calls that may fail."""
+
+    contents: dict[str, str]
+    seconds: float
+    calls: int
+
+
 def contents(out: Path) -> dict[str, str]:
     """The hash of each file, by its path."""
     files = (path for path in out.rglob("*") if path.is_file() and not path.name.startswith(_TIMES))
     return {path.relative_to(out).as_posix(): sha256(path.read_bytes()).hexdigest() for path in files}
 
 
-def try_writer(
-    writer: str, fault: str, whole: Path, copy: Path, expected: tuple[dict[str, str], float], seed: int
-) -> tuple[bool, str | None]:
+def try_writer(writer: str, fault: str, whole: Path, copy: Path, expected: Whole, seed: int) -> tuple[bool, str | None]:
     """One try; returns whether the fault was met, and what is wrong with how it ended, or None.
 
     Args:
         writer, fault: of `WRITERS` and `FAULTS`.
         whole: the corpus; `copy`: where a copy of it is made.
-        expected: contents and seconds of an undisturbed run.
+        expected: of an undisturbed run.
     """
     random = np.random.default_rng(seed)
     fresh(whole, copy)
     command = WRITERS[writer]
     if fault == "kill":
         child = start(command, copy, lambda: None)
-        sleep(random.uniform(0, expected[1]))
+        sleep(random.uniform(0, expected.seconds))
         os.kill(child, signal.SIGKILL)
         met = os.waitpid(child, 0)[1] == signal.SIGKILL
     else:
-        with _BAD_MOMENTS[fault](copy / OUT, random) as enter:
-            code, errors = finish(start(command, copy, enter), copy)
+        with _bad_moment(fault, copy / OUT, random, expected.calls) as enter:
+            code, errors, _ = finish(start(command, copy, enter), copy)
         met = code not in (None, 0)
         if wrong := wrong_words(code, errors):
             return met, f"under the fault: {wrong}"
+        if fault == "error" and met and OUT not in errors:
+            return met, f"no path is named: {errors[-400:]}"
         if fault == "closed" and not met:
             return met, "nothing could be written, and nothing was said"
-    code, errors = finish(start(command, copy, lambda: None), copy)
+    code, errors, _ = finish(start(command, copy, lambda: None), copy)
     if code not in (None, 0):
         return met, f"again: exit code {code}: {errors[-400:]}"
     found = contents(copy / OUT)
     if left := [name for name in found if name.endswith(PART)]:
         return met, f"left: {left}"
-    other = sorted(name for name in found.keys() | expected[0].keys() if found.get(name) != expected[0].get(name))
+    there = expected.contents
+    other = sorted(name for name in found.keys() | there.keys() if found.get(name) != there.get(name))
     return met, f"other bytes: {other}" if other else None
 
 
@@ -113,17 +122,26 @@ def start(command: tuple[str, ...], folder: Path, enter: Callable[[], None]) -> 
         said = (f"traceback: {type(error).__name__}: {error}", "")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-        (folder / "said.json").write_text(json.dumps(said, default=str))
+        (folder / "said.json").write_text(json.dumps([*said, _calls_made()], default=str))
         os._exit(0)
 
 
-def finish(child: int, folder: Path) -> tuple[Any, str]:
-    """Exit code, and what was said on standard error."""
+def finish(child: int, folder: Path) -> tuple[Any, str, int]:
+    """Exit code, what was said on standard error, and how many calls were counted."""
     _, status = os.waitpid(child, 0)
     if status:
-        return f"the process ended with {status}", ""
-    code, errors = json.loads((folder / "said.json").read_text())
-    return code, errors
+        return f"the process ended with {status}", "", 0
+    code, errors, calls = json.loads((folder / "said.json").read_text())
+    return code, errors, calls
+
+
+@contextmanager
+def _bad_moment(fault: str, out: Path, random: Generator, calls: int) -> Iterator[Callable[[], None]]:
+    if fault == "error":
+        yield partial(_fail_at, out, int(random.integers(1, calls + 1)))
+        return
+    with {"full": _full, "closed": _closed}[fault](out, random) as enter:
+        yield enter
 
 
 @contextmanager
@@ -161,30 +179,29 @@ def _no_file_beyond(room: int) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (room, resource.RLIM_INFINITY))
 
 
-@contextmanager
-def _error(out: Path, random: Generator) -> Iterator[Callable[[], None]]:
-    """EIO, at one of the first calls by which a file comes to its place."""
-    left = int(random.integers(1, 12))
-    true = Path.replace
-
-    def replace(self: Path, target: Any) -> Path:
-        nonlocal left
-        left -= 1
-        if left == 0:
-            raise OSError(EIO, os.strerror(EIO), str(target))
-        return true(self, target)
-
-    def enter() -> None:
-        patch.object(Path, "replace", replace).start()
-
-    yield enter
+def _fail_at(out: Path, call: int) -> None:
+    """EIO at the call of this number; 0: at none, but they are counted."""
+    CDLL(None).fail_at(os.fsencode(out.resolve()), call)
 
 
-_BAD_MOMENTS = {"full": _full, "closed": _closed, "error": _error}
+def _calls_made() -> int:
+    return int(CDLL(None).calls_made()) if "LD_PRELOAD" in os.environ else 0
+
+
+def _preloaded(folder: Path) -> None:
+    """Build what fails calls, and begin anew with it."""
+    library = folder / "eio.so"
+    if os.environ.get("LD_PRELOAD") != str(library):
+        source = Path(__file__).with_name("eio.c")
+        subprocess.run(["gcc", "-shared", "-fPIC", "-O1", "-o", library, source, "-ldl"], check=True)
+        arguments = [sys.executable, "-m", "research.faults.writers", *sys.argv[1:]]
+        os.execve(sys.executable, arguments, os.environ | {"LD_PRELOAD": str(library)})
 
 
 def main(whole: Path, copy: Path, rounds: int, seed: int, writers: list[str], faults: list[str]) -> None:
     """Writes a line of JSON for each try."""
+    if "error" in faults:
+        _preloaded(copy.parent)
     import undistill.enhance.files
     import undistill.judge.study
     import undistill.pairs.create
@@ -195,15 +212,18 @@ def main(whole: Path, copy: Path, rounds: int, seed: int, writers: list[str], fa
     for writer in writers:
         fresh(whole, copy)
         begun = monotonic()
-        code, errors = finish(start(WRITERS[writer], copy, lambda: None), copy)
+        alone = partial(_fail_at, copy / OUT, 0) if "error" in faults else lambda: None
+        code, errors, calls = finish(start(WRITERS[writer], copy, alone), copy)
         if code not in (None, 0):
             raise SystemExit(f"{writer} fails when it is left alone: {errors}")
-        expected = contents(copy / OUT), monotonic() - begun
+        expected = Whole(contents(copy / OUT), monotonic() - begun, calls)
         for number in range(rounds):
-            for fault in faults:
-                met, wrong = try_writer(writer, fault, whole, copy, expected, seed + number)
-                entry = {"writer": writer, "fault": fault, "seed": seed + number, "met": met, "wrong": wrong}
-                print(json.dumps(entry), flush=True)
+            for place, fault in enumerate(faults):  # one that is named twice is another the second time
+                own = seed + number + place
+                met, wrong = try_writer(writer, fault, whole, copy, expected, own)
+                print(
+                    json.dumps({"writer": writer, "fault": fault, "seed": own, "met": met, "wrong": wrong}), flush=True
+                )
     shutil.rmtree(copy, ignore_errors=True)
 
 

@@ -9,8 +9,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, NonNegativeFloat, ValidationError
+
 from undistill.base.errors import UsageError
-from undistill.metrics.results import versions, write_json
+from undistill.metrics.results import read_json, versions, write_json
 from undistill.pairs.spec import PairSpec, read_spec
 
 PLAN = "plan.json"
@@ -114,17 +116,31 @@ def as_line(step: PlanStep) -> str:
     return shlex.join(("undistill", *step.command))
 
 
+class _Done(BaseModel):
+    seconds: NonNegativeFloat
+    date: str
+    command: str | None = None
+
+
+class _Plan(BaseModel):
+    """Of plan.json, what is read again."""
+
+    done: dict[str, _Done]
+    spent: dict[str, NonNegativeFloat] = {}
+
+
 def read_plan(out: Path) -> dict[str, Any]:
     """What plan.json holds: the version, the steps, and what is done.
 
     Raises:
         UsageError: it can't be read.
     """
-    file = out / PLAN
+    advice = "choose another folder for -o"
+    plan: dict[str, Any] = read_json(out / PLAN, advice)
     try:
-        plan: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{file} can't be read: choose another folder for -o") from error
+        _Plan.model_validate(plan)
+    except ValidationError as error:
+        raise UsageError(f"{out / PLAN} is no plan of ours, or a broken one: {advice}") from error
     return plan
 
 

@@ -10,6 +10,7 @@ from urllib.request import Request, urlopen
 import pytest
 
 from tests.cli.conftest import Run
+from undistill.base.lock import locked_file
 from undistill.judge.answers import AnswerFile
 from undistill.judge.server import make_server
 from undistill.judge.study import make_study
@@ -54,6 +55,21 @@ def test_finished_answers_are_summed_up_without_a_page(sides: tuple[str, str], t
     assert "4 of 4 pairs judged: mine won 2, theirs 2, 0 no difference." in said
     assert undistill("judge", "--summary", out)[1] == said
     assert "mine won 2, theirs 2" in undistill("judge", "--summary", out, "--summary", other)[1]
+
+
+def test_two_at_one_file(sides: tuple[str, str], tmp_path: Path, undistill: Run) -> None:
+    """Each would take the other's answers for its own, or drop them."""
+    out = tmp_path / "answers.jsonl"
+    finished(sides, out)
+    whole = out.read_bytes()
+    with locked_file(out):
+        code, _, errors = undistill("judge", *sides, "-o", out)
+        assert code == 2
+        assert errors.startswith(f"undistill: another undistill is at work in {out} (process ")
+        assert out.read_bytes() == whole
+        finished(sides, tmp_path / "mine.jsonl")
+        assert not undistill("judge", *sides, "-o", tmp_path / "mine.jsonl")[0]
+    assert not undistill("judge", *sides, "-o", out)[0]
 
 
 def test_exports_one_file(sides: tuple[str, str], image_folder: Folders, tmp_path: Path, undistill: Run) -> None:

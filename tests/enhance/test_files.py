@@ -13,7 +13,7 @@ from PIL import Image
 from undistill.base import record
 from undistill.base.errors import Failure, UsageError
 from undistill.base.files import replacing
-from undistill.base.record import RECORD, Record
+from undistill.base.record import JOURNAL, RECORD, Record
 from undistill.enhance import Enhancer
 from undistill.enhance.change import Change
 from undistill.enhance.files import Outcome, check_settings, enhance_files
@@ -206,6 +206,27 @@ def test_a_full_disk_ends_it_and_the_rest_is_done_later(
         run([folder], out)
     monkeypatch.undo()
     assert run([folder], out)[1].calls == 3
+
+
+@pytest.mark.parametrize("name", ["000.png", RECORD])
+def test_a_disk_that_fails_at_a_file_or_at_the_record_is_said(
+    name: str, image_folder: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And is no failure of the image, which can be read."""
+    folder, out = image_folder("in", 3), tmp_path / "out"
+
+    def failing(path: Path) -> Any:
+        if path.name == name:
+            raise OSError(errno.EIO, "Input/output error")
+        return replacing(path)
+
+    monkeypatch.setattr(record, "replacing", failing)
+    done = 3 if name == RECORD else 0
+    with pytest.raises(Failure, match=rf"can't write to {out}: Input/output error; {done} of 3 images are done"):
+        run([folder], out)
+    monkeypatch.undo()
+    assert run([folder], out)[1].calls == 3 - done
+    assert not (out / JOURNAL).exists()
 
 
 def test_an_interrupt_keeps_the_record(image_folder: Folders, tmp_path: Path) -> None:

@@ -299,6 +299,35 @@ def test_nobody_elses_folder_is_used(commands: Commands, tmp_path: Path) -> None
     assert [path.name for path in tmp_path.iterdir()] == ["photo.png"]
 
 
+def test_what_it_has_written_and_is_broken_is_one_line(commands: Commands, tmp_path: Path) -> None:
+    out = tmp_path / "mine"
+    run(commands, out)
+    kept = json.loads((out / "fit.json").read_text())
+    wrong: tuple[Any, ...] = (
+        [],
+        {},
+        {**kept, "source": 1},
+        {**kept, "speeds": {"pair": "x"}},
+        {**kept, "amounts": [1]},
+    )
+    files = {"fit.json": [json.dumps(each) for each in wrong]}
+    files["plan.json"] = ["[]", '{"done": 1}']
+    for path in sorted(out.rglob("results*.json")):
+        found = json.loads(path.read_text())
+        changes: list[Any] = [{"rows": {}}, {"rows": {"mine": 1}}, {"settings": {}}]
+        files[path.relative_to(out).as_posix()] = ["{", *(json.dumps({**found, **change}) for change in changes)]
+    assert len(files) > 3
+    for name, texts in files.items():
+        whole = (out / name).read_text()
+        for text in texts:
+            (out / name).write_text(text)
+            with pytest.raises(UsageError, match=name) as error:
+                run(commands, out)
+            assert "\n" not in str(error.value)
+        (out / name).write_text(whole)
+    run(commands, out)
+
+
 def test_a_budget_too_small_is_refused_as_soon_as_that_is_known(commands: Commands, tmp_path: Path) -> None:
     for call in (run, lambda _, out, request: planned(request, out)):
         with pytest.raises(UsageError, match="too small to measure anything: to begin and to draw 256 pairs take 77 s"):

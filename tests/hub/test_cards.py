@@ -102,10 +102,33 @@ def test_refuses_in_words(run: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"has no row his: its rows are student, .*mine"):
         head_card(run, [results], "his")
     assert "gap closed" in head_card(run, [results], "mine")
-    for broken in ("{", "[]", '{"rows": {}}'):
+    values = (
+        {"mine": {"gap_closed": {"value": 0.5}}},
+        {"mine": {"gap_closed": {"value": "x"}}},
+        {"mine": [1]},
+        {"mine": None},
+    )
+    written = json.loads(results.read_text())
+    wrong = [json.dumps({**written, "rows": rows}) for rows in values]
+    wrong += [
+        json.dumps({**written, "settings": {**written["settings"], **change}})
+        for change in ({"split": "all"}, {"features": 1})
+    ]
+    for broken in ("{", "[]", '{"rows": {}}', *wrong):
         (tmp_path / "broken.json").write_text(broken)
         with pytest.raises(UsageError, match=r"broken\.json (can't be read|is no results\.json)"):
             head_card(run, [tmp_path / "broken.json"])
+    for name, texts in {
+        "data.json": ("{", "[]", '{"student": {"images": 1}}', '{"student": 1, "teacher": 1}'),
+        "head/metrics.json": ("{", "[]", '{"step": 1}', '{"step": [], "trained_steps": 1}'),
+    }.items():
+        whole = (run / name).read_text()
+        for text in texts:
+            (run / name).write_text(text)
+            with pytest.raises(UsageError, match=rf"{name} is not as the run wrote it: ") as error:
+                head_card(run)
+            assert "\n" not in str(error.value)
+        (run / name).write_text(whole)
     (run / "head" / "metrics.json").unlink()
     with pytest.raises(UsageError, match=r"is no finished run of `undistill train`: it has no head/metrics\.json"):
         head_card(run)

@@ -17,6 +17,20 @@ def test_arrays_come_back_and_what_was_not_used_for_longest_goes_first() -> None
     assert read_arrays("none") == {}
 
 
+def test_what_is_not_as_it_was_written_is_not_there() -> None:
+    """A byte that has changed would be a figure that nobody has measured."""
+    write_arrays("a", {"x": np.arange(3.0), "x, counts": np.ones(3)})
+    (file,) = (cache_folder() / "rows").iterdir()
+    whole = file.read_bytes()
+    for place in range(0, len(whole), 5):
+        file.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        assert read_arrays("a") == {}
+        file.write_bytes(whole[:place])
+        assert read_arrays("a") == {}
+    file.write_bytes(whole)
+    assert read_arrays("a")["x"].tolist() == [0, 1, 2]
+
+
 def test_a_room_stays_and_is_trimmed_like_the_rest() -> None:
     with room("a") as folder:
         (folder / "image.png").write_bytes(b"x" * 5000)

@@ -14,6 +14,7 @@ from undistill.dataset.samples import ImageFolders
 from undistill.dataset.shard import Pairs
 from undistill.metrics import DISTANCES, ITSELF, PICTURES, tuning
 from undistill.metrics.baselines import Filter
+from undistill.metrics.cache import cache_folder
 from undistill.metrics.evaluate import described, evaluate
 from undistill.metrics.extraction import _Part
 from undistill.metrics.jackknife import Value
@@ -99,6 +100,12 @@ def test_a_head_that_has_learned_it_and_one_that_only_moves_away(sets: dict[str,
     written = json.loads((tmp_path / "results.json").read_text())
     assert written["rows"]["good"]["gap_closed"]["value"] == closed["good"].value
     assert set(written) == {"rows", "settings", "versions"}
+
+    kept = list((cache_folder() / "files").rglob("*.png"))
+    assert kept
+    for image in kept:  # a cache that is broken is made anew
+        image.write_bytes(image.read_bytes()[:-40])
+    assert evaluate(both(sets), enhanced, (0.4, 1), features="alex-1").rows == results.rows
 
 
 def test_pairs_measure_what_their_images_in_folders_do(
@@ -239,9 +246,14 @@ def test_settings_of_kept_results_are_held_against_what_is_asked(tmp_path: Path)
     del asked["limit"]  # as an older version wrote it
     Results({}, {**asked, "baselines": {}}).write(path)
     assert differing(path, {**asked, "limit": 8}, baselines=False) == []
-    path.write_text('{"rows": {')
-    with pytest.raises(UsageError, match=r"is no results\.json, or a broken one"):
-        differing(path, asked, baselines=True)
+    for broken in (
+        '{"rows": {',
+        '{"rows": {}, "settings": []}',
+        '{"rows": {"x": {"kid": {"value": "0"}}}, "settings": {}}',
+    ):
+        path.write_text(broken)
+        with pytest.raises(UsageError, match=r"results\.json (can't be read|is no results\.json).*: give another -o"):
+            differing(path, asked, baselines=True)
 
 
 def record_folds(folder: Path, folds: int, wrong: int | None = None) -> None:

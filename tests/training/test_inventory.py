@@ -142,7 +142,13 @@ def test_what_was_found_whole_is_remembered(image_folder: Folders, monkeypatch: 
     decoded.clear()
     assert find_broken(samples) == {}
     assert sorted(decoded) == ["001", "005"]
+    status = (folder / "003.png").stat()
+    (folder / "003.png").write_bytes(bytes(status.st_size))
+    os.utime(folder / "003.png", ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert list(find_broken(samples)) == [str(folder / "003.png")]  # of the size and age of the one before
+    (folder / "003.png").unlink()
     (folder / "002.png").unlink()
+    samples.pop(3)
     assert list(find_broken(samples).values()) == [f"{folder / '002.png'} can't be read: No such file or directory"]
 
 

@@ -2,11 +2,13 @@ import json
 import os
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -20,11 +22,9 @@ from tests.base.test_table import WIDTHS, check_figures, shown
 from tests.training.test_run import settings
 from undistill.base.errors import Failure, UsageError
 from undistill.dataset.shard import Pairs
-from undistill.training import sweep, workers
+from undistill.training import sweep, trials, workers
 from undistill.training.sweep import (
     SweepStudy,
-    _free_cell,
-    _storage,
     check_cells,
     open_sweep,
     read_sweep,
@@ -160,14 +160,12 @@ def test_killed_with_9_leaves_its_cell_to_the_next(data: Path, tmp_path: Path) -
     ) as killed:
         until(lambda: any(out.glob("gan/*/last.safetensors")))
         studies, *_ = begin(file, data, out, 9_999)
-        grid = optuna.load_study(
-            study_name="gan", storage=_storage(out), sampler=optuna.samplers.GridSampler(studies[0].grid)
-        )
-        with _free_cell(grid, 4, out / "gan") as trial:
+        grid = trials.load(out, "gan", studies[0].grid)
+        with trials.free_cell(grid, 4, out) as trial:
             assert trial is not None
             assert trial.number == 1
         killed.kill()
-    with _free_cell(grid, 4, out / "gan") as first, _free_cell(grid, 4, out / "gan") as second:
+    with trials.free_cell(grid, 4, out) as first, trials.free_cell(grid, 4, out) as second:
         assert first is not None
         assert second is not None
         assert (first.number, second.number) == (0, 1)
@@ -268,11 +266,34 @@ def test_broken_files_of_a_sweep_are_one_line(data: Path, tmp_path: Path) -> Non
                 ask()
             assert "\n" not in str(error.value)
     database.write_bytes(b"")
-    with pytest.raises(UsageError, match=r"sweep\.db lacks the study gan: take it away"):
+    with pytest.raises(UsageError, match=r"sweep\.db is broken \(it lacks the study gan\): take it away"):
         results(out)
     database.unlink()
     begin(file, data, out)
     assert {cell["state"] for cell in cells(out)} == {"waiting"}
+
+
+def test_a_database_that_is_damaged_somewhere_is_one_line(data: Path, tmp_path: Path) -> None:
+    """SQLite notices where it comes to the place, and we where a value is of another kind."""
+    task = begin(write(tmp_path), data, tmp_path / "out")
+    train_cells(*task, "cpu", lambda _: None)
+    database = tmp_path / "out" / trials.DATABASE
+    whole, refused = database.read_bytes(), []
+    for start in range(0, len(whole), 4096):
+        database.write_bytes(whole[:start] + bytes(4096) + whole[start + 4096 :])
+        try:
+            results(tmp_path / "out")
+        except UsageError as error:
+            refused.append(str(error))
+    assert len(refused) > 5
+    assert {line for line in refused if "\n" in line or f"{database} is broken (" not in line} == set()
+    for change in ("trial_user_attributes set value_json = '[]'", "trials set state = 'x'"):
+        database.write_bytes(whole)
+        with closing(sqlite3.connect(database)) as base:
+            base.execute(f"update {change}")
+            base.commit()
+        with pytest.raises(UsageError, match=r"sweep\.db is broken \(.*\): take it away"):
+            results(tmp_path / "out")
 
 
 @pytest.mark.parametrize("width", WIDTHS)

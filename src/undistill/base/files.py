@@ -78,7 +78,7 @@ def fetched(path: AnyPath) -> Iterator[Path]:
 
 
 PART = ".part"
-_REFUSED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
+REFUSED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 """What the system answers to who writes."""
 
 
@@ -111,11 +111,11 @@ def replacing(path: AnyPath) -> Iterator[Path]:
         beside.replace(path)
     except BaseException as error:
         beside.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.filename is None and error.errno in _REFUSED:
+        if isinstance(error, OSError) and error.filename is None and error.errno in REFUSED:
             error.filename = str(path)
         # The system's errors come from safetensors in words alone.
         refused = re.search(r"\(os error (\d+)\)", str(error)) if isinstance(error, SafetensorError) else None
-        if refused and int(refused[1]) in _REFUSED:
+        if refused and int(refused[1]) in REFUSED:
             raise OSError(int(refused[1]), os.strerror(int(refused[1])), str(path)) from error
         raise
 

@@ -1,4 +1,4 @@
-"""One process at a time in a folder that is written to."""
+"""One process at a time in a folder, or at a file, that is written to."""
 
 import os
 import sys
@@ -43,6 +43,23 @@ def locked(folder: AnyPath) -> Iterator[None]:
             os.close(handle)
 
 
+@contextmanager
+def locked_file(path: Path) -> Iterator[None]:
+    """The same of a file that grows in its place; it is made where it isn't there. Others in its folder may be written.
+
+    Raises:
+        UsageError: another process is at it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.open("ab").close()
+    handle = _locked_handle(path)
+    try:
+        yield
+    finally:
+        if handle is not None:
+            os.close(handle)
+
+
 def _make(folder: Path) -> bool:
     """Make the folder; False where it is there."""
     if folder.exists() and not folder.is_dir():
@@ -57,19 +74,19 @@ def _make(folder: Path) -> bool:
     return True
 
 
-def _locked_handle(folder: Path) -> int | None:
-    """The open folder that bears the lock; None where there are no locks."""
+def _locked_handle(place: Path) -> int | None:
+    """The open folder or file that bears the lock; None where there are no locks."""
     if sys.platform == "win32":
         return None
     import fcntl
 
-    handle = os.open(folder, os.O_RDONLY)
+    handle = os.open(place, os.O_RDONLY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         holder = _holder(os.fstat(handle))
         os.close(handle)
-        raise UsageError(f"another undistill is at work in {folder}{holder}: wait until it ends") from None
+        raise UsageError(f"another undistill is at work in {place}{holder}: wait until it ends") from None
     except OSError:  # a file system without locks
         os.close(handle)
         return None
@@ -83,9 +100,9 @@ def _is_still(folder: Path, handle: int) -> bool:
     return False
 
 
-def _holder(folder: os.stat_result) -> str:
-    """Which process locks the folder, and since when it runs: on Linux, where it may be known."""
-    place = f"{os.major(folder.st_dev):02x}:{os.minor(folder.st_dev):02x}:{folder.st_ino}"
+def _holder(locked: os.stat_result) -> str:
+    """Which process holds the lock, and since when it runs: on Linux, where it may be known."""
+    place = f"{os.major(locked.st_dev):02x}:{os.minor(locked.st_dev):02x}:{locked.st_ino}"
     with suppress(OSError, ValueError, StopIteration):
         locks = (line.split() for line in Path("/proc/locks").read_text().splitlines())
         process = next(words[4] for words in locks if words[1] == "FLOCK" and words[5] == place)

@@ -12,7 +12,8 @@ bytes; an empty one, {}, that a run was about to make it.
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from hashlib import sha256
 from io import FileIO
 from pathlib import Path
@@ -68,6 +69,17 @@ class Record:
     def note(self, target: Path, entry: Entry) -> None:
         """Keep the entry of a file that is written. From here on a killed process can't lose it."""
         self._append({target.as_posix(): entry})
+
+    @contextmanager
+    def saved(self) -> Iterator[None]:
+        """Save it when the work inside ends, however it ends: of two errors the first is told."""
+        try:
+            yield
+        except BaseException:
+            with suppress(OSError):
+                self.save()
+            raise
+        self.save()
 
     def save(self) -> None:
         """Merge the journal, ours or that of a killed run, into the record. Call it when the work ends."""

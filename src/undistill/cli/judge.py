@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from undistill.base.errors import UsageError
+from undistill.base.lock import locked_file
 from undistill.base.output import say
 from undistill.cli.options import OverwriteOption, check_ours, named_folder, refuse_others
 
@@ -58,17 +59,18 @@ def judge(
         write_export(study, export)
         say(f"{len(study.questions)} pairs -> {export}")
         return
-    answers = AnswerFile(out, study)
-    if not answers.finished:
-        try:
-            from undistill.judge.server import HOST, make_server
-        except ImportError as error:
-            raise UsageError(
-                f"the live page needs {error.name}: pip install 'undistill[serve]'; --export needs nothing more"
-            ) from None
-        server = make_server(answers, lambda: live_page(answers), port)
-        typer.echo(f"http://{HOST}:{server.port}/ (Ctrl-C ends; every answer is in {out})")
-        server.serve_on()
+    with locked_file(out):
+        answers = AnswerFile(out, study)
+        if not answers.finished:
+            try:
+                from undistill.judge.server import HOST, make_server
+            except ImportError as error:
+                raise UsageError(
+                    f"the live page needs {error.name}: pip install 'undistill[serve]'; --export needs nothing more"
+                ) from None
+            server = make_server(answers, lambda: live_page(answers), port)
+            typer.echo(f"http://{HOST}:{server.port}/ (Ctrl-C ends; every answer is in {out})")
+            server.serve_on()
     typer.echo(to_text(summarise([read_answers(out)])))
 
 

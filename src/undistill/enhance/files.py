@@ -1,9 +1,7 @@
 """Enhance files: metadata kept, nothing overwritten, resumable."""
 
-import errno
-import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from hashlib import sha256
@@ -13,6 +11,7 @@ from typing import Any
 from undistill.base.engines import Engine
 from undistill.base.engines.local import in_process
 from undistill.base.errors import Failure, UsageError, first_line
+from undistill.base.files import REFUSED
 from undistill.base.progress import progress
 from undistill.base.record import Record, holds, write
 from undistill.enhance.bytes import Enhanced, enhance_bytes
@@ -80,48 +79,46 @@ def enhance_files(
         )
 
     try:
-        record.plan(job.target for job in jobs)
-        units = [
-            EnhanceTask(
-                replace(job, mask=job.mask and job.mask.absolute()),
-                job.source.absolute(),
-                out / job.target,
-                made_with,
-                record.files[job.target.as_posix()],
-                wanted,
-                how,
-                label,
-            )
-            for job in jobs
-        ]
-        tool = partial(SharedEnhancer, enhancer) if remake is enhance_bytes else enhancer
-        seen: set[Path] = set()  # a killed worker's image may come twice
-        with (
-            progress("enhancing", len(jobs)) as bar,
-            closing(engine(units, tool, partial(enhance_file, remake=remake))) as results,
-        ):
-            for result in results:
-                job = result.job
-                if result.full is not None:
-                    raise full(result.full)
-                if job.target in seen:
-                    continue
-                seen.add(job.target)
-                if result.failure is not None:
-                    outcome.failures[job.source] = result.failure
-                elif result.entry is None:
-                    outcome.skipped += 1
-                else:
-                    record.note(job.target, result.entry)
-                    outcome.enhanced += 1
-                if result.notes:
-                    outcome.notes[job.source] = result.notes
-                bar.advance()
+        with record.saved():
+            record.plan(job.target for job in jobs)
+            units = [
+                EnhanceTask(
+                    replace(job, mask=job.mask and job.mask.absolute()),
+                    job.source.absolute(),
+                    out / job.target,
+                    made_with,
+                    record.files[job.target.as_posix()],
+                    wanted,
+                    how,
+                    label,
+                )
+                for job in jobs
+            ]
+            tool = partial(SharedEnhancer, enhancer) if remake is enhance_bytes else enhancer
+            seen: set[Path] = set()  # a killed worker's image may come twice
+            with (
+                progress("enhancing", len(jobs)) as bar,
+                closing(engine(units, tool, partial(enhance_file, remake=remake))) as results,
+            ):
+                for result in results:
+                    job = result.job
+                    if result.full is not None:
+                        raise full(result.full)
+                    if job.target in seen:
+                        continue
+                    seen.add(job.target)
+                    if result.failure is not None:
+                        outcome.failures[job.source] = result.failure
+                    elif result.entry is None:
+                        outcome.skipped += 1
+                    else:
+                        record.note(job.target, result.entry)
+                        outcome.enhanced += 1
+                    if result.notes:
+                        outcome.notes[job.source] = result.notes
+                    bar.advance()
     except OSError as error:
         raise full(error.strerror) from error
-    finally:
-        with suppress(OSError):  # of a full disk we have spoken
-            record.save()
     return outcome
 
 
@@ -213,7 +210,8 @@ class EnhanceTask:
 
 @dataclass(frozen=True)
 class ImageResult:
-    """What became of a job, by the field that is set: entry (made), failure, full (a disk); none: done before."""
+    """What became of a job, by the field that is set: entry (made), failure, full (a disk that takes no more); none:
+    done before."""
 
     job: EnhanceJob
     entry: dict[str, Any] | None = None
@@ -257,15 +255,19 @@ def enhance_file(
         how = replace(unit.how, format="PNG", quality=None) if renamed else unit.how
         same_kind = unit.source.suffix.lower() == unit.target.suffix.lower()
         made = remake(data, enhancer, unit.wanted, how, same_kind, unit.label, mask)
-        yield ImageResult(job, write(unit.target, made.data, made_with), ", ".join(made.notes))
+        try:
+            entry = write(unit.target, made.data, made_with)
+        except OSError as error:
+            if error.errno not in REFUSED:  # a name that is too long, for one
+                raise
+            yield ImageResult(job, full=error.strerror)
+            return
+        yield ImageResult(job, entry, ", ".join(made.notes))
     except ImageError as error:
         yield ImageResult(job, failure=str(error))
     except (UsageError, Failure):
         raise  # the head, a package or the service, not the image
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
-            yield ImageResult(job, full=os.strerror(error.errno))
-        else:
-            yield ImageResult(job, failure=error.strerror or first_line(error))
+        yield ImageResult(job, failure=error.strerror or first_line(error))
     except Exception as error:  # whatever it is, one bad file never stops the rest
         yield ImageResult(job, failure=f"failed: {first_line(error)}")

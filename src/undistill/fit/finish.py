@@ -1,6 +1,5 @@
 """What came of a fit: the verdict, metrics.json, the sheet, the head's place, and what to run next."""
 
-import json
 import shlex
 import shutil
 from collections.abc import Sequence
@@ -12,7 +11,7 @@ from undistill.base.errors import UsageError
 from undistill.fit.page import Progress
 from undistill.fit.plan import FitPlan
 from undistill.fit.sheet import SHEET, write_sheet
-from undistill.metrics.results import versions, write_json
+from undistill.metrics.results import read_results, versions, write_json
 from undistill.report.verdict import Verdict, gap_missing, judge
 
 METRICS, HEAD = "metrics.json", "head"
@@ -33,9 +32,9 @@ def finish(plan: FitPlan, page: Progress, out: Path, *, trained: bool) -> Outcom
         out: how the caller calls the folder.
         trained: whether there is a head; else it ended before.
     """
-    results = read_results(plan.results if trained else plan.gap)
+    results = read_measured(plan.results, plan.name) if trained else read_measured(plan.gap)
     if trained:
-        others = {features: read_results(path) for features, path in plan.seen_by.items()}
+        others = {features: read_measured(path, plan.name) for features, path in plan.seen_by.items()}
         verdict = judge(results["rows"], plan.name, {features: seen["rows"] for features, seen in others.items()})
         head, next_up = plan.name, next_commands(out, plan.name)
         _copy_head(Path(plan.run) / HEAD, Path(HEAD))
@@ -49,17 +48,21 @@ def finish(plan: FitPlan, page: Progress, out: Path, *, trained: bool) -> Outcom
     return Outcome(verdict, next_up)
 
 
-def read_results(path: str) -> dict[str, Any]:
+def read_measured(path: str, head: str | None = None) -> dict[str, Any]:
     """What `undistill evaluate` wrote.
+
+    Args:
+        head: the row that there must be.
 
     Raises:
         UsageError: it is broken.
     """
-    try:
-        results: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
-        _ = results["rows"].items(), results["settings"]["images"]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UsageError(f"{path} is broken: delete it, and the same command makes it again") from error
+    advice = "delete it, and the same command makes it again"
+    results = read_results(Path(path), advice)
+    rows, settings = results["rows"], results["settings"]
+    whole = "student" in settings.get("images", {}) and "baselines" in settings and head in (None, *rows)
+    if not whole or any("gap_closed" not in row for row in rows.values()):
+        raise UsageError(f"{path} is broken: {advice}")
     return results
 
 

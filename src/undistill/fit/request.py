@@ -5,17 +5,21 @@ import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
 
 from undistill.base.errors import UsageError
 from undistill.base.files import PART
-from undistill.metrics.results import write_json
+from undistill.metrics.results import read_json, write_json
 from undistill.steps import PLAN
 
 FIT = "fit.json"
 """In the folder: what was asked, what was measured for the plan, what was decided."""
 
 VERSION = 1
+
+Kept = TypeVar("Kept")
 
 TEMPLATE = "A professional portrait of {name}"
 
@@ -118,11 +122,10 @@ def read_kept(out: Path, request: Request) -> dict[str, Any]:
         if out.exists() and any(path.name not in begun for path in out.iterdir()):
             raise UsageError(f"{out} holds something else: choose another folder for -o")
         return {}
-    try:
-        kept: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        source, version = kept["source"], kept["version"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"{file} can't be read: choose another folder for -o") from error
+    kept: dict[str, Any] = read_json(file, "choose another folder for -o")
+    source, version = (kept.get(key) for key in ("source", "version")) if isinstance(kept, dict) else (None, None)
+    if not isinstance(source, dict):
+        raise _broken(file)
     if version != VERSION:
         raise UsageError(f"{file} is of another version of undistill: choose another folder for -o")
     if source != request.source:
@@ -134,6 +137,22 @@ def read_kept(out: Path, request: Request) -> dict[str, Any]:
         others = ", ".join(key for key in differ if key != "contents")
         raise UsageError(f"{out} was begun with another {others}: choose another folder for -o")
     return kept
+
+
+def kept_as(kind: type[Kept], kept: Any, out: Path) -> Kept:
+    """What was measured or decided, from fit.json of the folder.
+
+    Raises:
+        UsageError: it is not as it was written.
+    """
+    try:
+        return TypeAdapter(kind).validate_python(kept)
+    except ValidationError as error:
+        raise _broken(out / FIT) from error
+
+
+def _broken(file: Path) -> UsageError:
+    return UsageError(f"{file} is no file of undistill fit, or a broken one: choose another folder for -o")
 
 
 def keep(out: Path, request: Request, **found: Any) -> None:

@@ -11,7 +11,7 @@ from undistill.base.progress import watched
 from undistill.fit.budget import Amounts, Speeds, afford, refuse_hopeless
 from undistill.fit.evidence import Choice, choose_recipe, known_pair_seconds
 from undistill.fit.facts import Facts, drawing_facts, image_facts, recipe_facts, time_facts
-from undistill.fit.finish import Outcome, finish, read_results
+from undistill.fit.finish import Outcome, finish, read_measured
 from undistill.fit.here import (
     batch_of,
     first_pairs,
@@ -23,7 +23,7 @@ from undistill.fit.here import (
 )
 from undistill.fit.page import Progress
 from undistill.fit.plan import ALL, FitPlan, Training, drawing, row_name
-from undistill.fit.request import EFFORTS, Request, keep, read_kept
+from undistill.fit.request import EFFORTS, Request, keep, kept_as, read_kept
 from undistill.fit.source import Images, drawn_pairs, find_images, large_enough, open_images, refuse_few
 from undistill.pairs.plan import PairsPlan
 from undistill.pairs.plan import plan as plan_pairs
@@ -101,7 +101,7 @@ def planned(request: Request, out: Path) -> tuple[Facts, PairsPlan | None, int]:
         refuse_full(out, task.made.storage, count)
     if "speeds" not in kept:  # they are measured when it is begun
         return task.facts(count, out), task.made, EFFORTS[request.quality].steps(task.steps)
-    speeds = Speeds(**kept["speeds"])
+    speeds = kept_as(Speeds, kept["speeds"], out)
     amounts = afford(request, speeds, task.steps, drawn_pairs(out), task.images.there)
     return task.facts(amounts.pairs, out) | time_facts(amounts, speeds, ALL), task.made, amounts.steps
 
@@ -149,17 +149,17 @@ def _parts_left(plan: FitPlan) -> set[str]:
 
 
 def _no_gap(plan: FitPlan) -> bool:
-    return gap_missing(read_results(plan.gap)["rows"]) is not None
+    return gap_missing(read_measured(plan.gap)["rows"]) is not None
 
 
 def _decided(task: Task, kept: dict[str, Any], page: Progress, undistill: Run, say: Say) -> tuple[Amounts, Speeds]:
     """How many pairs and steps: as before where the same is asked, else by what the first pairs take."""
     request, here = task.request, Path()
     if kept.get("effort") == request.effort and "amounts" in kept:
-        return Amounts(**kept["amounts"]), Speeds(**kept["speeds"])
+        return kept_as(Amounts, kept["amounts"], here), kept_as(Speeds, kept.get("speeds"), here)
     have = drawn_pairs(here)
     if "speeds" in kept:
-        speeds = Speeds(**kept["speeds"])
+        speeds = kept_as(Speeds, kept["speeds"], here)
     else:
         first = first_pairs(task.batch)
         steps = drawing(request, first, task.batch)

@@ -1,6 +1,5 @@
 """Model cards of trained heads, filled from what a run and its evaluation have written."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,9 +8,10 @@ from huggingface_hub import EvalResult, ModelCardData
 
 from undistill.base.errors import UsageError
 from undistill.metrics import BASELINES, OWN_ROWS
+from undistill.metrics.results import read_results
 from undistill.pairs.spec import PairSpec, read_spec, shipped_pairs
 from undistill.report.verdict import judge
-from undistill.training.folder import UNMEASURED, card
+from undistill.training.folder import UNMEASURED, Inventory, card, read_inventory, read_metrics
 from undistill.training.recipe import read_recipe
 
 MARK = "library_name: undistill"
@@ -47,10 +47,11 @@ def head_card(
         UsageError: no finished run, no results, or no such row.
     """
     recipe = read_recipe(_of_run(run, "recipe.yaml"))
-    data, metrics = (_read(_of_run(run, name)) for name in ("data.json", "head/metrics.json"))
+    data = read_inventory(_of_run(run, "data.json"))
+    metrics = read_metrics(_of_run(run, "head/metrics.json"))
     if not results and (run / "results.json").is_file():
         results = [run / "results.json", *sorted(run.glob("results-*.json"))]
-    read = [(path, _read(path)) for path in results]
+    read = [(path, read_results(path, "`undistill evaluate` writes it")) for path in results]
     found = [  # what doesn't depend on the extractor is the same in all of them
         result
         for place, (path, each) in enumerate(read)
@@ -79,37 +80,34 @@ def head_card(
     return f"---\n{metadata.to_yaml()}\n---\n{text}"
 
 
-def _evaluations(path: Path, results: Any, row: str | None) -> list[EvalResult]:
-    try:
-        rows, settings = results["rows"], results["settings"]
-        names = [name for name in rows if name not in OWN_ROWS]
-        if row is None and len(names) != 1:
-            raise UsageError(f"{path} has the rows {', '.join(names) or 'of no head'}: say which by --row")
-        name = names[0] if row is None else row
-        if name not in rows:
-            raise UsageError(f"{path} has no row {name}: its rows are {', '.join(rows)}")
-        measured = {metric: value for metric, value in rows[name].items() if metric in MEASURED}
-        return [
-            EvalResult(
-                task_type="image-to-image",
-                task_name="enhance a student's portraits",
-                dataset_type="undistill-pairs",
-                dataset_name=_data_name(settings),
-                dataset_split=_split_name(settings.get("split")),
-                metric_type=metric,
-                metric_name=MEASURED[metric],
-                metric_value=value["value"],
-                metric_args={
-                    "interval_95": [value.get("low"), value.get("high")],
-                    "n": value.get("n"),
-                    "features": settings["features"],
-                },
-            )
-            for metric, value in measured.items()
-            if value.get("value") is not None
-        ]
-    except (KeyError, TypeError, AttributeError) as error:
-        raise UsageError(f"{path} is no results.json, or a broken one: undistill evaluate writes it") from error
+def _evaluations(path: Path, results: dict[str, Any], row: str | None) -> list[EvalResult]:
+    rows, settings = results["rows"], results["settings"]
+    names = [name for name in rows if name not in OWN_ROWS]
+    if row is None and len(names) != 1:
+        raise UsageError(f"{path} has the rows {', '.join(names) or 'of no head'}: say which by --row")
+    name = names[0] if row is None else row
+    if name not in rows:
+        raise UsageError(f"{path} has no row {name}: its rows are {', '.join(rows)}")
+    measured = {metric: value for metric, value in rows[name].items() if metric in MEASURED}
+    return [
+        EvalResult(
+            task_type="image-to-image",
+            task_name="enhance a student's portraits",
+            dataset_type="undistill-pairs",
+            dataset_name=_data_name(settings),
+            dataset_split=_split_name(settings.get("split")),
+            metric_type=metric,
+            metric_name=MEASURED[metric],
+            metric_value=value["value"],
+            metric_args={
+                "interval_95": [value.get("low"), value.get("high")],
+                "n": value.get("n"),
+                "features": settings["features"],
+            },
+        )
+        for metric, value in measured.items()
+        if value.get("value") is not None
+    ]
 
 
 def _doubt(read: Sequence[tuple[Path, Any]], row: str | None) -> str:
@@ -166,20 +164,13 @@ def _split_name(span: Any) -> str:
     return f"{span[0]:g}:{span[1]:g}" if isinstance(span, list) and len(span) == 2 else "all"
 
 
-def _spec(data: dict[str, Any]) -> PairSpec | None:
+def _spec(data: Inventory) -> PairSpec | None:
     """The shipped pair that these pairs are of."""
     specs = {spec.hash(): spec for spec in map(read_spec, shipped_pairs())}
-    return specs.get(data.get("pairs", {}).get("spec"))
+    return specs.get(str(data.get("pairs", {}).get("spec")))
 
 
 def _of_run(run: Path, name: str) -> Path:
     if not (run / name).is_file():
         raise UsageError(f"{run} is no finished run of `undistill train`: it has no {name}")
     return run / name
-
-
-def _read(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{path} can't be read: it is no whole JSON") from error

@@ -14,8 +14,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load, save
 
 from undistill.base.errors import first_line
 from undistill.base.files import replacing
@@ -44,22 +43,35 @@ def key_of(*parts: object) -> str:
 
 def read_arrays(key: str) -> dict[str, NDArray[Any]]:
     """What `write_arrays` was given; nothing where that is gone or broken."""
-    file = _file(key)
-    try:
-        arrays: dict[str, NDArray[Any]] = load_file(file)
-    except (OSError, SafetensorError):
-        return {}
-    used(file)
-    return arrays
+    data = kept(_file(key))
+    return {} if data is None else load(data)
 
 
 def write_arrays(key: str, arrays: Arrays) -> None:
     """Keep arrays, whole or not at all. Where the folder can't be written nothing is kept, which is said once."""
     try:
-        with replacing(_file(key)) as beside:
-            save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, beside)
-    except (OSError, SafetensorError) as error:
+        keep(_file(key), save({name: np.ascontiguousarray(array) for name, array in arrays.items()}))
+    except OSError as error:
         _say_unwritable(cache_folder(), error)
+
+
+def keep(file: Path, data: bytes) -> None:
+    """Write a file of the cache, whole or not at all, behind a hash of what it holds."""
+    with replacing(file) as beside:
+        beside.write_bytes(sha256(data).digest() + data)
+
+
+def kept(file: Path) -> bytes | None:
+    """What `keep` was given; None where that is gone, or is not what it was: it is to be made anew."""
+    try:
+        told = file.read_bytes()
+    except OSError:
+        return None
+    hash, data = told[: sha256().digest_size], told[sha256().digest_size :]
+    if sha256(data).digest() != hash:
+        return None
+    used(file)
+    return data
 
 
 @contextmanager
@@ -78,8 +90,8 @@ def room(key: str) -> Iterator[Path]:
     yield folder
 
 
-def _say_unwritable(folder: Path, error: OSError | SafetensorError) -> None:
-    reason = error.strerror if isinstance(error, OSError) and error.strerror else first_line(error)
+def _say_unwritable(folder: Path, error: OSError) -> None:
+    reason = error.strerror or first_line(error)
     _say(f"the cache {folder} can't be written ({reason}): nothing is kept for the next time\n")
 
 
@@ -118,4 +130,4 @@ def trim(limit: int | None = None) -> None:
 
 
 def _file(key: str) -> Path:
-    return cache_folder() / _ROWS / f"{key}.safetensors"
+    return cache_folder() / _ROWS / f"{key}.kept"

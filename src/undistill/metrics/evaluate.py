@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from shutil import rmtree
 from typing import Any
 
 import torch
@@ -22,6 +23,7 @@ from undistill.dataset.samples import (
     list_sides,
 )
 from undistill.dataset.shard import DESCRIPTION
+from undistill.images import ImageError
 from undistill.metrics import ITSELF, OWN_ROWS
 from undistill.metrics.cache import key_of, room, trim
 from undistill.metrics.distance import (
@@ -124,8 +126,17 @@ def evaluate(
     if tuned is not None:
         ids = [sample.id for sample in students]
         with room(key_of("baselines 1", row_key(students), tuned, *ids)) as folder:
-            for name, images in write_baselines(students, tuned, folder).items():
-                measure(name, images, faces=False)  # a filter changes no face
+
+            def measure_baselines() -> None:
+                for name, images in write_baselines(students, tuned, folder).items():
+                    measure(name, images, faces=False)  # a filter changes no face
+
+            try:
+                measure_baselines()
+            except ImageError:  # one of those kept is broken
+                for name in tuned.described:
+                    rmtree(folder / name, ignore_errors=True)
+                measure_baselines()
     trim()
 
     settings = {

@@ -6,13 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
+from pydantic import BaseModel, FiniteFloat, NonNegativeInt, ValidationError, model_validator
 from rich.console import Console
 from rich.text import Text
 
 from undistill.base.errors import UsageError
 from undistill.base.files import replacing
+from undistill.base.settings import LONGEST
 from undistill.base.table import Table
 from undistill.metrics import DISTANCES, ITSELF, PICTURES
 from undistill.metrics.jackknife import Value
@@ -90,6 +92,73 @@ def write_json(results: Mapping[str, Any], path: Path) -> None:
         beside.write_text(text + "\n", encoding="utf-8")
 
 
+def read_json(path: Path, advice: str) -> Any:
+    """What a file of ours holds.
+
+    Raises:
+        UsageError: it can't be read, or is no JSON; its text ends with the advice.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"{path} can't be read ({error.strerror}): {advice}") from error
+    except ValueError as error:
+        raise UsageError(f"{path} can't be read, as it is no whole JSON: {advice}") from error
+
+
+class _Figure(BaseModel):
+    """A `Value`, as its `to_json` gives it."""
+
+    value: FiniteFloat | None
+    low: FiniteFloat | None = None
+    high: FiniteFloat | None = None
+    n: NonNegativeInt = 0
+    why: str | None = None
+
+
+class _Settings(BaseModel):
+    """Of the settings, those that are read again."""
+
+    features: str
+    data: str | None = None
+    student: list[str] = []
+    teacher: list[str] = []
+    split: tuple[FiniteFloat, FiniteFloat] | None = None
+    images: dict[str, NonNegativeInt] = {}
+    baselines: dict[str, Any] = {}
+
+
+class _Written(BaseModel):
+    """results.json."""
+
+    rows: dict[str, dict[str, _Figure]]
+    settings: _Settings
+
+    @model_validator(mode="after")
+    def _gaps_have_intervals(self) -> Self:
+        closed = [row["gap_closed"] for row in self.rows.values() if "gap_closed" in row]
+        if any(figure.value is not None and None in (figure.low, figure.high) for figure in closed):
+            raise ValueError("a gap closed without an interval")
+        return self
+
+
+def read_results(path: Path, advice: str) -> dict[str, Any]:
+    """What `Results.write` wrote; its figures have all their keys.
+
+    Raises:
+        UsageError: it can't be read, or is something else; its text ends with the advice.
+    """
+    told = read_json(path, advice)
+    try:
+        rows = _Written.model_validate(told).model_dump()["rows"]
+    except ValidationError as error:
+        where = ".".join(map(str, error.errors()[0]["loc"]))[:LONGEST]
+        raise UsageError(
+            f"{path} is no results.json of undistill evaluate ({where}), or a broken one: {advice}"
+        ) from error
+    return {**told, "rows": rows}
+
+
 def differing(path: Path, asked: Mapping[str, Any], baselines: bool) -> list[str]:
     """The settings in which a results.json differs from what is asked.
 
@@ -100,10 +169,7 @@ def differing(path: Path, asked: Mapping[str, Any], baselines: bool) -> list[str
     Raises:
         UsageError: the file can't be read.
     """
-    try:
-        kept = dict(json.loads(path.read_text(encoding="utf-8"))["settings"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"{path} is no results.json, or a broken one: give another -o") from error
+    kept = read_results(path, "give another -o")["settings"]
     asked = json.loads(json.dumps(asked))
     sides = [key for key in ("data", "student", "teacher") if (key in kept) != (key in asked)]
     changed = [key for key in asked if key in kept and kept[key] != asked[key]]

@@ -1,7 +1,7 @@
 """Generate image files: PNGs that keep prompt and seed, nothing overwritten, resumable."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -70,7 +70,7 @@ def generate_files(
                 "same command goes on from there"
             ) from error
 
-    try:
+    with record.saved():
         with writing():
             record.plan(target for files in wanted.values() for target in files)
         with progress("generating", len(prompts), skipped) as bar:
@@ -83,9 +83,6 @@ def generate_files(
                             record.write(target, _png(pixels[i], made_with), made_with)
                     generated += 1
                     bar.advance()
-    finally:
-        with suppress(OSError):  # of a full disk we have spoken
-            record.save()
     return generated, skipped
 
 

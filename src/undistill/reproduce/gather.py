@@ -10,7 +10,7 @@ from typing import Any
 from scipy.stats import kendalltau
 
 from undistill.base.settings import read_yaml
-from undistill.metrics.results import versions
+from undistill.metrics.results import read_json, read_results, versions
 from undistill.pairs.spec import PairSpec
 from undistill.report.findings import OURS
 from undistill.reproduce.plan import (
@@ -23,10 +23,11 @@ from undistill.reproduce.plan import (
     rows_of,
     setup_of,
 )
-from undistill.steps import PLAN, PlanStep, as_line
+from undistill.steps import PlanStep, as_line, read_plan
 
 HERE = Path(str(files("undistill"))) / "reproduce"
 STORED = HERE / "stored"
+_AGAIN = "the same command makes it again"
 
 
 def gather_results(
@@ -40,9 +41,9 @@ def gather_results(
         train: as `plan` takes it.
     """
     setup = setup_of(spec)
-    plan = _json(out / PLAN)
-    quality = [
-        {"draw": draw, "features": features, "found": _json(out / results_of(features, draw))}
+    plan = read_plan(out)
+    quality: list[dict[str, Any]] = [
+        {"draw": draw, "features": features, "found": _measured(out / results_of(features, draw))}
         for features in FEATURES
         for draw in DRAWS
     ]
@@ -51,7 +52,7 @@ def gather_results(
     first = quality[0]["found"]["rows"]
     trained = all(row in first for row in ABLATION_ROWS)
     real = out / "real" / "results.json"
-    bench = _json(out / "bench" / "bench.json")
+    bench = _found(out / "bench" / "bench.json")
     return {
         "settings": {
             "pair": spec.name,
@@ -67,8 +68,8 @@ def gather_results(
         },
         "versions": versions(),
         "paper": read_yaml(HERE / "paper.yaml"),
-        "diversity": _json(out / "diversity" / "diversity.json"),
-        "sweep": {"report": _json(out / "sweep" / "report.json"), "stored": None}
+        "diversity": _found(out / "diversity" / "diversity.json"),
+        "sweep": {"report": _found(out / "sweep" / "report.json"), "stored": None}
         if train and setup.sweep
         else stored(spec, "sweep"),
         "quality": quality,
@@ -76,7 +77,7 @@ def gather_results(
         "ablation": {"report": {"rows": {row: first[row] for row in ("pairwise", *ABLATION_ROWS)}}, "stored": None}
         if trained
         else stored(spec, "ablation"),
-        "real": _json(real) if real.exists() else None,
+        "real": _measured(real) if real.exists() else None,
         "bench": bench,
         "steps": [{"part": step.part, "command": as_line(step), **plan["done"][step.makes]} for step in steps],
     }
@@ -124,9 +125,14 @@ def stored(spec: PairSpec, what: str) -> dict[str, Any] | None:
     file = STORED / f"{spec.name}-{what}.json"
     if not file.exists():
         return None
-    stored = _json(file)
+    stored = json.loads(file.read_text(encoding="utf-8"))
     return {"report": stored.pop("report"), "stored": stored}
 
 
-def _json(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
+def _found(path: Path) -> Any:
+    """What a step has found; a folder without it is made again."""
+    return read_json(path, f"delete {path if path.parent.name == 'sweep' else path.parent}, and {_AGAIN}")
+
+
+def _measured(path: Path) -> dict[str, Any]:
+    return read_results(path, f"delete it, and {_AGAIN}")

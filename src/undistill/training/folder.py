@@ -3,9 +3,8 @@
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, NonNegativeInt, TypeAdapter, ValidationError
 
 from undistill.base.errors import UsageError
 from undistill.base.files import PART, replacing
@@ -15,6 +14,7 @@ from undistill.training.recipe import PairedRecipe, Recipe, RecipeError, Schedul
 from undistill.training.whole import NAMED
 
 Inventory = Mapping[str, Mapping[str, int | str]]
+SIDES = ("student", "teacher")
 
 
 def check_folder(run: Path, recipe: Schedule) -> None:
@@ -65,6 +65,46 @@ def open_folder(run: Path, recipe: Schedule, images: Inventory) -> None:
             beside.write_text(json.dumps(images, indent=2) + "\n")
 
 
+class HeadMetrics(BaseModel):
+    """`metrics.json` of a run's head."""
+
+    step: NonNegativeInt
+    trained_steps: NonNegativeInt
+    val_loss: float | None = None
+    keep: str = "last"
+
+
+_INVENTORY: TypeAdapter[dict[str, dict[str, int | str]]] = TypeAdapter(dict[str, dict[str, int | str]])
+
+
+def read_inventory(file: Path) -> Inventory:
+    """What `open_folder` wrote of the images.
+
+    Raises:
+        UsageError: the file is broken.
+    """
+    try:
+        images = _INVENTORY.validate_json(file.read_bytes())
+        _ = [images[side]["images"] for side in SIDES]
+    except (ValidationError, KeyError) as error:
+        raise UsageError(f"{file} is not as the run wrote it: put it back") from error
+    return images
+
+
+def read_metrics(file: Path) -> HeadMetrics:
+    """What the run says of its head.
+
+    Raises:
+        UsageError: the file is broken.
+    """
+    try:
+        return HeadMetrics.model_validate_json(file.read_bytes())
+    except ValidationError as error:
+        raise UsageError(
+            f"{file} is not as the run wrote it: delete {file.parent}, and the same `undistill train` makes it again"
+        ) from error
+
+
 def fold_recipe(recipe: Recipe, fold: int, folds: int) -> Recipe:
     """The recipe of a head that has seen no image of the fold, on either side.
 
@@ -113,12 +153,13 @@ moving average at step {{step}}.{UNMEASURED}
 """
 
 
-def card(recipe: Recipe, data: dict[str, Any], metrics: dict[str, Any]) -> str:
+def card(recipe: Recipe, images: Inventory, metrics: HeadMetrics) -> str:
     """Markdown for README.md: what it is, what it was trained on, how."""
     return _CARD.format(
         mode=recipe.mode,
-        student=data["student"]["images"],
-        teacher=data["teacher"]["images"],
+        student=images["student"]["images"],
+        teacher=images["teacher"]["images"],
         recipe=dump_recipe(recipe),
-        **metrics,
+        trained_steps=metrics.trained_steps,
+        step=metrics.step,
     )

@@ -186,7 +186,8 @@ class Log:
             writer = csv.DictWriter(file, columns)
             writer.writeheader()
             writer.writerows(rows)
-        self.board = SummaryWriter(str(run), purge_step=start + 1)
+        with naming(run):
+            self.board = SummaryWriter(str(run), purge_step=start + 1)
 
     def _rows(self, start: int) -> list[dict[str, str]]:
         try:
@@ -211,14 +212,16 @@ class Log:
             csv.DictWriter(file, self.columns).writerow(
                 {"step": step, **{name: f"{value:.6g}" for name, value in values.items()}}
             )
-        for name, value in values.items():
-            self.board.add_scalar(name, value, step)
-        self.board.flush()
+        with naming(self.path.parent):  # in which TensorBoard's files have names of its own
+            for name, value in values.items():
+                self.board.add_scalar(name, value, step)
+            self.board.flush()
 
     def close(self) -> None:
         """Close the events."""
         if self.board is not None:
-            self.board.close()
+            with naming(self.path.parent):
+                self.board.close()
 
 
 def load_batches(

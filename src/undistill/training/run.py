@@ -1,6 +1,5 @@
 """One training run: images and a recipe in, a run folder with a head out."""
 
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -23,7 +22,15 @@ from undistill.heads import Head
 from undistill.metrics.results import write_json
 from undistill.metrics.similarity import ssim
 from undistill.training.contrastive import Contrastive
-from undistill.training.folder import Inventory, card, check_folder, check_inventory, open_folder
+from undistill.training.folder import (
+    HeadMetrics,
+    Inventory,
+    card,
+    check_folder,
+    check_inventory,
+    open_folder,
+    read_inventory,
+)
 from undistill.training.loop import INTERRUPTED, fit, load_batches, start
 from undistill.training.method import Batch, Method
 from undistill.training.method import validation_figures as figures_of
@@ -222,14 +229,13 @@ def _short_side(samples: Sequence[Sample]) -> int:
 def _export(method: Method, recipe: Recipe, run: Path, step: int, trained_at: int) -> None:
     """The run's head: the average of the weights at the best validation or at the end, as the recipe says."""
     best = restore(method, _kept(recipe, run))
-    metrics = {"step": best["step"], "trained_steps": step, "val_loss": best["best"], "keep": recipe.keep}
+    metrics = HeadMetrics(step=best["step"], trained_steps=step, val_loss=best["best"], keep=recipe.keep)
     beside = run / ".head.part"
     rmtree(beside, ignore_errors=True)
     beside.mkdir()
-    write_json(metrics, beside / "metrics.json")
+    write_json(metrics.model_dump(), beside / "metrics.json")
     with replacing(beside / "README.md") as part:
-        images = json.loads((run / "data.json").read_text(encoding="utf-8"))
-        part.write_text(card(recipe, images, metrics), encoding="utf-8")
+        part.write_text(card(recipe, read_inventory(run / "data.json"), metrics), encoding="utf-8")
     head = head_of(method)
     head.trained_at = trained_at
     head.save_pretrained(beside)

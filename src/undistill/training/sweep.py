@@ -1,7 +1,7 @@
-"""Sweeps: a grid over a recipe's values, each cell an ordinary training run (Optuna's GridSampler, SQLite).
+"""Sweeps: a grid over a recipe's values, each cell an ordinary training run.
 
     OUT/sweep.json          what is swept, and over which pairs
-    OUT/sweep.db            Optuna's studies, one a model: a trial is a cell
+    OUT/sweep.db            which cells are begun and done, and what they came to: see `trials`
     OUT/STUDY/KEY=VALUE,... the cell's run folder
 
 Any number of processes may work on one sweep. A cell belongs to whoever holds its lock, which the system takes back
@@ -11,29 +11,26 @@ from a process that dies: the next one then goes on with its trial and its run, 
 import json
 import re
 import signal
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import product
-from math import isfinite, nan
+from math import nan
 from pathlib import Path
 from typing import Annotated, Any
 
-import optuna
-from filelock import FileLock, Timeout
-from optuna.trial import Trial, TrialState
+from filelock import FileLock
 from pydantic import Field, ValidationError
 from rich.console import Console
 from rich.text import Text
-from sqlalchemy.exc import DatabaseError, OperationalError
 
 from undistill.base.device import pick_device
-from undistill.base.errors import Failure, UsageError, first_line
+from undistill.base.errors import UsageError, first_line
 from undistill.base.settings import Strict, explain_all, read_yaml
 from undistill.base.table import Table
 from undistill.dataset.samples import Sample
 from undistill.dataset.shard import Pairs
 from undistill.metrics.results import write_json
+from undistill.training import trials
 from undistill.training.loop import INTERRUPTED, Diverged
 from undistill.training.recipe import Recipe, RecipeError, change_recipe, make_recipe, read_recipe
 from undistill.training.run import cropping_of, train, validate_run
@@ -45,7 +42,6 @@ CellValues = dict[str, GridValue]
 
 _STUDY_NAME = re.compile(r"\w[\w.:-]*")
 """Of a folder."""
-_SQLITE_TIMEOUT_S = 60
 
 
 class SweepRecipe(Strict):
@@ -159,14 +155,7 @@ def open_sweep(studies: list[SweepStudy], data: Pairs, out: Path, max_steps: int
             raise UsageError(
                 f"{out} was begun with another sweep ({', '.join(changed)} differ): choose a new folder for -o"
             )
-        storage = _storage(out)
-        for study in studies:
-            optuna.create_study(
-                study_name=study.name,
-                storage=storage,
-                directions=["minimize", "maximize"],
-                load_if_exists=True,
-            )
+        trials.begin(out, [study.name for study in studies])
 
 
 def _read_begun(file: Path) -> dict[str, Any]:
@@ -193,96 +182,32 @@ def train_cells(
     Returns: the signal that ended it, if one did; what it was at is saved.
     """
     for study in studies:
-        # Of Optuna a sweep takes which cells there are, which of them are begun or done, and a database that processes
-        # share. A product of lists, the lock that each cell has already and a JSON file in its run folder would do the
-        # same: nothing is suggested or pruned by what was found. It stays because sweeps that were begun with it must
-        # go on; who changes the format may leave it out, and the extra `sweep` with it.
-        sampler = optuna.samplers.GridSampler(study.grid, seed=0)
-        trials = _load_study(study.name, out, _storage(out), sampler)
+        known = trials.load(out, study.name, study.grid)
         while True:
-            with _free_cell(trials, len(study.cells()), out / study.name) as trial:
+            with trials.free_cell(known, len(study.cells()), out) as trial:
                 if trial is None:
                     break
-                cell = {key: trial.suggest_categorical(key, values) for key, values in study.grid.items()}
+                with trials.reading(out):
+                    cell = {key: trial.suggest_categorical(key, values) for key, values in study.grid.items()}
                 run = out / study.name / cell_name(cell)
                 recipe = change_recipe(study.recipe, cell)
                 try:
                     result = train(recipe, data, run, max_steps=max_steps, device=device)
                 except Diverged as error:
-                    _tell(trials, trial, {"val_loss": nan, "val_ssim": nan})
+                    trials.tell(known, trial, {"val_loss": nan, "val_ssim": nan}, out)
                     say(f"{study.name} {cell_name(cell)}: {error}")
                     continue
                 if result.head is None:
                     return INTERRUPTED[result.ended]
                 scores = validate_run(recipe, data, run, device=device)
-                _tell(trials, trial, {"step": result.step, **scores})
+                trials.tell(known, trial, {"step": result.step, **scores}, out)
                 say(f"{study.name} {cell_name(cell)}: loss {scores['val_loss']:.4g}, SSIM {scores['val_ssim']:.4f}")
     return None
-
-
-@contextmanager
-def _free_cell(study: optuna.Study, cells: int, folder: Path) -> Iterator[Trial | None]:
-    """A cell that nobody else works on, until the end of the block: one that was left half done, or a new one."""
-    folder.mkdir(exist_ok=True)
-    locks = {number: FileLock(folder / f".{number}.lock") for number in range(cells)}
-    trial = None
-    with FileLock(folder / ".lock"):  # one at a time chooses
-        for left in study.get_trials(states=(TrialState.RUNNING,)):
-            with suppress(Timeout):
-                locks[left.number].acquire(blocking=False)
-                if study.trials[left.number].state == TrialState.RUNNING:  # it may just have been told of
-                    trial = Trial(study, left._trial_id)
-                    break
-                locks[left.number].release()
-        if trial is None and len(study.trials) < cells:
-            trial = study.ask()
-            locks[trial.number].acquire()
-    try:
-        yield trial
-    finally:
-        if trial is not None:
-            locks[trial.number].release()
-
-
-def _tell(study: optuna.Study, trial: Trial, scores: Mapping[str, float]) -> None:
-    for name, value in scores.items():
-        trial.set_user_attr(name, value if isfinite(value) else None)
-    values = [scores["val_loss"], scores["val_ssim"]]
-    # At the last cell the sampler stops the study's loop, of which there is none here: Optuna says to catch it.
-    with suppress(RuntimeError):
-        if all(map(isfinite, values)):
-            study.tell(trial, values)
-        else:
-            study.tell(trial, state=TrialState.FAIL)
 
 
 def cell_name(cell: Mapping[str, object]) -> str:
     """The name of a cell, and of its run folder: KEY=VALUE with commas between."""
     return ",".join(f"{key}={value}" for key, value in cell.items())
-
-
-def _storage(out: Path) -> optuna.storages.RDBStorage:
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    waiting = {"connect_args": {"timeout": _SQLITE_TIMEOUT_S}}
-    file = out.resolve() / "sweep.db"
-    try:
-        return optuna.storages.RDBStorage(f"sqlite:///{file}", engine_kwargs=waiting)
-    except OperationalError as error:  # locked, or of others' rights
-        raise Failure(f"{file} can't be used: {first_line(error.orig or error)}") from error
-    except DatabaseError as error:
-        raise UsageError(f"{file} is broken ({first_line(error.orig or error)}): {_ANEW}") from error
-
-
-_ANEW = "take it away, and the same `undistill sweep run` makes it anew from the runs of the cells"
-
-
-def _load_study(
-    name: str, out: Path, storage: optuna.storages.RDBStorage, sampler: optuna.samplers.BaseSampler | None = None
-) -> optuna.Study:
-    try:
-        return optuna.load_study(study_name=name, storage=storage, sampler=sampler)
-    except KeyError as error:
-        raise UsageError(f"{out / 'sweep.db'} lacks the study {name}: {_ANEW}") from error
 
 
 def results(out: Path) -> dict[str, Any]:
@@ -296,31 +221,20 @@ def results(out: Path) -> dict[str, Any]:
         UsageError: there is no sweep in `out`.
     """
     file = out / "sweep.json"
-    if not file.exists() or not (out / "sweep.db").exists():
+    if not file.exists() or not (out / trials.DATABASE).exists():
         raise UsageError(f"{out} holds no sweep: `undistill sweep run SWEEP --data PAIRS -o {out}` makes one")
     begun = _read_begun(file)
-    storage = _storage(out)
     studies = {}
     for name, study in begun["studies"].items():
-        trials = {cell_name(trial.params): trial for trial in _load_study(name, out, storage).trials}
-        rows = []
-        for values in product(*study["grid"].values()):
-            cell = dict(zip(study["grid"], values, strict=True))
-            rows.append({"cell": cell, **_row(trials.get(cell_name(cell)))})
+        known = trials.load(out, name, study["grid"])
+        with trials.reading(out):
+            by_cell = {cell_name(trial.params): trial for trial in known.trials}
+            rows = []
+            for values in product(*study["grid"].values()):
+                cell = dict(zip(study["grid"], values, strict=True))
+                rows.append({"cell": cell, **trials.found(by_cell.get(cell_name(cell)))})
         studies[name] = {"title": study["title"], "cells": rows}
     return {"studies": studies, "max_steps": begun["max_steps"]}
-
-
-def _row(trial: optuna.trial.FrozenTrial | None) -> dict[str, Any]:
-    states = {TrialState.RUNNING: "running", TrialState.COMPLETE: "done", TrialState.FAIL: "diverged"}
-    found = trial.user_attrs if trial and trial.state == TrialState.COMPLETE else {}
-    return {
-        "state": states[trial.state] if trial else "waiting",
-        "step": found.get("step"),
-        "loss": found.get("val_loss"),
-        "ssim": found.get("val_ssim"),
-        "ssim_cycle": found.get("val_ssim_cycle"),
-    }
 
 
 def tables(found: Mapping[str, Any]) -> list[tuple[str, Table]]:

@@ -1,7 +1,9 @@
 """Which images are whole: each is decoded once, before the first step of the first run that reads it.
 
 What was found whole is remembered (metrics/cache.py), a file of arrays for each folder, by the image's name and by the
-size and the time of the file in which it lies.
+size and the times of the file in which it lies. A hash of its bytes would take a pass over all of them before every
+run, which is what is to be saved. A file that was replaced by one of its size and age (`cp -p`, `rsync -t`) shows it by
+its change time, which nobody can set.
 """
 
 import os
@@ -23,7 +25,7 @@ NAMED = 3
 """Broken images that a message names."""
 
 Stamp = tuple[int, int]
-"""Hashes of an image's name, and of the size and the time of its file."""
+"""Hashes of an image's name, and of the size and the times of its file."""
 
 _found: defaultdict[str, dict[int, int]] = defaultdict(dict)
 """By folder, where the cache can't be written: runs of one command (folds, cells) read the same images."""
@@ -94,7 +96,7 @@ def _stamps(samples: Iterable[Sample]) -> dict[Sample, Stamp | None]:
             files[sample.file] = None
             with suppress(OSError):
                 status = sample.file.stat()
-                files[sample.file] = f"{status.st_size} {status.st_mtime_ns}".encode()
+                files[sample.file] = f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}".encode()
         of_file = files[sample.file]
         name = f"{sample.file.name}/{sample.name}"
         stamps[sample] = None if of_file is None else (_hash(os.fsencode(name)), _hash(of_file))

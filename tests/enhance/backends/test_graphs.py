@@ -217,8 +217,8 @@ def test_the_table_of_backends_is_kept_and_made_anew_where_it_does_not_fit(
     assert table.seconds_by_backend(HEADS["mixed"], here) == first
     monkeypatch.setattr(table, "processor", lambda: "another")
     assert table.seconds_by_backend(HEADS["mixed"], here) != first
-    for kept in graphs.glob("*/*/seconds.json"):
-        kept.write_text('{"torch": "soon"')
+    for kept in graphs.glob("*/*/seconds.kept"):
+        kept.write_bytes(kept.read_bytes().replace(b"torch", b"porch"))
     assert set(table.seconds_by_backend(HEADS["mixed"], here)) == set(table.TIMED)
 
 
@@ -264,7 +264,7 @@ def test_one_core_for_threads_that_ask_at_once(monkeypatch: pytest.MonkeyPatch) 
     assert one is other
 
 
-def test_an_empty_graph_in_the_cache_is_traced_anew(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_damaged_graph_in_the_cache_is_traced_anew(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("UNDISTILL_CACHE", str(tmp_path))
     node = onnx.helper.make_node("Identity", ["x"], ["y"])
     traced = onnx.helper.make_model(onnx.helper.make_graph([node], "g", [], []))
@@ -278,7 +278,9 @@ def test_an_empty_graph_in_the_cache_is_traced_anew(monkeypatch: pytest.MonkeyPa
     for _ in range(2):
         assert graph.traced_graph(HEADS["mixed"], "onnx").graph.node
     assert asked == ["onnx"]
-    (kept,) = tmp_path.rglob("head.onnx")
-    kept.write_bytes(b"")
-    assert graph.traced_graph(HEADS["mixed"], "onnx").graph.node
-    assert asked == ["onnx", "onnx"]
+    (kept,) = tmp_path.rglob("graph.kept")
+    whole = kept.read_bytes()
+    for damaged in (b"", whole.replace(b"Identity", b"Identify")):
+        kept.write_bytes(damaged)
+        assert graph.traced_graph(HEADS["mixed"], "onnx").graph.node[0].op_type == "Identity"
+    assert asked == ["onnx"] * 3

@@ -18,13 +18,12 @@ import torch
 from torch import Tensor, nn
 
 from undistill.base.errors import UsageError, first_line
-from undistill.base.files import replacing
 from undistill.enhance.backends.functions import functions
 from undistill.heads import GridHead, Head
 from undistill.heads.grid import CELL
 from undistill.heads.pooling import Second
 from undistill.heads.tracing import DOMAIN, Traced, tracing
-from undistill.metrics.cache import key_of, room, used
+from undistill.metrics.cache import keep, kept, key_of, room
 
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto
@@ -80,16 +79,13 @@ def traced_graph(head: Head, name: str) -> "ModelProto":
     except ImportError as error:
         raise UsageError(f"backend {name} needs {error.name}: pip install 'undistill[{name}]'") from error
     with room(key_of("graph", FORMAT, head_key(head), torch.__version__, onnxscript.__version__)) as folder:
-        file = folder / "head.onnx"
-        if file.exists():
-            used(file)
-            with suppress(Exception):  # protobuf's: a broken file is written anew
-                known = onnx.load(file)
-                if known.graph.node:  # an empty file can be read, too
-                    return known
+        file = folder / "graph.kept"
+        known = kept(file)
+        if known is not None:
+            return onnx.load_from_string(known)
         model = _trace(head, name)
-        with suppress(OSError), replacing(file) as beside:  # a full disk, or another process at the same
-            onnx.save(model, beside, format="protobuf")
+        with suppress(OSError):  # a full disk, or another process at the same
+            keep(file, model.SerializeToString())
     return model
 
 

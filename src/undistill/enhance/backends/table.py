@@ -13,13 +13,12 @@ import torch
 
 from undistill.base.device import has_native_bfloat16, processor
 from undistill.base.errors import first_line
-from undistill.base.files import replacing
 from undistill.base.progress import show_words
 from undistill.base.threads import spread
 from undistill.enhance.backends import BackendName, load_backend
 from undistill.enhance.backends.graph import head_key
 from undistill.heads import Head, UNet
-from undistill.metrics.cache import key_of, room
+from undistill.metrics.cache import keep, kept, key_of, room
 
 FORMAT = 2
 SIZE = 512
@@ -68,20 +67,18 @@ def seconds_by_backend(head: Head, device: torch.device, measure: bool = True) -
     versions = {package: _version(package) for package in ("torch", "onnx", "onnxscript", "onnxruntime", "openvino")}
     where = (processor(), has_native_bfloat16(), device)
     with room(key_of("backends", FORMAT, SIZE, head_key(head), *where, versions)) as folder:
-        file = folder / "seconds.json"
-        with suppress(OSError, ValueError, TypeError, AttributeError):  # broken: measured anew
-            known = {
-                str(name): float(seconds) for name, seconds in json.loads(file.read_text(encoding="utf-8")).items()
-            }
-            if "torch" in known and known.keys() <= set(TIMED):
-                return known
+        file = folder / "seconds.kept"
+        known = kept(file)
+        if known is not None:
+            rows: dict[str, float] = json.loads(known)
+            return rows
         if not measure:
             return {}
         show_words("timing backends, once on this machine")
         (measured,) = spread(lambda size: time_backends(head, device, size), [SIZE], threads=1)
         rows = {name: median(seconds) for name, seconds in measured.items() if not isinstance(seconds, str)}
-        with suppress(OSError), replacing(file) as beside:
-            beside.write_text(json.dumps(rows), encoding="utf-8")
+        with suppress(OSError):
+            keep(file, json.dumps(rows).encode())
     return rows
 
 
