@@ -47,7 +47,7 @@ OverwriteOption = Annotated[
 ]
 DeviceOption = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps.  [default: a GPU if there is one]")]
 
-AnyBackend = Literal["auto", "torch", "contiguous", "compile", "onnx", "openvino"]
+AnyBackend = Literal["auto", "torch", "contiguous", "bf16", "compile", "onnx", "openvino"]
 
 FormatName = Literal["text", "md", "json"]
 FormatOption = Annotated[

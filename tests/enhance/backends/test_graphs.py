@@ -154,7 +154,7 @@ def test_a_head_that_no_graph_can_run() -> None:
 def test_what_a_backend_does_not_do() -> None:
     with pytest.raises(UsageError, match="backend onnx runs in float32"):
         Enhancer(HEADS["mixed"], "cpu", torch.bfloat16, backend="onnx")
-    with pytest.raises(ValueError, match="take one of torch, contiguous, compile, onnx, openvino"):
+    with pytest.raises(ValueError, match="take one of torch, contiguous, bf16, compile, onnx, openvino"):
         Enhancer(HEADS["mixed"], "cpu", backend="tensorrt")  # type: ignore[arg-type]
 
 
@@ -212,14 +212,36 @@ def test_the_table_of_backends_is_kept_and_made_anew_where_it_does_not_fit(
     monkeypatch.setattr(table, "SIZE", 32)
     here = torch.device("cpu")
     assert table.seconds_by_backend(HEADS["mixed"], here, measure=False) == {}
+    monkeypatch.setattr("undistill.enhance.backends.has_native_bfloat16", lambda: False)
     first = table.seconds_by_backend(HEADS["mixed"], here)
-    assert list(first) == list(table.TIMED)
+    assert list(first) == [name for name in table.TIMED if name != "bf16"]
     assert table.seconds_by_backend(HEADS["mixed"], here) == first
     monkeypatch.setattr(table, "processor", lambda: "another")
     assert table.seconds_by_backend(HEADS["mixed"], here) != first
     for kept in graphs.glob("*/*/seconds.kept"):
         kept.write_bytes(kept.read_bytes().replace(b"torch", b"porch"))
-    assert set(table.seconds_by_backend(HEADS["mixed"], here)) == set(table.TIMED)
+    assert set(table.seconds_by_backend(HEADS["mixed"], here)) == set(first)
+
+
+def test_bfloat16_is_timed_where_the_cpu_has_it_and_the_head_bears_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def bearing(decibels: float) -> Head:
+        head = strong(ResnetGenerator(4, 1))
+        head.bf16_psnr = {"cpu": decibels}
+        return head
+
+    def timed(head: Head) -> list[float] | str:
+        return table.time_backends(head, torch.device("cpu"), 32, ("torch", "bf16"), rounds=1)["bf16"]
+
+    monkeypatch.setattr("undistill.enhance.backends.has_native_bfloat16", lambda: True)
+    assert len(timed(bearing(60))) == 1
+    assert timed(bearing(30)) == "backend bf16 would change what this head makes: take torch"
+    image = lit(60, 80)
+    by_bf16 = Enhancer(bearing(60), "cpu", backend="bf16")(image)
+    assert 30 < psnr(by_bf16, Enhancer(bearing(60), "cpu")(image), 1.0) < 80
+    with pytest.raises(UsageError, match="backend bf16 runs in bfloat16"):
+        Enhancer(bearing(60), "cpu", torch.float32, backend="bf16")
+    monkeypatch.setattr("undistill.enhance.backends.has_native_bfloat16", lambda: False)
+    assert "needs a CPU with instructions for bfloat16" in timed(bearing(60))
 
 
 def test_what_was_never_timed_goes_by_the_architecture() -> None:
@@ -240,7 +262,7 @@ def test_a_broken_runtime_leaves_the_others(monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr(table, "_step", lambda name, *_: broken() if name == "openvino" else lambda: None)
     found = table.time_backends(HEADS["mixed"], torch.device("cpu"), 32, rounds=1)
-    assert [len(seconds) for name, seconds in found.items() if name != "openvino"] == [1, 1, 1]
+    assert [len(seconds) for name, seconds in found.items() if name != "openvino"] == [1, 1, 1, 1]
     assert found["openvino"] == "libopenvino.so: wrong ELF class"
     monkeypatch.setattr(runtimes, "_one", broken)
     with pytest.raises(UsageError, match=r"can't be loaded \(libopenvino.so: wrong ELF class\)"):

@@ -12,9 +12,9 @@ from undistill.base.errors import UsageError
 from undistill.heads import Head, ResnetGenerator
 from undistill.heads.pooling import Tile
 
-BackendName = Literal["torch", "contiguous", "compile", "onnx", "openvino"]
+BackendName = Literal["torch", "contiguous", "bf16", "compile", "onnx", "openvino"]
 """What runs a head: torch, channels last; torch with channels first, which is faster on a CPU for some architectures;
-torch.compile; ONNX Runtime; OpenVINO."""
+torch in bfloat16, where that is safe and fast; torch.compile; ONNX Runtime; OpenVINO."""
 
 
 class Backend(Protocol):
@@ -51,6 +51,9 @@ def load_backend(name: BackendName, head: Head, device: torch.device, dtype: tor
         raise UsageError(f"backend {name} runs on the CPU: on {device} take --backend torch or compile")
     if name == "onnx" and dtype == torch.bfloat16:
         raise UsageError("backend onnx runs in float32: for bfloat16 take torch, compile or openvino")
+    if name == "bf16":
+        _check_bfloat16(head, device, dtype)
+        dtype = torch.bfloat16
     if dtype is None:
         fast = device.type == "cuda" or (name == "openvino" and has_native_bfloat16())
         dtype = torch.bfloat16 if fast and head.descriptor.bf16 else torch.float32
@@ -60,11 +63,20 @@ def load_backend(name: BackendName, head: Head, device: torch.device, dtype: tor
         return GraphBackend(name, head, dtype)
     from undistill.enhance.backends.eager import CompiledBackend, TorchBackend
 
-    if name == "torch":
+    if name in ("torch", "bf16"):
         return TorchBackend(head, device, dtype)
     if name == "contiguous":
         return TorchBackend(head, device, dtype, torch.contiguous_format)
     if name == "compile":
         first = device.type == "cpu" and isinstance(head, ResnetGenerator)
         return CompiledBackend(head, device, dtype, torch.contiguous_format if first else torch.channels_last)
-    raise ValueError(f"backend {name!r}: take one of torch, contiguous, compile, onnx, openvino")
+    raise ValueError(f"backend {name!r}: take one of torch, contiguous, bf16, compile, onnx, openvino")
+
+
+def _check_bfloat16(head: Head, device: torch.device, dtype: torch.dtype | None) -> None:
+    if dtype == torch.float32:
+        raise UsageError("backend bf16 runs in bfloat16: for float32 take torch")
+    if device.type == "cpu" and not has_native_bfloat16():
+        raise UsageError("backend bf16 needs a CPU with instructions for bfloat16 (AVX512-BF16, AMX): take torch")
+    if not head.descriptor.bf16:
+        raise UsageError("backend bf16 would change what this head makes: take torch")

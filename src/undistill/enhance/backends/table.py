@@ -20,7 +20,7 @@ from undistill.enhance.backends.graph import head_key
 from undistill.heads import Head, UNet
 from undistill.metrics.cache import keep, kept, key_of, room
 
-FORMAT = 2
+FORMAT = 3
 SIZE = 512
 """Of the image that is timed, px."""
 GAIN = 1.1
@@ -31,7 +31,7 @@ ROUNDS, BUDGET_S = 7, 4.0
 """No round begins after so many seconds, if there were three."""
 
 # torch.compile is left out: its first image of a size takes a minute and more on a CPU.
-TIMED: tuple[BackendName, ...] = ("torch", "contiguous", "onnx", "openvino")
+TIMED: tuple[BackendName, ...] = ("torch", "contiguous", "bf16", "onnx", "openvino")
 
 
 def fastest(head: Head, device: torch.device, images: int = MANY) -> BackendName:
