@@ -3,13 +3,16 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from PIL import Image
 
 from tests.cli.conftest import Run
 from tests.conftest import strong
 from undistill.bench import alone, run
-from undistill.heads import ResnetGenerator, UNet
+from undistill.enhance.backends import table
+from undistill.enhance.backends.table import fastest
+from undistill.heads import Head, ResnetGenerator, UNet
 from undistill.metrics.jackknife import Value
 
 
@@ -56,13 +59,29 @@ def test_backends_are_printed_and_written_where_a_folder_is_named(
     code, said, _ = undistill(*asked)
     assert not code
     assert "| 32 | a-head | contiguous |" in said
+    assert "- a-head: auto takes torch, without a table of its own; this run says " in said
     assert "- backend onnx needs onnxscript: pip install 'undistill[onnx]'" in said
     assert undistill(*asked, "-o", tmp_path / "out")[0] is None
     found = json.loads((tmp_path / "out" / "backends.json").read_text())
     rows = found["backends"]["32"]["a-head"]
     assert rows["auto"] == rows[found["takes"]["32"]["a-head"]]
     assert rows["torch"]["times"]["value"] == 1.0
+    assert found["auto"] == {"a-head": {"takes": "torch", "seconds": {}}}
     assert undistill("bench")[::2] == (2, "undistill: -o is missing: a folder for bench.json and bench.png\n")
+
+
+def test_the_table_that_auto_goes_by_is_printed(pair: Path, undistill: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    timed: dict[str, list[float]] = {"torch": [0.002], "contiguous": [0.001]}
+    monkeypatch.setattr("undistill.bench.backends.fastest", fastest)
+    monkeypatch.setattr(table, "time_backends", lambda *_: timed)
+    monkeypatch.setattr("undistill.bench.backends.time_backends", lambda *_: timed)
+    head = pair.with_name("a-head")
+    table.seconds_by_backend(Head.from_pretrained(head), torch.device("cpu"))
+    asked = ("bench", "--backends", "--sizes", 32, "--heads", head, "--format", "md")
+    kept = "- a-head: auto takes contiguous, by its table (one thread, 512 px: torch 2.00 ms, contiguous 1.00 ms); "
+    assert f"{kept}this run says the same" in undistill(*asked)[1]
+    timed["torch"] = [0.001]
+    assert f"{kept}this run says torch at 32 px" in undistill(*asked)[1]
 
 
 @pytest.mark.parametrize(

@@ -6,12 +6,14 @@ from rich.console import Console
 from rich.text import Text
 
 from undistill.base.table import Table
+from undistill.enhance.backends.table import SIZE
 from undistill.report.words import decimals, interval_text, milliseconds
 
 
 def to_markdown(results: dict[str, Any]) -> str:
-    """The machine, the table, and why figures are missing."""
-    return "\n\n".join([_where(results), _table(results).markdown(), *_reasons(results)])
+    """The machine, the table, what `auto` has kept, and why figures are missing."""
+    lines = "\n".join([*_kept(results), *_reasons(results)])
+    return "\n\n".join([_where(results), _table(results).markdown(), lines])
 
 
 def show(results: dict[str, Any], console: Console) -> None:
@@ -19,8 +21,8 @@ def show(results: dict[str, Any], console: Console) -> None:
     console.print(Text(_where(results)))
     console.print()
     _table(results).show(console)
-    for reason in _reasons(results):
-        console.print(Text(reason))
+    for line in (*_kept(results), *_reasons(results)):
+        console.print(Text(line))
 
 
 def _where(results: dict[str, Any]) -> str:
@@ -55,6 +57,18 @@ def _table(results: dict[str, Any]) -> Table:
     return Table(("size, px", "head", "backend", "median", "times torch", "95% interval", "n"), lines, keys=3)
 
 
+def _kept(results: dict[str, Any]) -> list[str]:
+    """What `auto` takes for each head by its own table, and whether this run says the same."""
+    lines = []
+    for name, auto in results["auto"].items():
+        others = {size: takes[name] for size, takes in results["takes"].items() if takes[name] != auto["takes"]}
+        agreed = ", ".join(f"{takes} at {size} px" for size, takes in others.items()) or "the same"
+        timed = ", ".join(f"{backend} {milliseconds(seconds)}" for backend, seconds in auto["seconds"].items())
+        why = f"by its table (one thread, {SIZE} px: {timed})" if timed else "without a table of its own"
+        lines.append(f"- {name}: auto takes {auto['takes']}, {why}; this run says {agreed}")
+    return lines
+
+
 def _reasons(results: dict[str, Any]) -> list[str]:
     missing: dict[str, dict[str, None]] = {}
     for names in results["backends"].values():
@@ -62,4 +76,4 @@ def _reasons(results: dict[str, Any]) -> list[str]:
             for row in rows.values():
                 if row["seconds"]["value"] is None:
                     missing.setdefault(f"- {row['seconds']['why']}", {})
-    return ["\n".join(missing)] if missing else []
+    return list(missing)
