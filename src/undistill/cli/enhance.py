@@ -194,7 +194,8 @@ def enhance(
         outcome = Outcome(0, 0, {}, {})
         for some, enhancer, made_with in parts:
             how_made = label(made_with), remake(server, made_with)
-            outcome += enhance_files(some, out, enhancer, made_with, wanted, by, how, *how_made)
+            together = place is not None and place.startswith("cuda")
+            outcome += enhance_files(some, out, enhancer, made_with, wanted, by, how, *how_made, together)
         _tell(outcome, files, out)
 
 

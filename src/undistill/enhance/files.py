@@ -1,6 +1,7 @@
 """Enhance files: metadata kept, nothing overwritten, resumable."""
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -14,6 +15,7 @@ from undistill.base.errors import Failure, UsageError, first_line
 from undistill.base.files import REFUSED
 from undistill.base.progress import progress
 from undistill.base.record import Record, holds, write
+from undistill.enhance.batches import Together, by_size
 from undistill.enhance.bytes import Enhanced, enhance_bytes
 from undistill.enhance.change import Change
 from undistill.enhance.enhancer import WHOLE
@@ -51,6 +53,7 @@ def enhance_files(
     how: Encoding | None = None,
     label: Label | None = None,
     remake: Callable[..., Enhanced] = enhance_bytes,
+    together: bool = False,
 ) -> Outcome:
     """Work through the jobs; those that `out` holds already, whole and made with all this, are skipped.
 
@@ -58,10 +61,11 @@ def enhance_files(
         enhancer: makes the enhancer, or what else `remake` takes, when a worker's first image needs it.
         head: name and hash of the head, for the record, and what runs it ("backend") where that is not torch.
         wanted: what is done to pixels.
-        engine: who enhances, one image at a time each: `undistill.base.engines`; in threads with `runs_alone`.
+        engine: who enhances, a batch at a time each: `undistill.base.engines`; in threads with `runs_alone`.
         how: how files are written, if not like those before.
         label: what they are to say of how they were made; None: nothing.
         remake: makes a file's bytes, as `enhance_bytes` does.
+        together: images of one size go through the head in batches, as a GPU likes it; else each by itself.
 
     Raises:
         Failure: the disk is full, or the output folder can't be written; or the engine's.
@@ -94,11 +98,13 @@ def enhance_files(
                 )
                 for job in jobs
             ]
+            batches = by_size(units, _size) if together else [[unit] for unit in units]
+            tasks = [EnhanceBatch(tuple(some)) for some in batches]
             tool = partial(SharedEnhancer, enhancer) if remake is enhance_bytes else enhancer
             seen: set[Path] = set()  # a killed worker's image may come twice
             with (
                 progress("enhancing", len(jobs)) as bar,
-                closing(engine(units, tool, partial(enhance_file, remake=remake))) as results,
+                closing(engine(tasks, tool, partial(enhance_batch, remake=remake))) as results,
             ):
                 for result in results:
                     job = result.job
@@ -220,23 +226,73 @@ class ImageResult:
     full: str | None = None
 
 
-def runs_alone(unit: EnhanceTask) -> bool:
-    """An image that is too large to run in one piece: beside others it would take their memory, and minutes."""
+@dataclass(frozen=True)
+class EnhanceBatch:
+    """What a worker takes at a time: an image, or several of one size that go through the head together."""
+
+    units: tuple[EnhanceTask, ...]
+
+    def __str__(self) -> str:
+        first, *others = self.units
+        return f"{first} and {len(others)} others" if others else str(first)
+
+
+def _size(unit: EnhanceTask) -> tuple[int, int] | None:
     try:
-        width, height = size_of(unit.source)
+        return size_of(unit.source)
     except Exception:  # `enhance_file` says what is wrong with it
-        return False
+        return None
+
+
+def runs_alone(batch: EnhanceBatch) -> bool:
+    """An image that is too large to run in one piece: beside others it would take their memory, and minutes."""
+    width, height = _size(batch.units[0]) or (0, 0)
     return width * height > WHOLE
 
 
+def enhance_batch(
+    batch: EnhanceBatch, enhancer: Any, remake: Callable[..., Enhanced] = enhance_bytes
+) -> Iterator[ImageResult]:
+    """Enhance the images of a batch, as `enhance_file` does; of several all, if one isn't done.
+
+    A GPU may round otherwise where a batch has another size: so what is done anew has the bytes that it had.
+    """
+    units = batch.units
+    if len(units) == 1 or all(map(_is_held, units)):
+        for unit in units:
+            yield from enhance_file(unit, enhancer, remake)
+        return
+    joint = Together(enhancer, len(units))
+
+    def enhanced(member: int) -> list[ImageResult]:
+        try:
+            return list(enhance_file(units[member], partial(joint.ask, member), remake, anew=True))
+        finally:
+            joint.leave()
+
+    with ThreadPoolExecutor(len(units)) as pool:  # all at once: they wait for one another
+        futures = [pool.submit(enhanced, member) for member in range(len(units))]
+        for future in futures:
+            yield from future.result()
+
+
+def _is_held(unit: EnhanceTask) -> bool:
+    try:
+        mask = unit.job.mask.read_bytes() if unit.job.mask else None
+        return holds(unit.target, unit.known, unit.made_with | _hashes(unit.source.read_bytes(), mask))
+    except OSError:
+        return False
+
+
 def enhance_file(
-    unit: EnhanceTask, enhancer: Any, remake: Callable[..., Enhanced] = enhance_bytes
+    unit: EnhanceTask, enhancer: Any, remake: Callable[..., Enhanced] = enhance_bytes, anew: bool = False
 ) -> Iterator[ImageResult]:
     """Enhance one image, unless its target is there, whole and made with the same.
 
     Args:
         enhancer: a `SharedEnhancer`, or what else `remake` takes.
         remake: makes the file's bytes with it, as `enhance_bytes` does.
+        anew: even if it is there.
 
     Raises:
         UsageError: the head can't be used.
@@ -246,7 +302,7 @@ def enhance_file(
         data = unit.source.read_bytes()
         mask = job.mask.read_bytes() if job.mask else None
         made_with = unit.made_with | _hashes(data, mask)
-        if holds(unit.target, unit.known, made_with):
+        if not anew and holds(unit.target, unit.known, made_with):
             yield ImageResult(job)
             return
         # A JPEG that is called .gif becomes what its new name says.
