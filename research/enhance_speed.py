@@ -1,69 +1,113 @@
 """Does `undistill enhance` take longer than the slowest of its parts?
 
-    python -m research.enhance_speed FOLDER [--head NAME] [--rounds N]
+    python -m research.enhance_speed FOLDER [--head NAME] [--backend auto] [--rounds 3] [-o docs/figures/NAME.json]
 
-Takes turns, in one process: the images of the folder are decoded, enhanced and encoded, each part by itself on one
-thread; then the folder is enhanced as `undistill enhance` does it. Prints images a second, and CPU time an image, as a
-Markdown table: medians of the rounds.
+Takes turns, in one process: the images of the folder are decoded, enhanced and encoded, each part by itself, on one
+thread, and side by side on as many as torch has; then the folder is enhanced as `undistill enhance` does it on these.
+Prints images a second, and CPU time an image, as a Markdown table: medians of the rounds; and in each round, how fast
+the whole is beside its slowest part on as many threads. With -o the rows are written, too.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
-from typing import Annotated, TypeVar
+from typing import Annotated, Literal, cast
 
 import torch
 import typer
 
+from research.figures import Row, write_rows
 from undistill.base.command import run
+from undistill.base.device import pick_device
 from undistill.base.engines.local import in_threads
+from undistill.base.threads import spread
 from undistill.enhance import Enhancer
+from undistill.enhance.backends import BackendName
 from undistill.enhance.change import Change
 from undistill.enhance.files import enhance_files, runs_alone
 from undistill.enhance.jobs import list_jobs
 from undistill.images import decode, encode, list_images
 
-Result = TypeVar("Result")
+Part = tuple[str, int]
+"""What is done, and on how many threads."""
+Taken = dict[Part, tuple[float, float]]
+"""Seconds, and those of CPU time."""
+WHOLE = "all of it"
 
 
 def main(
     folder: Annotated[Path, typer.Argument()],
     head: Annotated[str, typer.Option()] = "flux1",
     rounds: Annotated[int, typer.Option(min=1)] = 3,
+    backend: Annotated[str, typer.Option(help="As of `undistill enhance`; auto is timed first.")] = "torch",
+    device: Annotated[str, typer.Option()] = "cpu",
+    out: Annotated[Path | None, typer.Option("-o", "--out")] = None,
 ) -> None:
     """Measure the parts of enhancing, and the whole."""
     paths = list_images(folder)
     threads = torch.get_num_threads()
-    enhancer = Enhancer(head, "cpu")
-    taken = [_round(folder, paths, enhancer, threads) for _ in range(rounds)]
-    print(f"| {len(paths)} images, {rounds} rounds | images / s | CPU ms an image |")
-    print("| --- | --- | --- |")
-    for part in taken[0]:
-        wall, cpu = (median(some) for some in zip(*(times[part] for times in taken), strict=True))
-        where = f"{threads} threads" if part == "whole" else "1 thread"
-        print(f"| {part}, {where} | {len(paths) / wall:.1f} | {1000 * cpu / len(paths):.1f} |")
-
-
-def _round(folder: Path, paths: list[Path], enhancer: Enhancer, threads: int) -> dict[str, tuple[float, float]]:
-    """Seconds of each part, and of its CPU time."""
-    taken: dict[str, tuple[float, float]] = {}
-
-    def timed(part: str, call: Callable[[], Result]) -> Result:
-        wall, cpu = time.perf_counter(), time.process_time()
-        made = call()
-        taken[part] = time.perf_counter() - wall, time.process_time() - cpu
-        return made
-
-    torch.set_num_threads(1)
-    pictures = timed("decode", lambda: [decode(path) for path in paths])
-    enhanced = timed("head", lambda: [enhancer(picture.pixels) for picture in pictures])
-    timed("encode", lambda: list(map(encode, pictures, enhanced)))
+    torch.set_num_threads(1)  # what graphs run with is settled as they are loaded
+    enhancer = Enhancer(head, pick_device(device), backend=cast(BackendName | Literal["auto"], backend))
     torch.set_num_threads(threads)
-    with TemporaryDirectory() as out:
-        jobs = list_jobs([folder], Path(out))
-        timed("whole", lambda: enhance_files(jobs, Path(out), lambda: enhancer, {}, Change(), in_threads(runs_alone)))
+    taken = [_round(folder, paths, enhancer, threads) for _ in range(rounds)]
+    rows: list[Row] = []
+    for part, count in taken[0]:
+        wall, cpu = (median(some) for some in zip(*(times[part, count] for times in taken), strict=True))
+        rows.append(
+            {
+                "part": f"{part}, {count} thread{'s' if count > 1 else ''}",
+                "images / s": round(len(paths) / wall, 1),
+                "CPU ms an image": round(1000 * cpu / len(paths), 1),
+            }
+        )
+    print(f"`{head}` by {enhancer.backend}, {len(paths)} images, {rounds} rounds\n")
+    print("| part | images / s | CPU ms an image |\n| --- | --- | --- |")
+    for row in rows:
+        print(f"| {' | '.join(map(str, row.values()))} |")
+    shares = [_share(times, threads) for times in taken]
+    said = f"{WHOLE} at {median(shares):.0%} of the speed of its slowest part, by round {_percent(shares)}"
+    print(f"\n{said}")
+    if out is not None:
+        what = f"{len(paths)} images, medians of {rounds} rounds; `{head}` by {enhancer.backend}; {said}"
+        write_rows(rows, out, what)
+
+
+def _share(times: Taken, threads: int) -> float:
+    """The speed of the whole, of its slowest part's on as many threads."""
+    return (
+        max(wall for (part, count), (wall, _) in times.items() if part != WHOLE and count == threads)
+        / (times[WHOLE, threads][0])
+    )
+
+
+def _percent(shares: list[float]) -> str:
+    return ", ".join(f"{share:.0%}" for share in shares)
+
+
+def _round(folder: Path, paths: list[Path], enhancer: Enhancer, threads: int) -> Taken:
+    taken: Taken = {}
+
+    @contextmanager
+    def timed(part: str, count: int) -> Iterator[None]:
+        wall, cpu = time.perf_counter(), time.process_time()
+        yield
+        taken[part, count] = time.perf_counter() - wall, time.process_time() - cpu
+
+    for count in sorted({1, threads}):
+        with timed("decode", count):
+            pictures = list(spread(decode, paths, count))
+        with timed("head", count):
+            enhanced = list(spread(lambda picture: enhancer(picture.pixels), pictures, count))
+        with timed("encode", count):
+            list(spread(lambda one: encode(*one), zip(pictures, enhanced, strict=True), count))
+    with TemporaryDirectory() as name:
+        out, together = Path(name), enhancer.device.type == "cuda"
+        jobs, by = list_jobs([folder], out), in_threads(runs_alone)
+        with timed(WHOLE, threads):
+            enhance_files(jobs, out, lambda: enhancer, {}, Change(), by, together=together)
     return taken
 
 
