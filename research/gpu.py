@@ -1,4 +1,4 @@
-"""Everything that needs a GPU and has run on none, in one command of less than ten minutes.
+"""Everything that needs a GPU and has run on none, in one command of less than nine minutes.
 
     bash research/gpu.sh [OUT]          # installs nothing: needs undistill, pytest and a torch that sees the GPU
     python -m research.gpu -o gpu.json [--parts tests,heads,...]
@@ -10,7 +10,8 @@ stands in the file at once. Parts:
     heads      `undistill bench`: ways to an image and all heads at 256 to 2048 px, not compiled
     compiled   the same of the paper's head and of `flux1` at 512 px, compiled and captured
     training   ESA-CycleGAN beside the published loop at 512 px (research.training_speed)
-    mmd        the recipe `flux1` with the paper's U-Net, on random pictures of 512 px: images/s
+    mmd        recipes of mode mmd at 512 px on random pairs, `flux1-512` and one with the paper's U-Net
+    files      `undistill enhance` of a folder of 512 px beside its parts (research.enhance_speed), with batches
     flux       FLUX.1's networks of both sides with random weights: memory and seconds of a pass, beside `pairs plan`
 
 Without a GPU the parts run too, at the smallest sizes, to see that they do: figures of such a run say nothing.
@@ -26,6 +27,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
@@ -39,13 +41,20 @@ from undistill.base.device import pick_device
 from undistill.base.errors import UsageError
 from undistill.bench.machine import machine
 from undistill.bench.variants import wait
+from undistill.dataset.samples import ImageFolders, Source
 from undistill.metrics.results import write_json
 from undistill.pairs.networks import denoiser_pass, networks
 from undistill.pairs.plan import peak_memory, plan
 from undistill.pairs.spec import read_spec
+from undistill.training import find_recipe
+from undistill.training.method import train_step
+from undistill.training.recipe import Recipe, change_recipe, read_recipe
+from undistill.training.speed import prepared
 
-LIMITS = {"tests": 60, "heads": 150, "compiled": 90, "training": 70, "mmd": 60, "flux": 90}
-"""Seconds, together less than ten minutes."""
+LIMITS = {"tests": 60, "heads": 120, "compiled": 80, "training": 60, "mmd": 80, "files": 40, "flux": 60}
+"""Seconds of each part's process, together less than nine minutes with what lies between them."""
+SPARE = 8
+"""Seconds of them that a part has for itself: it begins, and tells."""
 Command = Callable[[str, float], str]
 """Runs a command line of Python's arguments for so many seconds at most, and returns what it printed."""
 
@@ -61,12 +70,14 @@ def _run(line: str, limit: float) -> str:
 
 def tests(command: Command, folder: Path, small: bool) -> dict[str, Any]:
     """How many passed."""
-    said = command("pytest -m gpu -q -p no:cacheprovider tests" + (" --collect-only" if small else ""), LIMITS["tests"])
+    said = command(
+        "pytest -m gpu -q -p no:cacheprovider tests" + (" --collect-only" if small else ""), LIMITS["tests"] - SPARE
+    )
     return {"said": said.strip().splitlines()[-1]}
 
 
 def _bench(command: Command, folder: Path, what: str, limit: float) -> dict[str, Any]:
-    command(f"undistill bench --sizes {what} --rounds 8 -o {folder}", limit)
+    command(f"undistill bench --sizes {what} --rounds 6 -o {folder}", limit - SPARE)
     found: dict[str, Any] = json.loads((folder / "bench.json").read_text())
     return found
 
@@ -86,40 +97,79 @@ def compiled(command: Command, folder: Path, small: bool) -> dict[str, Any]:
 def training(command: Command, folder: Path, small: bool) -> dict[str, Any]:
     """The table of research.training_speed."""
     what = "--size 32 --width 4 --blocks 1 --turns 2" if small else "--size 512 --turns 6"
-    return {"table": command(f"research.training_speed {what}", LIMITS["training"])}
+    return {"table": command(f"research.training_speed {what}", LIMITS["training"] - SPARE)}
+
+
+def _pictures(folder: Path, side: int, count: int) -> Path:
+    """Random ones."""
+    random = np.random.default_rng(0)
+    folder.mkdir()
+    for number in range(count):
+        coarse = Image.fromarray(random.integers(0, 256, (16, 16, 3), dtype=np.uint8))
+        large = coarse.resize((side, side), Image.Resampling.BICUBIC)
+        large.save(folder / f"{number:03d}.png", compress_level=1)
+    return folder
+
+
+UNET = {"head": {"architecture": "UNet", "width": 32, "depth": 6, "residual": True}, "anchor": "teacher", "batch": 4}
+"""The paper's U-Net in a recipe of mode mmd, held to the teacher images of its pairs."""
+MMD: Mapping[str, tuple[str, Mapping[str, Any]]] = {
+    **{name: (name, {}) for name in ("flux1-512/16gb", "flux1-512/24gb", "flux1-512/80gb")},
+    "U-Net": ("flux1-512/16gb", {**UNET, "precision": "bf16-mixed"}),
+}
+"""Recipes and what is changed in them, by what they are called here."""
+SMALL = {
+    "data.size": 64,
+    "data.crop": 64,
+    "data.min_side": 64,
+    "view": 32,
+    "sides": [64],
+    "data.workers": 0,
+    "batch": 2,
+}
+"""Of a recipe, where there is no GPU."""
+
+
+def _step_seconds(recipe: Recipe, source: Source) -> float:
+    """The median of some steps on one batch, without those that warm up."""
+    fabric, method, crops = prepared(recipe, source, "auto")
+    both = zip(*(crops[k] for k in range(recipe.batch)), strict=True)
+    x, y = (torch.stack(images).to(fabric.device) for images in both)
+    seconds = []
+    for step in range(12):
+        begin = time.perf_counter()
+        train_step(method, [(x, y)], step)
+        wait(fabric.device)
+        seconds.append(time.perf_counter() - begin)
+    return median(seconds[4:])
 
 
 def mmd(command: Command, folder: Path, small: bool) -> dict[str, Any]:
-    """Images a second of training, at least: what a second call of `train`, with more steps, adds in its time."""
-    side, steps, width = (64, (2, 4), 4) if small else (512, (10, 70), 32)
-    random = np.random.default_rng(0)
-    for name in ("student", "teacher"):
-        (folder / name).mkdir()
-        for number in range(64):  # of which two are for validation
-            coarse = random.integers(0, 256, (16, 16, 3), dtype=np.uint8)
-            Image.fromarray(coarse).resize((side, side), Image.Resampling.BICUBIC).save(
-                folder / name / f"{number:03d}.png", compress_level=1
-            )
-    sets = {
-        "head": f"{{architecture: UNet, width: {width}, depth: {4 if small else 6}, residual: true}}",
-        "data.size": side, "data.crop": side, "data.min_side": side, "view": side // 2, "sides": [max(64, side // 2)],
-        "log_every": 1, "validate_every": 1000, "sample_every": 1000, "save_every": 1000,
-        "precision": "32-true" if small else "bf16-mixed",
-    }  # fmt: skip
-    words = " ".join(f"--set '{key}={value}'" for key, value in sets.items())
-    seconds = []
-    for most in steps:
-        begin = time.perf_counter()
-        line = f"undistill train flux1 --student {folder / 'student'} --teacher {folder / 'teacher'} {words}"
-        command(f"{line} -o {folder / 'run'} --max-steps {most}", LIMITS["mmd"])
-        seconds.append(time.perf_counter() - begin)
-    more = 4 * (steps[1] - steps[0])
-    # Both calls start anew, and the second doesn't embed: a lower bound of the rate.
+    """Of recipes at 512 px: images of a side a second, with none read meanwhile, and the peak of memory."""
+    sides = [_pictures(folder / side, 64 if small else 512, 128) for side in ("student", "teacher")]
+    source = ImageFolders([sides[0]], [sides[1]])
+    found = {}
+    for name, (recipe_name, changes) in MMD.items():
+        narrow = {"head.width": 4, "head.depth": 2, "precision": "32-true"} if "head" in changes else {}
+        recipe = change_recipe(read_recipe(find_recipe(Path(recipe_name))), changes)
+        recipe = change_recipe(recipe, {**SMALL, **narrow}) if small else recipe
+        if torch.cuda.is_available():
+            torch.cuda.reset_peak_memory_stats()
+        seconds = _step_seconds(recipe, source)
+        found[name] = {
+            "batch": recipe.batch,
+            "images_s": round(recipe.batch / seconds, 1),
+            "peak_bytes": torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None,
+        }
+    return found
+
+
+def files(command: Command, folder: Path, small: bool) -> dict[str, Any]:
+    """The table of research.enhance_speed."""
+    pictures = _pictures(folder / "in", 64 if small else 512, 4 if small else 200)
+    device = "cpu" if small else "cuda"
     return {
-        "images_s_at_least": round(more / seconds[1], 2),
-        "seconds": seconds,
-        "batch": 4,
-        "size": side,
+        "table": command(f"research.enhance_speed {pictures} --device {device} --rounds 2", LIMITS["files"] - SPARE)
     }
 
 
@@ -160,7 +210,8 @@ def flux(command: Command, folder: Path, small: bool) -> dict[str, Any]:
 
 
 PARTS: Mapping[str, Callable[[Command, Path, bool], dict[str, Any]]] = {
-    "tests": tests, "heads": heads, "compiled": compiled, "training": training, "mmd": mmd, "flux": flux,
+    "tests": tests, "heads": heads, "compiled": compiled, "training": training, "mmd": mmd, "files": files,
+    "flux": flux,
 }  # fmt: skip
 
 
@@ -189,7 +240,7 @@ def main(
         begin = time.perf_counter()
         file = out.with_name(f"{out.stem}-{name}.json")
         try:
-            _run(f"research.gpu --alone {name} -o {file}", LIMITS[name] + 10)
+            _run(f"research.gpu --alone {name} -o {file}", LIMITS[name])
             found[name] = json.loads(file.read_text())
             file.unlink()
         except (RuntimeError, subprocess.TimeoutExpired) as error:
