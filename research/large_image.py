@@ -1,45 +1,63 @@
 """What does one very large image take, by every backend?
 
-    python -m research.large_image --head flux1 [--side 8192]
+    python -m research.large_image [--head flux1] [--side 8192] [-o docs/figures]
 
 A process for each backend enhances an image of noise, after a small one that loads what is loaded once. Prints seconds
-and the peak of memory above that, the image and the result included, as a Markdown table.
+and the peak of memory above that, the image and the result included, as a Markdown table. With -o they are written to
+large-image-seconds.json and large-image.json there.
 """
 
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Annotated, cast
 
 import numpy as np
+import torch
 import typer
 
+from research.figures import Row, write_rows
 from undistill.base.command import run
 from undistill.base.machine import keep_memory
 from undistill.bench.memory import peak_above
 from undistill.enhance import Enhancer
 from undistill.enhance.backends import BackendName
-from undistill.enhance.backends.table import TIMED
 from undistill.heads.head import shipped_heads
+
+BACKENDS: tuple[BackendName, ...] = ("torch", "contiguous", "compile", "onnx", "openvino")
 
 
 def main(
     head: Annotated[list[str] | None, typer.Option(help="[default: all that are shipped]")] = None,
     side: Annotated[int, typer.Option(min=64)] = 8192,
-    backend: Annotated[list[str] | None, typer.Option(help=f"[default: {', '.join(TIMED)}]")] = None,
+    backend: Annotated[list[str] | None, typer.Option(help=f"[default: {', '.join(BACKENDS)}]")] = None,
+    out: Annotated[Path | None, typer.Option("-o", "--out")] = None,
 ) -> None:
     """Measure heads and backends, each in a process of its own."""
     print(f"| {side} x {side} px: head | backend | seconds | peak, MB |\n| --- | --- | --- | --- |")
-    for name in head or shipped_heads():
-        for each in backend or TIMED:
+    rows: dict[str, list[Row]] = {"large-image-seconds": [], "large-image": []}
+    for each in backend or BACKENDS:
+        for found in rows.values():
+            found.append({"backend": each})
+        for name in head or shipped_heads():
             command = [sys.executable, "-m", "research.large_image", name, each, str(side)]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
-            cells = done.stdout.strip() or f"{done.stderr.strip().splitlines()[-1]} |"
-            print(f"| {name} | {each} | {cells} |", flush=True)
+            if done.returncode:
+                print(f"| {name} | {each} | {done.stderr.strip().splitlines()[-1]} | |", flush=True)
+                continue
+            seconds, peak = done.stdout.split()
+            print(f"| {name} | {each} | {seconds} | {int(peak):,} |", flush=True)
+            rows["large-image-seconds"][-1][f"`{name}`"] = int(seconds)
+            rows["large-image"][-1][f"`{name}`"] = int(peak)
+    if out is not None:
+        n = f"one image of noise, {side} x {side} px, a process each, {torch.get_num_threads()} threads"
+        for name, some in rows.items():
+            write_rows(some, out / f"{name}.json", n)
 
 
 def measure(name: str, backend: BackendName, side: int) -> str:
-    """Seconds, and MB, as cells of a table."""
+    """Seconds, and MB."""
     keep_memory()  # as the command line does
     enhancer = Enhancer(name, "cpu", backend=backend)
     enhancer(np.zeros((64, 64, 3), np.uint8))
@@ -50,7 +68,7 @@ def measure(name: str, backend: BackendName, side: int) -> str:
         enhancer(image)
 
     peak = peak_above(enhance)
-    return f"{time.perf_counter() - begun:.0f} | {peak / 1e6:,.0f}"
+    return f"{time.perf_counter() - begun:.0f} {peak / 1e6:.0f}"
 
 
 if __name__ == "__main__":
