@@ -129,7 +129,7 @@ def write(figure: float, form: str) -> str:
 def fill_table(table: str, rows: list[Row]) -> str:
     """A Markdown table with the figures of `rows`."""
     head, rule, *lines = table.splitlines(keepends=True)
-    headings = _numbered(cells(head))
+    headings = numbered(cells(head))
     if len(lines) != len(rows):
         raise Mismatch(f"the table has {len(lines)} rows, its JSON {len(rows)}")
     return head + rule + "".join(_fill_line(line, headings, row) for line, row in zip(lines, rows, strict=True))
@@ -144,7 +144,7 @@ def _fill_line(line: str, headings: list[str], row: Row) -> str:
     return "|" + "".join(f" {text} |" if text else " |" for text in written) + "\n"
 
 
-def _numbered(headings: list[str]) -> list[str]:
+def numbered(headings: list[str]) -> list[str]:
     """Headings, the second of one name as "name (2)"."""
     return [f"{h} ({n})" if (n := headings[: i + 1].count(h)) > 1 else h for i, h in enumerate(headings)]
 
