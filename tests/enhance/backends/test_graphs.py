@@ -195,7 +195,14 @@ def test_int8_is_written_or_refused_with_its_figure(tmp_path: Path, monkeypatch:
     monkeypatch.setitem(exporting.LEAST_DB, "int8", 10)
     made = export(HEADS["mixed"], NAMES, tmp_path / "head.onnx", "onnx", "int8")
     assert 10 < made.psnr < 80
-    assert any(node.op_type == "QuantizeLinear" for node in onnx.load(made.path).graph.node)
+    written = onnx.load(made.path).graph
+    makers = {name: node.op_type for node in written.node for name in node.output}
+    first, *between, last = (makers.get(node.input[1]) for node in written.node if node.op_type == "Conv")
+    assert (first, set(between), last) == (None, {"DequantizeLinear"}, None)
+    stored = [
+        onnx.numpy_helper.to_array(each) for each in written.initializer if each.data_type == onnx.TensorProto.INT8
+    ]
+    assert 32 < max(np.abs(each.astype(int)).max() for each in stored) <= 64  # seven bits
     before = made.path.read_bytes()
     monkeypatch.setitem(exporting.LEAST_DB, "int8", 80)
     words = rf"int8 comes no nearer to float32 than {made.psnr:.1f} dB on 8 portraits, and 80 dB are asked"
