@@ -11,8 +11,7 @@ medians of the rounds. With -o the rows are written, too.
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator
-from functools import partial
+from collections.abc import Iterable, Iterator
 from itertools import chain, islice
 from pathlib import Path
 from statistics import median
@@ -80,33 +79,27 @@ def speed(
 ) -> None:
     """Time int8 beside float32 of the same runtime."""
     torch.set_num_threads(1)
-    rows = (_faster(name, form, rounds) for name in head or [*shipped_heads(), PUBLISHED] for form in FORMATS)
+    rows = chain.from_iterable(_faster(name, rounds) for name in head or [*shipped_heads(), PUBLISHED])
     _tell(rows, out, f"an image of {SIDE} px, CPU time of one thread, medians of {rounds} turns")
 
 
-def _faster(name: str, form: Format, rounds: int) -> Row:
+def _faster(name: str, rounds: int) -> Iterator[Row]:
     head = load_head(name).eval()
     x = torch.rand(1, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0)).mul(2).sub(1).numpy()
     precisions: tuple[Precision, ...] = ("fp32", "int8")
-    steps: dict[str, Callable[[], object]] = {
-        precision: partial(RUNTIMES[form](graph_in(precision, head), torch.float32), {"x": x})
-        for precision in precisions
-    }
-    taken: dict[str, list[float]] = {precision: [] for precision in steps}
-    for turn in range(1 + rounds):
-        for precision, step in steps.items():
-            begin = time.process_time()
-            step()
-            if turn:  # the first one warms up
-                taken[precision].append(1000 * (time.process_time() - begin))
-    ratios = [slow / fast for slow, fast in zip(taken["fp32"], taken["int8"], strict=True)]
-    return {
-        "head": f"`{name}`",
-        "runtime": FORMATS[form],
-        **{f"{precision}, CPU ms": round(median(values), 1) for precision, values in taken.items()},
-        "times": round(median(ratios), 2),
-        "n": rounds,
-    }
+    graphs = {precision: graph_in(precision, head) for precision in precisions}
+    for form, called in FORMATS.items():
+        runs = {precision: RUNTIMES[form](graph, torch.float32) for precision, graph in graphs.items()}
+        taken: dict[str, list[float]] = {precision: [] for precision in runs}
+        for turn in range(1 + rounds):
+            for precision, run_graph in runs.items():
+                begin = time.process_time()
+                run_graph({"x": x})
+                if turn:  # the first one warms up
+                    taken[precision].append(1000 * (time.process_time() - begin))
+        ratios = [slow / fast for slow, fast in zip(taken["fp32"], taken["int8"], strict=True)]
+        milliseconds = {f"{precision}, CPU ms": round(median(values), 1) for precision, values in taken.items()}
+        yield {"head": f"`{name}`", "runtime": called, **milliseconds, "times": round(median(ratios), 2), "n": rounds}
 
 
 def _tell(rows: Iterable[Row], out: Path | None, n: str) -> None:

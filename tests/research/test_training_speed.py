@@ -10,10 +10,14 @@ from undistill.training.method import train_step
 from undistill.training.unpaired import Unpaired
 
 
-def test_prints_each_loop_beside_the_published_one(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(("bfloat16", "loops"), [(False, 1), (True, 2)])
+def test_prints_each_loop_beside_the_published_one(
+    bfloat16: bool, loops: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("research.training_speed.has_bfloat16", lambda device: bfloat16)
     main(size=32, batch=2, turns=2, width=4, blocks=1, compiled=False, device="cpu")
     rows = re.findall(r"^\| (.+?) \| ([\d.]+) \| (.+) \|$", capsys.readouterr().out, re.MULTILINE)
-    assert [name.split(":")[0] for name, *_ in rows] == ["published", "`precision", "`precision"]
+    assert [name.split(":")[0] for name, *_ in rows] == ["published", *["`precision"] * loops]
     assert all(float(rate) > 0 for _, rate, _ in rows)
     assert rows[0][2] == "1"
     for *_, ratio in rows[1:]:
