@@ -23,6 +23,7 @@ from research.figures import Row, write_rows
 from undistill.base.command import run
 from undistill.base.device import pick_device
 from undistill.base.engines.local import in_threads
+from undistill.base.machine import keep_memory
 from undistill.base.threads import spread
 from undistill.enhance import Enhancer
 from undistill.enhance.backends import BackendName
@@ -112,6 +113,7 @@ def _round(folder: Path, paths: list[Path], enhancer: Enhancer, threads: int) ->
 
 
 if __name__ == "__main__":
+    keep_memory()  # as the command line does
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command()(main)
     run(app)

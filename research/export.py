@@ -23,6 +23,7 @@ import typer
 from research.figures import Cell, Row, write_rows
 from undistill.base.command import run
 from undistill.base.files import SAMPLES
+from undistill.base.machine import keep_memory
 from undistill.bench.variants import PUBLISHED, load_head
 from undistill.enhance.backends.runtimes import RUNTIMES
 from undistill.enhance.export import (
@@ -119,6 +120,7 @@ def _cell(cell: Cell) -> str:
 
 
 if __name__ == "__main__":
+    keep_memory()  # as the command line does
     logging.getLogger().setLevel(logging.ERROR)  # ONNX Runtime's quantiser would have graphs prepared in other ways
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command()(accuracy)
