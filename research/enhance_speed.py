@@ -5,11 +5,12 @@
 Takes turns, in one process: the images of the folder are decoded, enhanced and encoded, each part by itself, on one
 thread, and side by side on as many as torch has; then the folder is enhanced as `undistill enhance` does it on these.
 Prints images a second, and CPU time an image, as a Markdown table: medians of the rounds; and in each round, how fast
-the whole is beside its slowest part on as many threads. With -o the rows are written, too.
+the whole is on as many threads beside its slowest part, and beside all three one after another: where a CPU does
+all of it, each part alone keeps its cores busy, and nothing is faster than that. With -o the rows are written, too.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
@@ -68,20 +69,22 @@ def main(
     print("| part | images / s | CPU ms an image |\n| --- | --- | --- |")
     for row in rows:
         print(f"| {' | '.join(map(str, row.values()))} |")
-    shares = [_share(times, threads) for times in taken]
-    said = f"{WHOLE} at {median(shares):.0%} of the speed of its slowest part, by round {_percent(shares)}"
+    beside: dict[str, Callable[[Iterable[float]], float]] = {
+        "its slowest part": max,
+        "its parts one after another": sum,
+    }
+    shares = [f"{_percent([_share(times, threads, of) for times in taken])} of {what}" for what, of in beside.items()]
+    said = f"{WHOLE}, speed by round: {'; '.join(shares)}"
     print(f"\n{said}")
     if out is not None:
         what = f"{len(paths)} images, medians of {rounds} rounds; `{head}` by {enhancer.backend}; {said}"
         write_rows(rows, out, what)
 
 
-def _share(times: Taken, threads: int) -> float:
-    """The speed of the whole, of its slowest part's on as many threads."""
-    return (
-        max(wall for (part, count), (wall, _) in times.items() if part != WHOLE and count == threads)
-        / (times[WHOLE, threads][0])
-    )
+def _share(times: Taken, threads: int, of: Callable[[Iterable[float]], float]) -> float:
+    """The speed of the whole, of that which the parts' times on as many threads make."""
+    parts = [wall for (part, count), (wall, _) in times.items() if part != WHOLE and count == threads]
+    return of(parts) / times[WHOLE, threads][0]
 
 
 def _percent(shares: list[float]) -> str:
