@@ -79,6 +79,7 @@ def write_rows(rows: Sequence[Row], path: Path, n: str) -> None:
     """A table of docs/figures: how this process made it, of how many images `n`, where and when, and a row a line."""
     module = f"python -m research.{Path(sys.argv[0]).stem}"
     about = {
+        "source": "as the command wrote it",
         "command": " ".join([module, *sys.argv[1:]]),
         "n": n,
         "hardware": processor(),

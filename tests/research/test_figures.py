@@ -104,4 +104,4 @@ def test_rows_are_written_with_how_they_came(tmp_path: Path, monkeypatch: pytest
     about = json.loads((tmp_path / "docs" / "figures" / "gap.json").read_text())
     assert about["command"] == "python -m research.gap --student DIR"
     assert about["n"] == "9 images"
-    assert len((tmp_path / "docs" / "figures" / "gap.json").read_text().splitlines()) == 10
+    assert len((tmp_path / "docs" / "figures" / "gap.json").read_text().splitlines()) == 11
