@@ -21,4 +21,6 @@ def test_the_same_command_ends_with_the_same_bytes(tmp_path: Path) -> None:
     tries = [json.loads(line) for line in done.stdout.splitlines()]
     assert len(tries) == len(WRITERS) * (3 + 3)
     assert [each for each in tries if each["wrong"]] == []
-    assert all(each["met"] for each in tries if each["fault"] in ("closed", "error"))
+    assert all(each["met"] for each in tries if each["fault"] == "closed")
+    # SQLite bears an error at some of its calls, so that a sweep may end well.
+    assert all(each["met"] for each in tries if each["fault"] == "error" and each["writer"] != "sweep")
