@@ -66,7 +66,7 @@ def test_backends_are_printed_and_written_where_a_folder_is_named(
     rows = found["backends"]["32"]["a-head"]
     assert rows["auto"] == rows[found["takes"]["32"]["a-head"]]
     assert rows["torch"]["times"]["value"] == 1.0
-    assert found["auto"] == {"a-head": {"takes": "torch", "seconds": {}}}
+    assert found["auto"] == {"a-head": {"takes": "torch", "seconds": {}, "size": 512}}
     assert undistill("bench")[::2] == (2, "undistill: -o is missing: a folder for bench.json and bench.png\n")
 
 

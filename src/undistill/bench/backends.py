@@ -10,7 +10,7 @@ from undistill.base.progress import progressed
 from undistill.bench.machine import machine
 from undistill.bench.run import BUDGET, check_sizes, load_heads
 from undistill.bench.timing import median
-from undistill.enhance.backends.table import TIMED, fastest, pick, seconds_by_backend, time_backends
+from undistill.enhance.backends.table import SIZE, TIMED, fastest, pick, seconds_by_backend, time_backends
 from undistill.metrics.jackknife import Value
 from undistill.metrics.results import MetricRow, plain, versions
 
@@ -30,8 +30,8 @@ def bench_backends(
     Returns:
         `backends.<size>.<head>.<backend>` with `seconds` (median) and `times`, how many times as fast as torch it is
         within a round; of "auto", which has them of the backend that it would take by these, its name in `takes`.
-        `auto.<head>` is what `enhance --backend auto` does take: `takes`, by `seconds`, its own table of this machine,
-        empty where it has timed nothing yet.
+        `auto.<head>` is what `enhance --backend auto` does take: `takes`, by `seconds`, its own table of this machine
+        at `size`, empty where it has timed nothing yet.
 
     Raises:
         UsageError: no such head or device, or a size that can't be had.
@@ -55,6 +55,7 @@ def bench_backends(
             name: {
                 "takes": fastest(head, where, images=1),
                 "seconds": seconds_by_backend(head, where, measure=False),
+                "size": SIZE,
             }
             for name, head in loaded.items()
         },

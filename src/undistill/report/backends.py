@@ -6,7 +6,6 @@ from rich.console import Console
 from rich.text import Text
 
 from undistill.base.table import Table
-from undistill.enhance.backends.table import SIZE
 from undistill.report.words import decimals, interval_text, milliseconds
 
 
@@ -64,7 +63,7 @@ def _kept(results: dict[str, Any]) -> list[str]:
         others = {size: takes[name] for size, takes in results["takes"].items() if takes[name] != auto["takes"]}
         agreed = ", ".join(f"{takes} at {size} px" for size, takes in others.items()) or "the same"
         timed = ", ".join(f"{backend} {milliseconds(seconds)}" for backend, seconds in auto["seconds"].items())
-        why = f"by its table (one thread, {SIZE} px: {timed})" if timed else "without a table of its own"
+        why = f"by its table (one thread, {auto['size']} px: {timed})" if timed else "without a table of its own"
         lines.append(f"- {name}: auto takes {auto['takes']}, {why}; this run says {agreed}")
     return lines
 
