@@ -10,6 +10,7 @@ What a figure is comes from docs/figures/*.json, how it is written (digits, %, i
 
 import json
 import re
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -80,7 +81,7 @@ def write_rows(rows: Sequence[Row], path: Path, n: str) -> None:
     module = f"python -m research.{Path(sys.argv[0]).stem}"
     about = {
         "source": "as the command wrote it",
-        "command": " ".join([module, *sys.argv[1:]]),
+        "command": f"{module} {shlex.join(sys.argv[1:])}",
         "n": n,
         "hardware": processor(),
         "date": datetime.now(UTC).date().isoformat(),

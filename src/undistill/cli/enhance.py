@@ -194,8 +194,7 @@ def enhance(
         outcome = Outcome(0, 0, {}, {})
         for some, enhancer, made_with in parts:
             how_made = label(made_with), remake(server, made_with)
-            together = place is not None and place.startswith("cuda")
-            outcome += enhance_files(some, out, enhancer, made_with, wanted, by, how, *how_made, together)
+            outcome += enhance_files(some, out, enhancer, made_with, wanted, by, how, *how_made, in_batches(place))
         _tell(outcome, files, out)
 
 
@@ -326,7 +325,15 @@ def _who(
 
     if server is not None:
         return None, in_threads(lambda _: False, workers or _REQUESTS, lambda client: client.give_up())
-    return _workers(engine, workers, device, address, gpus, in_threads(runs_alone))
+    place, by = _workers(engine, workers, device, address, gpus, in_threads(runs_alone))
+    if in_batches(place) and engine != "ray" and workers is None:
+        by = in_threads(runs_alone, 2)  # one batch is decoded and encoded while another is on the GPU
+    return place, by
+
+
+def in_batches(place: str | None) -> bool:
+    """Whether images of one size go through a head together there."""
+    return place is not None and place.startswith("cuda")
 
 
 def _workers(

@@ -69,7 +69,7 @@ class Enhancer:
         if backend == "auto":
             from undistill.enhance.backends.table import fastest
 
-            backend = fastest(self.head, self.device)
+            backend = fastest(self.head, self.device, dtype=dtype)
         self.backend: BackendName = backend
         self._backend = load_backend(backend, self.head, self.device, dtype)
 

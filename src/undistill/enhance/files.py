@@ -253,7 +253,7 @@ def runs_alone(batch: EnhanceBatch) -> bool:
 def enhance_batch(
     batch: EnhanceBatch, enhancer: Any, remake: Callable[..., Enhanced] = enhance_bytes
 ) -> Iterator[ImageResult]:
-    """Enhance the images of a batch, as `enhance_file` does; of several all, if one isn't done.
+    """Enhance the images of a batch, as `enhance_file` does; of several all go through the head, if one isn't done.
 
     A GPU may round otherwise where a batch has another size: so what is done anew has the bytes that it had.
     """
@@ -292,7 +292,7 @@ def enhance_file(
     Args:
         enhancer: a `SharedEnhancer`, or what else `remake` takes.
         remake: makes the file's bytes with it, as `enhance_bytes` does.
-        anew: even if it is there.
+        anew: run it through the head even if it is there, for those that go with it.
 
     Raises:
         UsageError: the head can't be used.
@@ -302,7 +302,8 @@ def enhance_file(
         data = unit.source.read_bytes()
         mask = job.mask.read_bytes() if job.mask else None
         made_with = unit.made_with | _hashes(data, mask)
-        if not anew and holds(unit.target, unit.known, made_with):
+        held = holds(unit.target, unit.known, made_with)
+        if held and not anew:
             yield ImageResult(job)
             return
         # A JPEG that is called .gif becomes what its new name says.
@@ -311,6 +312,9 @@ def enhance_file(
         how = replace(unit.how, format="PNG", quality=None) if renamed else unit.how
         same_kind = unit.source.suffix.lower() == unit.target.suffix.lower()
         made = remake(data, enhancer, unit.wanted, how, same_kind, unit.label, mask)
+        if held:  # it went along for the others of its batch
+            yield ImageResult(job)
+            return
         try:
             entry = write(unit.target, made.data, made_with)
         except OSError as error:

@@ -121,8 +121,8 @@ class _Settings(BaseModel):
 
     features: str
     data: str | None = None
-    student: list[str] = []
-    teacher: list[str] = []
+    student: list[str] | str = []  # a folder, in the oldest
+    teacher: list[str] | str = []
     split: tuple[FiniteFloat, FiniteFloat] | None = None
     images: dict[str, NonNegativeInt] = {}
     baselines: dict[str, Any] = {}

@@ -42,7 +42,7 @@ def reading(out: Path) -> Iterator[None]:
     file = out.resolve() / DATABASE
     try:
         yield
-    except OSError:  # of a lock, with its path
+    except (OSError, MemoryError):  # of a lock, with its path; and what no database is to blame for
         raise
     except Exception as error:  # of SQLite, of SQLAlchemy, and whatever Optuna stumbles over in what it holds
         cause = error.__cause__ if isinstance(error, optuna.exceptions.StorageInternalError) else error

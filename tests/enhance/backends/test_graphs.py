@@ -251,6 +251,23 @@ def test_bfloat16_is_timed_where_the_cpu_has_it_and_the_head_bears_it(monkeypatc
     assert "needs a CPU with instructions for bfloat16" in timed(bearing(60))
 
 
+def test_auto_takes_nothing_that_would_be_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the table says is fastest may not run in the type that is asked for, or on the head as it is now."""
+    here = torch.device("cpu")
+    monkeypatch.setattr("undistill.enhance.backends.has_native_bfloat16", lambda: True)
+    timed = {"torch": 9.0, "contiguous": 8.0, "bf16": 1.0, "onnx": 2.0}
+    monkeypatch.setattr(table, "seconds_by_backend", lambda *_, **__: timed)
+    head = strong(ResnetGenerator(4, 1))
+    head.bf16_psnr = {"cpu": 60}
+    assert fastest(head, here) == "bf16"
+    assert fastest(head, here, dtype=torch.float32) == "onnx"
+    assert fastest(head, here, dtype=torch.bfloat16) == "bf16"
+    head = strong(ResnetGenerator(4, 1))
+    head.bf16_psnr = {"cpu": 30}
+    assert fastest(head, here) == "onnx"
+    assert fastest(head, here, dtype=torch.bfloat16) == "contiguous"
+
+
 def test_what_was_never_timed_goes_by_the_architecture() -> None:
     few = {name: fastest(head, torch.device("cpu"), images=3) for name, head in HEADS.items()}
     assert few == {"mixed": "contiguous", "grid": "contiguous", "esa": "contiguous", "unet": "torch"}

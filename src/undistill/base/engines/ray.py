@@ -19,6 +19,7 @@ import torch
 
 from undistill.base.engines import Engine, Maker, Update, Work
 from undistill.base.errors import Failure, UsageError, first_line
+from undistill.base.machine import keep_memory
 
 TRIES = 3
 """So often a task is given to a worker, where one after another is killed over it."""
@@ -48,6 +49,7 @@ class WorkerActor:
 
     def do(self, task: Any) -> Iterator[Any]:
         """The updates of a task. What goes wrong is yielded, too: if it were raised, Ray would wrap it."""
+        keep_memory()
         torch.set_num_threads(1)  # as `local.in_processes` does, whatever Ray and OMP_NUM_THREADS say
         try:
             self.tool = self.tool or self.maker()

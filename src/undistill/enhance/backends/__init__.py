@@ -46,13 +46,9 @@ def load_backend(name: BackendName, head: Head, device: torch.device, dtype: tor
         UsageError: it is not installed, is not for this device, or can't run this head.
         ValueError: no backend has this name.
     """
+    check_backend(name, head, device, dtype)
     graphs = name in ("onnx", "openvino")
-    if graphs and device.type != "cpu":
-        raise UsageError(f"backend {name} runs on the CPU: on {device} take --backend torch or compile")
-    if name == "onnx" and dtype == torch.bfloat16:
-        raise UsageError("backend onnx runs in float32: for bfloat16 take torch, compile or openvino")
     if name == "bf16":
-        _check_bfloat16(head, device, dtype)
         dtype = torch.bfloat16
     if dtype is None:
         fast = device.type == "cuda" or (name == "openvino" and has_native_bfloat16())
@@ -73,10 +69,22 @@ def load_backend(name: BackendName, head: Head, device: torch.device, dtype: tor
     raise ValueError(f"backend {name!r}: take one of torch, contiguous, bf16, compile, onnx, openvino")
 
 
-def _check_bfloat16(head: Head, device: torch.device, dtype: torch.dtype | None) -> None:
+def check_backend(name: BackendName, head: Head, device: torch.device, dtype: torch.dtype | None) -> None:
+    """Raises:
+    UsageError: it doesn't run this head here, or not in this type.
+    """
+    if name in ("onnx", "openvino") and device.type != "cpu":
+        raise UsageError(f"backend {name} runs on the CPU: on {device} take --backend torch or compile")
+    if name == "onnx" and dtype == torch.bfloat16:
+        raise UsageError("backend onnx runs in float32: for bfloat16 take torch, compile or openvino")
+    if name != "bf16":
+        return
     if dtype == torch.float32:
         raise UsageError("backend bf16 runs in bfloat16: for float32 take torch")
     if device.type == "cpu" and not has_native_bfloat16():
-        raise UsageError("backend bf16 needs a CPU with instructions for bfloat16 (AVX512-BF16, AMX): take torch")
+        raise UsageError(
+            "backend bf16 needs a CPU with instructions for bfloat16 (AVX512-BF16, AMX): take torch, and --overwrite "
+            "for a folder that was begun with bf16"
+        )
     if not head.descriptor.bf16:
         raise UsageError("backend bf16 would change what this head makes: take torch")

@@ -12,10 +12,10 @@ from typing import Any
 import torch
 
 from undistill.base.device import has_native_bfloat16, processor
-from undistill.base.errors import first_line
+from undistill.base.errors import UsageError, first_line
 from undistill.base.progress import show_words
 from undistill.base.threads import spread
-from undistill.enhance.backends import BackendName, load_backend
+from undistill.enhance.backends import BackendName, check_backend, load_backend
 from undistill.enhance.backends.graph import head_key
 from undistill.heads import Head, UNet
 from undistill.metrics.cache import keep, kept, key_of, room
@@ -34,19 +34,28 @@ ROUNDS, BUDGET_S = 7, 4.0
 TIMED: tuple[BackendName, ...] = ("torch", "contiguous", "bf16", "onnx", "openvino")
 
 
-def fastest(head: Head, device: torch.device, images: int = MANY) -> BackendName:
+def fastest(head: Head, device: torch.device, images: int = MANY, dtype: torch.dtype | None = None) -> BackendName:
     """The fastest backend that is installed, never a slower one than torch; by a table that is kept for this head and
     machine. On a GPU it is torch: nothing else has been measured there.
 
     Args:
         images: that wait for it; for less than MANY nothing is timed: what is not known goes by the architecture.
+        dtype: that it must run in, if not as it likes.
     """
     if device.type != "cpu":
         return "torch"
     known = seconds_by_backend(head, device, measure=images >= MANY)
     if not known:
         return "torch" if isinstance(head, UNet) else "contiguous"  # on CPUs channels last slow all others
-    return pick(known)
+    return pick({name: seconds for name, seconds in known.items() if _may_run(name, head, device, dtype)})
+
+
+def _may_run(name: str, head: Head, device: torch.device, dtype: torch.dtype | None) -> bool:
+    try:
+        check_backend(name, head, device, dtype)  # type: ignore[arg-type]  # of TIMED
+    except UsageError:
+        return False
+    return True
 
 
 def pick(seconds: Mapping[str, float]) -> BackendName:
