@@ -1,3 +1,4 @@
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -33,7 +34,13 @@ def test_where_nobody_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert cores() >= 1
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="glibc's alone")
+HUGE = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+
+
+@pytest.mark.skipif(
+    not HUGE.exists() or "[always]" in HUGE.read_text() or "glibc" not in platform.libc_ver(),
+    reason="of glibc, and of pages of 4 kB",
+)
 @pytest.mark.parametrize("kept", [False, True])
 def test_freed_memory_is_kept_for_the_next_image(kept: bool) -> None:
     """Pages that a thread takes anew for ten buffers of 40 MB, one after another, in a process of its own."""
