@@ -3,7 +3,7 @@
 Which are together hangs on the list of files alone, so that a run that was interrupted ends with the same bytes.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from itertools import groupby
 from threading import Lock
@@ -43,6 +43,26 @@ def by_size(items: Iterable[Item], size: Callable[[Item], tuple[int, int] | None
     return batches
 
 
+Asked = tuple[Pixels, float, Future[Pixels]]
+"""An image (H, W, 3), its strength, and where the enhanced one is waited for."""
+
+
+def answer(run: Run, asked: Sequence[Asked]) -> None:
+    """Run images of one size and strength as one batch, and give each of those who asked its own, or what went wrong.
+
+    Args:
+        run: takes (N, H, W, 3).
+    """
+    try:
+        made = run(np.stack([pixels for pixels, *_ in asked]), asked[0][1])
+    except Exception as error:  # of a batch's memory, for one
+        for *_, future in asked:
+            future.set_exception(error)
+    else:
+        for (*_, future), pixels in zip(asked, made, strict=True):
+            future.set_result(pixels)
+
+
 class Together:
     """Runs what its members ask for, each in a thread of its own, when each of them has asked or left.
 
@@ -54,7 +74,7 @@ class Together:
     def __init__(self, run: Run, members: int) -> None:
         self._run = run
         self._there = members
-        self._asked: dict[int, tuple[Pixels, float, Future[Pixels]]] = {}
+        self._asked: dict[int, Asked] = {}
         self._lock = Lock()
 
     def ask(self, member: int, pixels: Pixels, strength: float) -> Pixels:
@@ -78,13 +98,5 @@ class Together:
             asked, self._asked = [self._asked[member] for member in sorted(self._asked)], {}
         # What turns upright has another size than its header says.
         kinds = sorted(asked, key=lambda each: (each[0].shape, each[1]))
-        for (_, strength), alike in groupby(kinds, lambda each: (each[0].shape, each[1])):
-            some = list(alike)
-            try:
-                made = self._run(np.stack([pixels for pixels, *_ in some]), strength)
-            except Exception as error:  # of a batch's memory, for one; each member is told
-                for *_, future in some:
-                    future.set_exception(error)
-            else:
-                for (*_, future), pixels in zip(some, made, strict=True):
-                    future.set_result(pixels)
+        for _, alike in groupby(kinds, lambda each: (each[0].shape, each[1])):
+            answer(self._run, list(alike))

@@ -258,9 +258,11 @@ def enhance_batch(
     A GPU may round otherwise where a batch has another size: so what is done anew has the bytes that it had.
     """
     units = batch.units
-    if len(units) == 1 or all(map(_is_held, units)):
-        for unit in units:
-            yield from enhance_file(unit, enhancer, remake)
+    if len(units) == 1:
+        yield from enhance_file(units[0], enhancer, remake)
+        return
+    if all(map(_is_held, units)):
+        yield from (ImageResult(unit.job) for unit in units)
         return
     joint = Together(enhancer, len(units))
 
@@ -278,10 +280,16 @@ def enhance_batch(
 
 def _is_held(unit: EnhanceTask) -> bool:
     try:
-        mask = unit.job.mask.read_bytes() if unit.job.mask else None
-        return holds(unit.target, unit.known, unit.made_with | _hashes(unit.source.read_bytes(), mask))
+        return holds(unit.target, unit.known, _read(unit)[2])
     except OSError:
         return False
+
+
+def _read(unit: EnhanceTask) -> tuple[bytes, bytes | None, dict[str, Any]]:
+    """An image, its mask, and what it is made with, both among it."""
+    data = unit.source.read_bytes()
+    mask = unit.job.mask.read_bytes() if unit.job.mask else None
+    return data, mask, unit.made_with | _hashes(data, mask)
 
 
 def enhance_file(
@@ -299,9 +307,7 @@ def enhance_file(
     """
     job = unit.job
     try:
-        data = unit.source.read_bytes()
-        mask = job.mask.read_bytes() if job.mask else None
-        made_with = unit.made_with | _hashes(data, mask)
+        data, mask, made_with = _read(unit)
         held = holds(unit.target, unit.known, made_with)
         if held and not anew:
             yield ImageResult(job)

@@ -4,12 +4,11 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from threading import Condition, Thread
 
-import numpy as np
-
 from undistill.enhance import Enhancer
+from undistill.enhance.batches import Asked, answer
 from undistill.images import Pixels
 
-_Item = tuple[Enhancer, Pixels, float, "Future[Pixels]"]
+_Item = tuple[Enhancer, Asked]
 
 
 class Together:
@@ -33,7 +32,7 @@ class Together:
         """The enhanced image, (H, W, 3) uint8; the caller's thread waits for it."""
         future: Future[Pixels] = Future()
         with self._changed:
-            self._waiting.append((enhancer, pixels, strength, future))
+            self._waiting.append((enhancer, (pixels, strength, future)))
             self._changed.notify()
         return future.result()
 
@@ -46,17 +45,9 @@ class Together:
                 taken = {id(item) for item in batch}
                 self._waiting = [item for item in self._waiting if id(item) not in taken]
             self._told(len(batch))
-            enhancer, _, strength, _ = batch[0]
-            try:
-                results = enhancer(np.stack([pixels for _, pixels, _, _ in batch]), strength)
-            except Exception as error:  # of a batch's memory, for one; each of its callers is told
-                for *_, future in batch:
-                    future.set_exception(error)
-            else:
-                for (*_, future), pixels in zip(batch, results, strict=True):
-                    future.set_result(pixels)
+            answer(batch[0][0], [asked for _, asked in batch])
 
 
 def _kind(item: _Item) -> tuple[int, tuple[int, ...], float]:
-    enhancer, pixels, strength, _ = item
+    enhancer, (pixels, strength, _) = item
     return id(enhancer), pixels.shape, strength

@@ -88,7 +88,7 @@ class Mmd(Method):
         self.mmd = self.mmds[number]
         self.place = self.mmd.embedding.places[turn % len(self.mmd.embedding.places)]
         outputs = ((batch, self.forward(self.wrapped, batch)[0]) for batch in batches)
-        changes = (self._compare(self.mmd, self.place, batch, z)[0] for batch, z in outputs)
+        changes = (self._change(batch[0], z) for batch, z in outputs)
         self.mmd.begin(len(batches), changes)
 
     def forward(self, networks: Networks, batch: Batch) -> Outputs:
@@ -106,19 +106,26 @@ class Mmd(Method):
         losses = {"loss_tone": tone, "loss_chroma": chroma, "loss_neutral": neutral}
         return {column: loss(x, z) for column, loss in losses.items() if self.weights[column]}
 
+    def _change(self, x: Tensor, z: Tensor) -> Tensor:
+        """The mean of phi(z) - phi(x), as this step's embedding sees it."""
+        embedding = self.mmd.embedding
+        with self.fabric.autocast():
+            before, after = (embedding.maps(embedding.seen(images, self.place)) for images in (x, z))
+        return self.mmd.change(before, after)
+
     def _compare(self, mmd: RunningMMD, place: Place, batch: Batch, z: Tensor) -> tuple[Tensor, Tensor]:
         """The mean of phi(z) - phi(x), and LPIPS."""
-        embedding = mmd.embedding
-        x, y, z = (embedding.seen(images, place) for images in (*batch, z))
-        network = embedding.network
+        embedding, network = mmd.embedding, mmd.embedding.network
+        x, z = (embedding.seen(images, place) for images in (batch[0], z))
+        y = x if self.recipe.anchor == "student" else embedding.seen(batch[1], place)
         with self.fabric.autocast():
             with torch.no_grad():
                 before = embedding.maps(x)
             after = embedding.maps(z)
             if not isinstance(network, LPIPS):
-                return mmd.change(before, after), self.lpips(x if self.recipe.anchor == "student" else y, z)
+                return mmd.change(before, after), self.lpips(y, z)
             with torch.no_grad():
-                wanted = before if self.recipe.anchor == "student" else embedding.maps(y)
+                wanted = before if y is x else embedding.maps(y)
         return mmd.change(before, after), network.distance(network.normalised(wanted), network.normalised(after))
 
     def validation(self, batch: Batch) -> dict[str, Tensor]:

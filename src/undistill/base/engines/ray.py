@@ -39,6 +39,7 @@ class WorkerActor:
     """What becomes an actor."""
 
     def __init__(self, maker: Maker[Any], work: Work[Any, Any, Any]) -> None:
+        keep_memory()
         self.maker = maker
         self.work = work
         self.tool: Any = None
@@ -49,7 +50,6 @@ class WorkerActor:
 
     def do(self, task: Any) -> Iterator[Any]:
         """The updates of a task. What goes wrong is yielded, too: if it were raised, Ray would wrap it."""
-        keep_memory()
         torch.set_num_threads(1)  # as `local.in_processes` does, whatever Ray and OMP_NUM_THREADS say
         try:
             self.tool = self.tool or self.maker()
