@@ -2,6 +2,7 @@ import os
 import subprocess
 import time
 from collections import Counter
+from pathlib import Path
 
 import httpx2
 import numpy as np
@@ -41,6 +42,9 @@ def test_memory_is_flat_or_not() -> None:
 
 def test_a_process_is_killed_by_its_title() -> None:
     with subprocess.Popen(["ray::victim of a test", "60"], executable="/bin/sleep") as victim:
+        title = Path(f"/proc/{victim.pid}/cmdline")
+        while not title.read_bytes():  # Popen is back before the kernel has set it
+            time.sleep(0.01)
         assert kill_one("ray::victim of") == victim.pid
         assert victim.wait(10) == -9
     with pytest.raises(SystemExit, match="no process is called ray::victim"):
