@@ -120,12 +120,12 @@ def fill(text: str, cell: Cell) -> str:
 
 
 def write(figure: float, form: str) -> str:
-    """A figure with as many digits as `form` has, in percent where it is."""
+    """A figure with as many digits as `form` has, in percent where it is; below zero with its sign, even of 0.00."""
     digits = len(form.rstrip("%").partition(".")[2])
-    exact = Decimal(str(figure)) * (100 if form.endswith("%") else 1)
+    exact = Decimal(str(figure + 0.0)) * (100 if form.endswith("%") else 1)
     rounded = exact.quantize(Decimal(1).scaleb(-digits), ROUND_HALF_UP)
     separator = "," if "," in form or "." in form else ""
-    return f"{rounded if rounded else abs(rounded):{separator}f}" + ("%" if form.endswith("%") else "")
+    return f"{rounded:{separator}f}" + ("%" if form.endswith("%") else "")
 
 
 def fill_table(table: str, rows: list[Row]) -> str:
