@@ -4,6 +4,7 @@ import gc
 import json
 import sys
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from ctypes import CDLL, Structure, byref, c_int, c_size_t, c_void_p
 from pathlib import Path
@@ -278,6 +279,26 @@ def test_the_fastest_is_taken_if_it_is_that_by_more_than_noise() -> None:
     assert table.pick({"torch": 1.0, "onnx": 0.95}) == "torch"
     assert table.pick({"torch": 1.0, "onnx": 2.0}) == "torch"
     assert table.pick({"torch": 1.0}) == "torch"
+
+
+def test_what_is_timed_comes_after_an_image_of_the_same_backend(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Threads of the backend before it still spin: as in a folder, each finds its own."""
+    ran: list[str] = []
+    timed: list[list[str]] = []
+
+    def seconds(step: Callable[[], None], took: float) -> float:
+        step()
+        timed.append(ran[-2:])
+        return took
+
+    monkeypatch.setattr(table, "_step", lambda name, *_: lambda: ran.append(name))
+    monkeypatch.setattr(table, "_seconds", lambda step: seconds(step, 0.1))
+    table.time_backends(HEADS["mixed"], torch.device("cpu"), 32, ("torch", "onnx"), rounds=2)
+    assert timed[1::2] == [["torch", "torch"], ["onnx", "onnx"]] * 2
+    ran.clear()
+    monkeypatch.setattr(table, "_seconds", lambda step: seconds(step, table.SETTLES_S))
+    table.time_backends(HEADS["mixed"], torch.device("cpu"), 32, ("torch", "onnx"), rounds=2)
+    assert ran == ["torch", "onnx"] * 3
 
 
 def test_a_broken_runtime_leaves_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
