@@ -61,6 +61,9 @@ class FlowRecipe(TransformerRecipe):
     """Rectified flow on captions, with the text encoders: what `tiny-dev` is before guidance is built in."""
 
     stage: Literal["flow"]
+    start: str | None = None
+    """Folder of a pipeline of whatever side, or one of the package, to begin with its transformer, text encoders and
+    tokenizers, instead of new ones of the sizes below; null: begin anew."""
     captions: Positive
     """Captions drawn for each face."""
     views: Positive

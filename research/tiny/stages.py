@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, FluxPipeline, FluxTransformer2DModel
 from lightning_fabric import Fabric
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.utils.data import Dataset
 from transformers import CLIPTokenizer, T5TokenizerFast
@@ -37,7 +38,7 @@ from research.tiny.recipe import (
 from research.tiny.student import with_blocks, without_guidance
 from research.tiny.tokenizers import clip_tokenizer, t5_tokenizer
 from undistill.base.errors import UsageError
-from undistill.base.files import PART, WEIGHTS
+from undistill.base.files import PART, WEIGHTS, replacing
 from undistill.training.folder import Inventory
 from undistill.training.method import Method
 
@@ -86,7 +87,7 @@ def split_faces(data: Sequence[Path], side: int) -> Faces:
 
 
 def earlier(recipe: StageRecipe, out: Path) -> list[Path]:
-    """The folders that a stage builds on: of these runs, else of the package; for the first what it starts from.
+    """The folders that a stage builds on: of these runs, else of the package; then what it starts from.
 
     Raises:
         UsageError: one is in neither, or its images are not of the recipe's side.
@@ -98,6 +99,8 @@ def earlier(recipe: StageRecipe, out: Path) -> list[Path]:
     side = json.loads((first / "config.json").read_text())["sample_size"]
     if side != recipe.faces.side:
         raise UsageError(f"{folders[0]} is of {side} px, the recipe of {recipe.faces.side} px: is -o the right folder?")
+    if isinstance(recipe, FlowRecipe) and recipe.start is not None:
+        folders.append(_start(recipe.start))
     return folders
 
 
@@ -138,7 +141,7 @@ def prepare_stage(recipe: StageRecipe, fabric: Fabric, faces: Faces, before: Seq
         case AutoencoderRecipe():
             return _autoencoder(recipe, fabric, faces, before, out)
         case FlowRecipe():
-            return _flow(recipe, fabric, faces, before[0], out)
+            return _flow(recipe, fabric, faces, before, out)
         case GuidanceRecipe():
             return _guidance(recipe, fabric, faces, before[0], out)
         case StepsRecipe():
@@ -164,17 +167,21 @@ def _autoencoder(recipe: AutoencoderRecipe, fabric: Fabric, faces: Faces, before
     return Stage(method, training, validation, export)
 
 
-def _flow(recipe: FlowRecipe, fabric: Fabric, faces: Faces, before: Path, out: Path) -> Stage:
-    vae = AutoencoderKL.from_pretrained(before, torch_dtype=torch.float32).eval().requires_grad_(False)
+def _flow(recipe: FlowRecipe, fabric: Fabric, faces: Faces, before: Sequence[Path], out: Path) -> Stage:
+    vae = AutoencoderKL.from_pretrained(before[0], torch_dtype=torch.float32).eval().requires_grad_(False)
     captions = draw_captions(faces.train, recipe.captions, recipe.seed)
-    tokenizers = t5_tokenizer(captions, recipe.vocabulary), clip_tokenizer(captions, recipe.vocabulary)
-    network = Velocity(
-        build_transformer(recipe, vae.config.latent_channels),
-        build_t5(recipe),
-        build_clip(recipe, tokenizers[1]),
-    )
+    if recipe.start is not None:
+        network, _, tokenizers = _load(before[1])
+        network.train()
+    else:
+        tokenizers = t5_tokenizer(captions, recipe.vocabulary), clip_tokenizer(captions, recipe.vocabulary)
+        network = Velocity(
+            build_transformer(recipe, vae.config.latent_channels),
+            build_t5(recipe),
+            build_clip(recipe, tokenizers[1]),
+        )
     method = Flow(fabric, recipe, network, Straight(_empty(tokenizers, fabric)), vae)
-    training, validation = _captioned(recipe, captions, recipe.dropped, faces, vae, tokenizers)
+    training, validation = _captioned(recipe, captions, recipe.dropped, faces, vae, tokenizers, out)
     return Stage(method, training, validation, lambda: _save_pipeline(out / "tiny-flow", method, vae, tokenizers))
 
 
@@ -187,7 +194,7 @@ def _guidance(recipe: GuidanceRecipe, fabric: Fabric, faces: Faces, before: Path
         compile_transformer(flow)
     method = Flow(fabric, recipe, network, Guided(flow, _empty(tokenizers, fabric), recipe.strongest), vae)
     captions = draw_captions(faces.train, recipe.captions, recipe.seed)
-    training, validation = _captioned(recipe, captions, 0.0, faces, vae, tokenizers)
+    training, validation = _captioned(recipe, captions, 0.0, faces, vae, tokenizers, out)
     return Stage(method, training, validation, lambda: _save_pipeline(out / "tiny-dev", method, vae, tokenizers))
 
 
@@ -216,7 +223,7 @@ def _distillation(recipe: DistillationRecipe, fabric: Fabric, faces: Faces, befo
         compile_transformer(dev)
     method = Flow(fabric, recipe, student, Segments(dev, recipe), vae)
     captions = draw_captions(faces.train, recipe.captions, recipe.seed)
-    training, validation = _captioned(recipe, captions, 0.0, faces, vae, tokenizers)
+    training, validation = _captioned(recipe, captions, 0.0, faces, vae, tokenizers, out)
     return Stage(method, training, validation, lambda: _save_student(out / "tiny-schnell", method))
 
 
@@ -245,13 +252,22 @@ def _captioned(
     faces: Faces,
     vae: AutoencoderKL,
     tokenizers: Tokenizers,
+    out: Path,
 ) -> tuple[Data, Data]:
-    def one(some: Sequence[TrainingFace], views: int, texts: Sequence[str], seed: int | None) -> Data:
+    """The training and the validation data. Latents are kept in the run: its faces and networks stay the same."""
+
+    def one(some: Sequence[TrainingFace], views: int, texts: Sequence[str], seed: int | None, name: str) -> Data:
+        kept = out / recipe.stage / f"{name}.safetensors"
+        if not kept.exists():
+            with replacing(kept) as beside:
+                latents = encode_faces(vae, some, recipe.faces, views, recipe.seed)
+                save_file({"latents": latents.contiguous()}, beside)
         ids = tokens(tokenizers[0], [*texts, ""]), tokens(tokenizers[1], [*texts, ""])
-        return Captioned(encode_faces(vae, some, recipe.faces, views, recipe.seed), ids, dropped, seed)
+        return Captioned(load_file(kept)["latents"], ids, dropped, seed)
 
     held_out = draw_captions(faces.held_out, 1, recipe.seed)
-    return one(faces.train, recipe.views, captions, recipe.seed), one(faces.held_out, 1, held_out, None)
+    training = one(faces.train, recipe.views, captions, recipe.seed, "latents")
+    return training, one(faces.held_out, 1, held_out, None, "held-out")
 
 
 def _empty(tokenizers: Tokenizers, fabric: Fabric) -> tuple[Tensor, Tensor]:

@@ -150,15 +150,16 @@ def test_courses_are_drawn_on_after_a_kill(
 
 
 def test_the_side_belongs_to_the_recipe(portraits_like: Path, whole: Path, tmp_path: Path) -> None:
-    """32 px, from two folders, the autoencoder from that of 64 px."""
+    """32 px, from two folders, the autoencoder and the flow from those of 64 px."""
     out, data = tmp_path / "out", [portraits_like, write_native(tmp_path / "native")]
     recipes = write_recipes(tmp_path / "recipes", side=32)
-    first = recipes / "autoencoder.yaml"
-    first.write_text(f"{first.read_text()}start: {whole / 'tiny-autoencoder'}\nlr: 1.0e-9\n".replace("lr: 0.002\n", ""))
-    for stage in ("autoencoder", "flow"):
+    for stage, start in (("autoencoder", "tiny-autoencoder"), ("flow", "tiny-flow")):
+        path = recipes / f"{stage}.yaml"
+        path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | {"start": str(whole / start), "lr": 1e-9}))
         main(data, stage, out, 1, recipes, "cpu")
-    begun, now = (load_file(o / "tiny-autoencoder" / "diffusion_pytorch_model.safetensors") for o in (whole, out))
-    assert all(torch.allclose(begun[name], now[name], atol=1e-3) for name in begun)
+    for name in ("tiny-autoencoder", "tiny-flow/transformer"):
+        begun, now = (load_file(o / name / "diffusion_pytorch_model.safetensors") for o in (whole, out))
+        assert all(torch.allclose(begun[key], now[key], atol=1e-3) for key in begun)
     flow = FluxPipeline.from_pretrained(out / "tiny-flow", torch_dtype=torch.float32)
     flow.set_progress_bar_config(disable=True)
     assert flow.vae.config.sample_size == 32
@@ -177,6 +178,16 @@ def test_an_autoencoder_starts_from_one_of_its_widths(portraits_like: Path, reci
     recipe.write_text(f"{text}start: nowhere/at-all\n")
     with pytest.raises(UsageError, match="start: nowhere/at-all is no folder"):
         main([portraits_like], "autoencoder", tmp_path / "other", 1, recipes, "cpu")
+
+
+def test_latents_are_encoded_once(portraits_like: Path, recipes: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    for stage in ("autoencoder", "flow"):
+        main([portraits_like], stage, out, 1, recipes, "cpu")
+    kept = out / "flow" / "latents.safetensors"
+    before = kept.stat().st_mtime_ns
+    main([portraits_like], "flow", out, 2, recipes, "cpu")
+    assert kept.stat().st_mtime_ns == before
 
 
 def test_the_recipes_of_a_pair_are_of_one_side() -> None:
