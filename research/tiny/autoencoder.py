@@ -6,6 +6,7 @@ import torch
 from diffusers import AutoencoderKL
 from lightning_fabric import Fabric
 from torch import Tensor
+from torch.nn import functional as F
 
 from research.tiny.recipe import AutoencoderRecipe
 from undistill.base.errors import UsageError, first_line
@@ -31,37 +32,64 @@ def build_autoencoder(recipe: AutoencoderRecipe) -> AutoencoderKL:
     )
 
 
-def take_weights(network: AutoencoderKL, folder: Path) -> None:
-    """Those of another autoencoder, of any side.
+def take_weights(network: AutoencoderKL, folder: Path, faces: Tensor) -> None:
+    """Those of another autoencoder, of any side; of one with more latent channels as `narrowed` makes it.
+
+    Args:
+        faces: (N, 3, side, side) in [-1, 1], to know the latents by.
 
     Raises:
         UsageError: the folder holds none, or one of other widths.
     """
+    channels = network.config.latent_channels
     try:
-        weights = AutoencoderKL.from_pretrained(folder, torch_dtype=torch.float32, local_files_only=True).state_dict()
-        network.load_state_dict(weights)
+        other = AutoencoderKL.from_pretrained(folder, torch_dtype=torch.float32, local_files_only=True)
+        more = other.config.latent_channels > channels
+        network.load_state_dict(narrowed(other, channels, faces) if more else other.state_dict())
     except (OSError, RuntimeError) as error:
         raise UsageError(f"start: {folder} holds no autoencoder of these widths ({first_line(error)})") from error
+
+
+@torch.no_grad()
+def narrowed(vae: AutoencoderKL, channels: int, faces: Tensor) -> dict[str, Tensor]:
+    """Its weights for so many latent channels: the first principal components of what it makes of the faces."""
+    latents = vae.encode(faces).latent_dist.mean.movedim(1, -1).flatten(0, -2)
+    middle = latents.mean(0)
+    basis = torch.linalg.eigh(torch.cov(latents.T))[1].flip(1)[:, :channels]
+    weights: dict[str, Tensor] = vae.state_dict()
+    # Logarithms of variances are mixed as the variances would be: exact where they are equal.
+    mix = torch.block_diag(basis.T, basis.T.square())  # type: ignore[no-untyped-call]
+    first, last = "encoder.conv_out", "decoder.conv_in"
+    weights[f"{first}.weight"] = torch.einsum("kj,jihw->kihw", mix, weights[f"{first}.weight"])
+    weights[f"{first}.bias"] = mix @ (weights[f"{first}.bias"] - torch.cat([middle, torch.zeros_like(middle)]))
+    weights[f"{last}.bias"] = weights[f"{last}.bias"] + weights[f"{last}.weight"].sum((2, 3)) @ middle
+    weights[f"{last}.weight"] = torch.einsum("ojhw,jk->okhw", weights[f"{last}.weight"], basis)
+    return weights
 
 
 class Autoencoder(Method):
     """L1(x, x') + lpips x LPIPS(x, x') + kl x KL(q(z | x), N(0, 1))  (Rombach et al. 2022, appendix G, no GAN).
 
+    And halved x (L1 + lpips x LPIPS) of the image of half the side and what halved latents are decoded to.
+
     Args:
         start: folder of an autoencoder to begin with.
+        faces: as `take_weights` takes them.
     """
 
-    columns = ("loss_l1", "loss_lpips", "loss_kl")
+    columns: tuple[str, ...] = ("loss_l1", "loss_lpips", "loss_kl")
     validation_columns = ("val_loss", "val_l1", "val_lpips")
 
-    def __init__(self, fabric: Fabric, recipe: AutoencoderRecipe, start: Path | None) -> None:
+    def __init__(self, fabric: Fabric, recipe: AutoencoderRecipe, start: Path | None, faces: Tensor) -> None:
         self.recipe = recipe
+        if recipe.halved:
+            self.columns = (*self.columns, "loss_halved")
         network = build_autoencoder(recipe)
         if start is not None:
-            take_weights(network, start)
+            take_weights(network, start, faces)
         network.to(fabric.device)  # channels last takes a quarter longer: group norm
         super().__init__(fabric, recipe, {"vae": network}, averaged=("vae",))
-        self.weights = {"loss_lpips": recipe.lpips, "loss_kl": recipe.kl}
+        self.weights = {"loss_lpips": recipe.lpips, "loss_kl": recipe.kl, "loss_halved": recipe.halved}
         self.wrapped["vae"].mark_forward_method("encode")
         self.wrapped["vae"].mark_forward_method("decode")
         optimizer = torch.optim.AdamW(network.parameters(), lr=recipe.lr, betas=(0.9, 0.99), weight_decay=1e-4)
@@ -76,14 +104,19 @@ class Autoencoder(Method):
         self.random = torch.Generator(self.fabric.device).manual_seed(self.recipe.seed * 1_000_003 + step)
 
     def forward(self, networks: Networks, batch: Batch) -> Outputs:
-        """x' (N, 3, side, side), and the KL of each posterior, (N,)."""
+        """x' (N, 3, side, side), the KL of each posterior, (N,), and x' of halved latents, of half the side."""
         posterior = networks["vae"].encode(batch[0]).latent_dist
-        return networks["vae"].decode(posterior.sample(self.random)).sample, posterior.kl() / posterior.mean[0].numel()
+        z = posterior.sample(self.random)
+        decoded = networks["vae"].decode(z).sample, posterior.kl() / posterior.mean[0].numel()
+        return (*decoded, networks["vae"].decode(F.avg_pool2d(z, 2)).sample) if self.recipe.halved else decoded
 
     def losses(self, networks: Networks, batch: Batch, outputs: Outputs) -> Losses:
-        """L1, LPIPS and KL, scalars."""
-        decoded, kl = outputs
-        return {**self._distances(batch[0], decoded), "loss_kl": kl.mean()}
+        """L1, LPIPS, KL, and, where it has a weight, L1 + lpips x LPIPS of what is halved: scalars."""
+        decoded, kl, *halved = outputs
+        losses = {**self._distances(batch[0], decoded), "loss_kl": kl.mean()}
+        for half in halved:
+            losses["loss_halved"] = self.total(self._distances(F.avg_pool2d(batch[0], 2), half))
+        return losses
 
     def _distances(self, x: Tensor, decoded: Tensor) -> Losses:
         with self.fabric.autocast():

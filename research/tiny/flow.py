@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from research.tiny.model import Velocity, follow, schedule
-from research.tiny.recipe import DistillationRecipe, TransformerRecipe
+from research.tiny.recipe import DistillationRecipe, GuidanceRecipe, TransformerRecipe
 from undistill.training.method import Batch, Losses, Method, Networks, Outputs, Phase
 from undistill.training.schedule import linear_decay
 
@@ -118,10 +118,11 @@ def interpolate(x: Tensor, noise: Tensor, t: Tensor) -> Tensor:
     return (1 - t) * x + t * noise
 
 
-def draw_noise(x: Tensor, random: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Noise like x, and t as sigmoid of a normal: the middle of the way oftener (Esser et al. 2024, eq. 19)."""
+def draw_noise(x: Tensor, random: torch.Generator, shift: float) -> tuple[Tensor, Tensor]:
+    """Noise like x, and t as sigmoid of a normal: the middle oftener (Esser et al. 2024, eq. 19); then shifted."""
     noise = torch.randn(x.shape, generator=random, device=x.device)
-    return noise, torch.sigmoid(torch.randn(len(x), generator=random, device=x.device))
+    t = torch.sigmoid(torch.randn(len(x), generator=random, device=x.device))
+    return noise, shift * t / (1 + (shift - 1) * t)
 
 
 class Straight:
@@ -130,12 +131,13 @@ class Straight:
     Batches: latents, T5's ids, CLIP's ids.
     """
 
-    def __init__(self, empty: tuple[Tensor, Tensor]) -> None:
+    def __init__(self, empty: tuple[Tensor, Tensor], shift: float) -> None:
         self.empty = empty
+        self.shift = shift
 
     def __call__(self, network: Any, batch: Batch, random: torch.Generator) -> tuple[Tensor, Tensor]:
         x, *ids = batch
-        noise, t = draw_noise(x, random)
+        noise, t = draw_noise(x, random, self.shift)
         said = network(interpolate(x, noise, t), t, network.encode(*ids), torch.ones_like(t))
         return said, noise - x
 
@@ -151,15 +153,15 @@ class Guided:
     Batches: latents, T5's ids, CLIP's ids.
     """
 
-    def __init__(self, flow: Velocity, empty: tuple[Tensor, Tensor], strongest: float) -> None:
+    def __init__(self, flow: Velocity, empty: tuple[Tensor, Tensor], recipe: GuidanceRecipe) -> None:
         self.flow = flow.eval().requires_grad_(False)
         self.empty = self.flow.encode(*empty)
-        self.strongest = strongest
+        self.recipe = recipe
 
     def __call__(self, network: Any, batch: Batch, random: torch.Generator) -> tuple[Tensor, Tensor]:
         x, *ids = batch
-        noise, t = draw_noise(x, random)
-        by = 1 + (self.strongest - 1) * torch.rand(len(x), generator=random, device=x.device)
+        noise, t = draw_noise(x, random, self.recipe.shift)
+        by = 1 + (self.recipe.strongest - 1) * torch.rand(len(x), generator=random, device=x.device)
         point = interpolate(x, noise, t)
         with torch.no_grad():
             text = self.flow.encode(*ids)

@@ -42,6 +42,20 @@ def build_transformer(recipe: FlowRecipe, latent_channels: int) -> FluxTransform
     return transformer
 
 
+def for_latents(transformer: FluxTransformer2DModel, channels: int) -> FluxTransformer2DModel:
+    """The transformer for latents of so many channels: where they are others, its first and last layers are new."""
+    if transformer.config.in_channels == 4 * channels:
+        return transformer
+    new = FluxTransformer2DModel.from_config({**transformer.config, "in_channels": 4 * channels})
+    nn.init.zeros_(new.proj_out.weight)
+    nn.init.zeros_(new.proj_out.bias)
+    kept = {
+        name: w for name, w in transformer.state_dict().items() if not name.startswith(("x_embedder.", "proj_out."))
+    }
+    new.load_state_dict({**new.state_dict(), **kept})
+    return new
+
+
 def build_t5(recipe: FlowRecipe) -> T5EncoderModel:
     """A T5 encoder with new weights, of the recipe's sizes."""
     width = recipe.text_width

@@ -40,11 +40,15 @@ class AutoencoderRecipe(TinyRecipe):
     """Channels at the side of an image, and at a half, a quarter and an eighth of it."""
     latent_channels: Positive
     start: str | None = None
-    """Folder of an autoencoder of these widths to begin with, or of one of the package; null: begin anew."""
+    """Folder of an autoencoder of these widths to begin with, or of one of the package; null: begin anew.
+    Of one with more `latent_channels` their principal components are kept."""
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of the run in which the learning rate rises: Adam's first steps throw trained weights far off."""
     lpips: Annotated[float, Field(ge=0)]
     kl: Annotated[float, Field(ge=0)]
+    halved: Annotated[float, Field(ge=0)] = 0.0
+    """Weight of the same L1 and LPIPS between images and latents that are both made half as large, before decoding:
+    latents that hold little at their own scale alone are easier to learn (Kouzelis et al. 2025; Skorokhodov 2025)."""
 
 
 class TransformerRecipe(TinyRecipe):
@@ -53,6 +57,9 @@ class TransformerRecipe(TinyRecipe):
     steps: Positive
     warmup: Annotated[int, Field(ge=0)]
     """Steps."""
+    shift: Annotated[float, Field(ge=1)] = 1.0
+    """Points of courses are drawn shifted towards noise, t to s t / (1 + (s - 1) t): twice the side, twice the shift,
+    for more pixels show through more noise (Esser et al. 2024, section 5.3.2)."""
     compiled: bool = False
     """Run the transformer by torch.compile: a minute at the start, then a third less time. Needs a C++ compiler."""
 
@@ -62,8 +69,8 @@ class FlowRecipe(TransformerRecipe):
 
     stage: Literal["flow"]
     start: str | None = None
-    """Folder of a pipeline of whatever side, or one of the package, to begin with its transformer, text encoders and
-    tokenizers, instead of new ones of the sizes below; null: begin anew."""
+    """Folder of a pipeline of whatever side, or one of the package, to begin with its transformer (but the layers
+    that touch latents of other channels), text encoders and tokenizers, not new ones of the sizes below; null: anew."""
     captions: Positive
     """Captions drawn for each face."""
     views: Positive

@@ -23,7 +23,7 @@ from research.tiny.autoencoder import Autoencoder
 from research.tiny.courses import Course, Courses, draw_courses
 from research.tiny.faces import TrainingFace, Views, all_views, list_faces
 from research.tiny.flow import Flow, Guided, Segments, Shortened, Straight, compile_transformer
-from research.tiny.model import Velocity, build_clip, build_t5, build_transformer, latent_shape
+from research.tiny.model import Velocity, build_clip, build_t5, build_transformer, for_latents, latent_shape
 from research.tiny.prompts import Captioned, draw_captions, encode_faces, tokens
 from research.tiny.realism import Questions, Realism
 from research.tiny.recipe import (
@@ -43,6 +43,8 @@ from undistill.training.folder import Inventory
 from undistill.training.method import Method
 
 TRAIN, HELD_OUT = (0.0, 0.8), (0.8, 0.9)
+NARROWED_BY = 128
+"""Faces that say which directions of the latents matter."""
 Data = Dataset[tuple[Tensor, ...]]
 _NETWORKS = (".safetensors", ".json")
 Tokenizers = tuple[T5TokenizerFast, CLIPTokenizer]
@@ -153,7 +155,9 @@ def prepare_stage(recipe: StageRecipe, fabric: Fabric, faces: Faces, before: Seq
 
 
 def _autoencoder(recipe: AutoencoderRecipe, fabric: Fabric, faces: Faces, before: Sequence[Path], out: Path) -> Stage:
-    method = Autoencoder(fabric, recipe, next(iter(before), None))
+    training, validation = Views(faces.train, recipe.faces, recipe.seed), Views(faces.held_out, recipe.faces, None)
+    some = torch.stack([training[k][0] for k in range(min(len(training), NARROWED_BY))])
+    method = Autoencoder(fabric, recipe, next(iter(before), None), some)
 
     def export() -> Path:
         vae = deepcopy(method.averages["vae"].module)
@@ -163,7 +167,6 @@ def _autoencoder(recipe: AutoencoderRecipe, fabric: Fabric, faces: Faces, before
         vae.register_to_config(shift_factor=float(latents.mean()), scaling_factor=1 / float(latents.std()))
         return _save(out / "tiny-autoencoder", {".": vae})
 
-    training, validation = Views(faces.train, recipe.faces, recipe.seed), Views(faces.held_out, recipe.faces, None)
     return Stage(method, training, validation, export)
 
 
@@ -171,8 +174,8 @@ def _flow(recipe: FlowRecipe, fabric: Fabric, faces: Faces, before: Sequence[Pat
     vae = AutoencoderKL.from_pretrained(before[0], torch_dtype=torch.float32).eval().requires_grad_(False)
     captions = draw_captions(faces.train, recipe.captions, recipe.seed)
     if recipe.start is not None:
-        network, _, tokenizers = _load(before[1])
-        network.train()
+        begun, _, tokenizers = _load(before[1])
+        network = Velocity(for_latents(begun.transformer, vae.config.latent_channels), begun.t5, begun.clip).train()
     else:
         tokenizers = t5_tokenizer(captions, recipe.vocabulary), clip_tokenizer(captions, recipe.vocabulary)
         network = Velocity(
@@ -180,7 +183,7 @@ def _flow(recipe: FlowRecipe, fabric: Fabric, faces: Faces, before: Sequence[Pat
             build_t5(recipe),
             build_clip(recipe, tokenizers[1]),
         )
-    method = Flow(fabric, recipe, network, Straight(_empty(tokenizers, fabric)), vae)
+    method = Flow(fabric, recipe, network, Straight(_empty(tokenizers, fabric), recipe.shift), vae)
     training, validation = _captioned(recipe, captions, recipe.dropped, faces, vae, tokenizers, out)
     return Stage(method, training, validation, lambda: _save_pipeline(out / "tiny-flow", method, vae, tokenizers))
 
@@ -192,7 +195,7 @@ def _guidance(recipe: GuidanceRecipe, fabric: Fabric, faces: Faces, before: Path
     network.freeze_text()
     if recipe.compiled:
         compile_transformer(flow)
-    method = Flow(fabric, recipe, network, Guided(flow, _empty(tokenizers, fabric), recipe.strongest), vae)
+    method = Flow(fabric, recipe, network, Guided(flow, _empty(tokenizers, fabric), recipe), vae)
     captions = draw_captions(faces.train, recipe.captions, recipe.seed)
     training, validation = _captioned(recipe, captions, 0.0, faces, vae, tokenizers, out)
     return Stage(method, training, validation, lambda: _save_pipeline(out / "tiny-dev", method, vae, tokenizers))

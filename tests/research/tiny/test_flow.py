@@ -72,10 +72,12 @@ def test_a_straight_flow_is_followed_to_its_end_in_any_number_of_steps() -> None
 
 def test_points_of_a_course_are_drawn_by_seed_and_mostly_in_the_middle() -> None:
     x = torch.zeros(2000, 1, 2, 2)
-    noise, t = draw_noise(x, torch.Generator().manual_seed(1))
-    assert torch.equal(t, draw_noise(x, torch.Generator().manual_seed(1))[1])
+    noise, t = draw_noise(x, torch.Generator().manual_seed(1), 1.0)
+    assert torch.equal(t, draw_noise(x, torch.Generator().manual_seed(1), 1.0)[1])
     assert float(noise.std()) == pytest.approx(1, abs=0.05)
     assert float(((t > 0.25) & (t < 0.75)).float().mean()) > 0.65
+    shifted = draw_noise(x, torch.Generator().manual_seed(1), 2.0)[1]
+    assert torch.allclose(shifted / (1 - shifted), 2 * t / (1 - t), rtol=1e-3)
 
 
 def test_bfloat16_does_not_touch_time_and_guidance(network: Velocity) -> None:

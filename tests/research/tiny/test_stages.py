@@ -180,6 +180,33 @@ def test_an_autoencoder_starts_from_one_of_its_widths(portraits_like: Path, reci
         main([portraits_like], "autoencoder", tmp_path / "other", 1, recipes, "cpu")
 
 
+def test_latents_may_have_other_channels_than_the_start(
+    portraits_like: Path, whole: Path, recipes: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    for stage, changes in (
+        ("autoencoder", {"start": str(whole / "tiny-autoencoder"), "latent_channels": 8, "halved": 0.5}),
+        ("flow", {"start": str(whole / "tiny-flow")}),
+    ):
+        path = recipes / f"{stage}.yaml"
+        path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | changes | {"lr": 1e-9}))
+        main([portraits_like], stage, out, 2, recipes, "cpu")
+    halved = float((out / "autoencoder" / "metrics.csv").read_text().splitlines()[-1].split(",")[6])
+    assert halved > 0
+    begun, now = (load_file(o / "tiny-flow/transformer/diffusion_pytorch_model.safetensors") for o in (whole, out))
+    assert now["x_embedder.weight"].shape[1] == 32
+    same = [name for name in begun if name.startswith(("transformer_blocks.", "single_", "time_text_embed."))]
+    assert same
+    assert all(torch.allclose(begun[name], now[name], atol=1e-3) for name in same)
+    main([portraits_like], "guidance", out, 1, recipes, "cpu")
+    dev = FluxPipeline.from_pretrained(out / "tiny-dev", torch_dtype=torch.float32)
+    dev.set_progress_bar_config(disable=True)
+    assert dev("A portrait", height=64, width=64, max_sequence_length=24, num_inference_steps=1).images[0].size == (
+        64,
+        64,
+    )
+
+
 def test_latents_are_encoded_once(portraits_like: Path, recipes: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     for stage in ("autoencoder", "flow"):
