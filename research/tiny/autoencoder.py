@@ -7,12 +7,16 @@ from diffusers import AutoencoderKL
 from lightning_fabric import Fabric
 from torch import Tensor
 from torch.nn import functional as F
+from torch.utils.data import Dataset
 
 from research.tiny.recipe import AutoencoderRecipe
 from undistill.base.errors import UsageError, first_line
 from undistill.losses import LPIPS, l1
 from undistill.training.method import Batch, Losses, Method, Networks, Outputs, Phase
 from undistill.training.schedule import linear_decay, warmup
+
+NARROWED_BY = 128
+"""Faces that latents are narrowed by."""
 
 
 def build_autoencoder(recipe: AutoencoderRecipe) -> AutoencoderKL:
@@ -32,11 +36,11 @@ def build_autoencoder(recipe: AutoencoderRecipe) -> AutoencoderKL:
     )
 
 
-def take_weights(network: AutoencoderKL, folder: Path, faces: Tensor) -> None:
+def take_weights(network: AutoencoderKL, folder: Path, training: Dataset[Batch]) -> None:
     """Those of another autoencoder, of any side; of one with more latent channels as `narrowed` makes it.
 
     Args:
-        faces: (N, 3, side, side) in [-1, 1], to know the latents by.
+        training: the first of its faces, (3, side, side) in [-1, 1], say which directions of the latents matter.
 
     Raises:
         UsageError: the folder holds none, or one of other widths.
@@ -44,8 +48,10 @@ def take_weights(network: AutoencoderKL, folder: Path, faces: Tensor) -> None:
     channels = network.config.latent_channels
     try:
         other = AutoencoderKL.from_pretrained(folder, torch_dtype=torch.float32, local_files_only=True)
-        more = other.config.latent_channels > channels
-        network.load_state_dict(narrowed(other, channels, faces) if more else other.state_dict())
+        weights = other.state_dict()
+        if other.config.latent_channels > channels:
+            weights = narrowed(other, channels, torch.stack([training[k][0] for k in range(NARROWED_BY)]))
+        network.load_state_dict(weights)
     except (OSError, RuntimeError) as error:
         raise UsageError(f"start: {folder} holds no autoencoder of these widths ({first_line(error)})") from error
 
@@ -74,19 +80,19 @@ class Autoencoder(Method):
 
     Args:
         start: folder of an autoencoder to begin with.
-        faces: as `take_weights` takes them.
+        training: as `take_weights` takes it.
     """
 
     columns: tuple[str, ...] = ("loss_l1", "loss_lpips", "loss_kl")
     validation_columns = ("val_loss", "val_l1", "val_lpips")
 
-    def __init__(self, fabric: Fabric, recipe: AutoencoderRecipe, start: Path | None, faces: Tensor) -> None:
+    def __init__(self, fabric: Fabric, recipe: AutoencoderRecipe, start: Path | None, training: Dataset[Batch]) -> None:
         self.recipe = recipe
         if recipe.halved:
             self.columns = (*self.columns, "loss_halved")
         network = build_autoencoder(recipe)
         if start is not None:
-            take_weights(network, start, faces)
+            take_weights(network, start, training)
         network.to(fabric.device)  # channels last takes a quarter longer: group norm
         super().__init__(fabric, recipe, {"vae": network}, averaged=("vae",))
         self.weights = {"loss_lpips": recipe.lpips, "loss_kl": recipe.kl, "loss_halved": recipe.halved}

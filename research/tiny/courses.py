@@ -1,6 +1,7 @@
 """Courses of tiny-dev, from noise to image: what tiny-schnell learns from."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -34,22 +35,30 @@ def draw_courses(
 
     Returns: `end` (courses, 16, side, side), `t5` and `clip` (courses, LENGTH); the noise is a function of the place.
     """
+
+    def chunk(start: int) -> Course:
+        t5, clip = (torch.from_numpy(each[start : start + COURSE_CHUNK].astype(np.int64)) for each in ids)
+        channels = dev.transformer.config.in_channels // 4
+        noise = torch.stack([noise_of(start + k, channels, side, seed) for k in range(len(t5))])
+        ids_and_noise = (t5.to(fabric.device), clip.to(fabric.device), noise.to(fabric.device))
+        end = _ends(dev, *ids_and_noise, recipe, fabric)
+        return {"end": end.half().cpu(), "t5": t5.short(), "clip": clip.short()}
+
     chunks: list[Course] = []
     count = len(ids[0])
     with progress(f"drawing {path.stem}", -(-count // COURSE_CHUNK)) as bar:
         for number, start in enumerate(range(0, count, COURSE_CHUNK)):
-            part = path.with_name(f"{path.stem}-{number:04d}.safetensors")
-            if not part.exists():
-                t5, clip = (torch.from_numpy(each[start : start + COURSE_CHUNK].astype(np.int64)) for each in ids)
-                channels = dev.transformer.config.in_channels // 4
-                noise = torch.stack([noise_of(start + k, channels, side, seed) for k in range(len(t5))])
-                ids_and_noise = (t5.to(fabric.device), clip.to(fabric.device), noise.to(fabric.device))
-                end = _ends(dev, *ids_and_noise, recipe, fabric)
-                with replacing(part) as beside:
-                    save_file({"end": end.half().cpu(), "t5": t5.short(), "clip": clip.short()}, beside)
-            chunks.append(load_file(part))
+            chunks.append(kept(path.with_name(f"{path.stem}-{number:04d}.safetensors"), partial(chunk, start)))
             bar.advance()
-    return {name: torch.cat([chunk[name] for chunk in chunks]) for name in chunks[0]}
+    return {name: torch.cat([each[name] for each in chunks]) for name in chunks[0]}
+
+
+def kept(path: Path, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+    """The tensors in a file, which are made where it isn't there."""
+    if not path.exists():
+        with replacing(path) as beside:
+            save_file(make(), beside)
+    return load_file(path)
 
 
 def noise_of(place: int, channels: int, side: int, seed: int) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from research.tiny.model import Velocity, follow, schedule
+from research.tiny.model import Velocity, follow, schedule, shifted
 from research.tiny.recipe import DistillationRecipe, GuidanceRecipe, TransformerRecipe
 from undistill.training.method import Batch, Losses, Method, Networks, Outputs, Phase
 from undistill.training.schedule import linear_decay
@@ -122,7 +122,7 @@ def draw_noise(x: Tensor, random: torch.Generator, shift: float) -> tuple[Tensor
     """Noise like x, and t as sigmoid of a normal: the middle oftener (Esser et al. 2024, eq. 19); then shifted."""
     noise = torch.randn(x.shape, generator=random, device=x.device)
     t = torch.sigmoid(torch.randn(len(x), generator=random, device=x.device))
-    return noise, shift * t / (1 + (shift - 1) * t)
+    return noise, shifted(t, shift)
 
 
 class Straight:

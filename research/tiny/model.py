@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from itertools import pairwise
+from typing import TypeVar
 
 import torch
 from diffusers import AutoencoderKL, FluxPipeline, FluxTransformer2DModel
@@ -11,6 +12,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer, T5Config,
 from research.tiny.recipe import FlowRecipe
 from research.tiny.tokenizers import LENGTH
 
+Real = TypeVar("Real", float, Tensor)
 HEAD = 64
 """Channels of an attention head."""
 
@@ -49,10 +51,8 @@ def for_latents(transformer: FluxTransformer2DModel, channels: int) -> FluxTrans
     new = FluxTransformer2DModel.from_config({**transformer.config, "in_channels": 4 * channels})
     nn.init.zeros_(new.proj_out.weight)
     nn.init.zeros_(new.proj_out.bias)
-    kept = {
-        name: w for name, w in transformer.state_dict().items() if not name.startswith(("x_embedder.", "proj_out."))
-    }
-    new.load_state_dict({**new.state_dict(), **kept})
+    own = {name: w for name, w in new.state_dict().items() if name.startswith(("x_embedder.", "proj_out."))}
+    new.load_state_dict(transformer.state_dict() | own)
     return new
 
 
@@ -169,11 +169,16 @@ def _float(_layer: nn.Module, _input: tuple[Tensor, ...], output: Tensor) -> Ten
     return output.float()
 
 
+def shifted(t: Real, shift: float) -> Real:
+    """t in [0, 1], nearer to noise the larger the shift; 1: as it is (Esser et al. 2024, section 5.3.2)."""
+    return shift * t / (1 + (shift - 1) * t)
+
+
 def schedule(steps: int, shift: float, start: float = 1.0, stop: float = 0.0) -> list[float]:
     """t of each step and `stop`: evenly, but for a shift towards noise as FlowMatchEulerDiscreteScheduler has it."""
     first, last = (t / (t + shift * (1 - t)) for t in (start, stop))
     even = [first - (first - last) * k / steps for k in range(steps)]
-    return [*(shift * t / (1 + (shift - 1) * t) for t in even), stop]
+    return [*(shifted(t, shift) for t in even), stop]
 
 
 @torch.no_grad()

@@ -57,14 +57,19 @@ class TransformerRecipe(TinyRecipe):
     steps: Positive
     warmup: Annotated[int, Field(ge=0)]
     """Steps."""
-    shift: Annotated[float, Field(ge=1)] = 1.0
-    """Points of courses are drawn shifted towards noise, t to s t / (1 + (s - 1) t): twice the side, twice the shift,
-    for more pixels show through more noise (Esser et al. 2024, section 5.3.2)."""
     compiled: bool = False
     """Run the transformer by torch.compile: a minute at the start, then a third less time. Needs a C++ compiler."""
 
 
-class FlowRecipe(TransformerRecipe):
+class NoisedRecipe(TransformerRecipe):
+    """What is learned at any point between noise and faces."""
+
+    shift: Annotated[float, Field(ge=1)] = 1.0
+    """Points are drawn shifted towards noise, t to s t / (1 + (s - 1) t): twice the side, twice the shift, for more
+    pixels show through more noise (Esser et al. 2024, section 5.3.2)."""
+
+
+class FlowRecipe(NoisedRecipe):
     """Rectified flow on captions, with the text encoders: what `tiny-dev` is before guidance is built in."""
 
     stage: Literal["flow"]
@@ -87,7 +92,7 @@ class FlowRecipe(TransformerRecipe):
     """Of either tokenizer; CLIP's needs 514 for the bytes alone."""
 
 
-class GuidanceRecipe(TransformerRecipe):
+class GuidanceRecipe(NoisedRecipe):
     """The flow with guidance in one pass: `tiny-dev`."""
 
     stage: Literal["guidance"]

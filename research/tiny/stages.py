@@ -14,13 +14,12 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, FluxPipeline, FluxTransformer2DModel
 from lightning_fabric import Fabric
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.utils.data import Dataset
 from transformers import CLIPTokenizer, T5TokenizerFast
 
 from research.tiny.autoencoder import Autoencoder
-from research.tiny.courses import Course, Courses, draw_courses
+from research.tiny.courses import Course, Courses, draw_courses, kept
 from research.tiny.faces import TrainingFace, Views, all_views, list_faces
 from research.tiny.flow import Flow, Guided, Segments, Shortened, Straight, compile_transformer
 from research.tiny.model import Velocity, build_clip, build_t5, build_transformer, for_latents, latent_shape
@@ -38,13 +37,11 @@ from research.tiny.recipe import (
 from research.tiny.student import with_blocks, without_guidance
 from research.tiny.tokenizers import clip_tokenizer, t5_tokenizer
 from undistill.base.errors import UsageError
-from undistill.base.files import PART, WEIGHTS, replacing
+from undistill.base.files import PART, WEIGHTS
 from undistill.training.folder import Inventory
 from undistill.training.method import Method
 
 TRAIN, HELD_OUT = (0.0, 0.8), (0.8, 0.9)
-NARROWED_BY = 128
-"""Faces that say which directions of the latents matter."""
 Data = Dataset[tuple[Tensor, ...]]
 _NETWORKS = (".safetensors", ".json")
 Tokenizers = tuple[T5TokenizerFast, CLIPTokenizer]
@@ -156,8 +153,7 @@ def prepare_stage(recipe: StageRecipe, fabric: Fabric, faces: Faces, before: Seq
 
 def _autoencoder(recipe: AutoencoderRecipe, fabric: Fabric, faces: Faces, before: Sequence[Path], out: Path) -> Stage:
     training, validation = Views(faces.train, recipe.faces, recipe.seed), Views(faces.held_out, recipe.faces, None)
-    some = torch.stack([training[k][0] for k in range(min(len(training), NARROWED_BY))])
-    method = Autoencoder(fabric, recipe, next(iter(before), None), some)
+    method = Autoencoder(fabric, recipe, next(iter(before), None), training)
 
     def export() -> Path:
         vae = deepcopy(method.averages["vae"].module)
@@ -260,13 +256,12 @@ def _captioned(
     """The training and the validation data. Latents are kept in the run: its faces and networks stay the same."""
 
     def one(some: Sequence[TrainingFace], views: int, texts: Sequence[str], seed: int | None, name: str) -> Data:
-        kept = out / recipe.stage / f"{name}.safetensors"
-        if not kept.exists():
-            with replacing(kept) as beside:
-                latents = encode_faces(vae, some, recipe.faces, views, recipe.seed)
-                save_file({"latents": latents.contiguous()}, beside)
+        def encode() -> dict[str, Tensor]:
+            return {"latents": encode_faces(vae, some, recipe.faces, views, recipe.seed).contiguous()}
+
+        latents = kept(out / recipe.stage / f"{name}.safetensors", encode)["latents"]
         ids = tokens(tokenizers[0], [*texts, ""]), tokens(tokenizers[1], [*texts, ""])
-        return Captioned(load_file(kept)["latents"], ids, dropped, seed)
+        return Captioned(latents, ids, dropped, seed)
 
     held_out = draw_captions(faces.held_out, 1, recipe.seed)
     training = one(faces.train, recipe.views, captions, recipe.seed, "latents")

@@ -201,10 +201,8 @@ def test_latents_may_have_other_channels_than_the_start(
     main([portraits_like], "guidance", out, 1, recipes, "cpu")
     dev = FluxPipeline.from_pretrained(out / "tiny-dev", torch_dtype=torch.float32)
     dev.set_progress_bar_config(disable=True)
-    assert dev("A portrait", height=64, width=64, max_sequence_length=24, num_inference_steps=1).images[0].size == (
-        64,
-        64,
-    )
+    ask = {"height": 64, "width": 64, "max_sequence_length": 24}
+    assert dev("A portrait", **ask, num_inference_steps=1).images[0].size == (64, 64)
 
 
 def test_latents_are_encoded_once(portraits_like: Path, recipes: Path, tmp_path: Path) -> None:
