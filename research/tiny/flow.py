@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from research.tiny.model import Velocity, follow, schedule, shifted
+from research.tiny.muon import Muon
 from research.tiny.recipe import DistillationRecipe, GuidanceRecipe, TransformerRecipe
 from undistill.training.method import Batch, Losses, Method, Networks, Outputs, Phase
 from undistill.training.schedule import linear_decay
@@ -32,7 +33,7 @@ class Lesson(Protocol):
 
 
 class Flow(Method):
-    """Mean squared error of velocities, AdamW, an average of the weights. What is right says the lesson."""
+    """Mean squared error of velocities, an average of the weights. What is right says the lesson."""
 
     columns = ("loss_velocity",)
 
@@ -45,8 +46,7 @@ class Flow(Method):
         network.to(fabric.device)
         super().__init__(fabric, recipe, {"flow": network}, averaged=("flow",))
         self.wrapped["flow"].mark_forward_method("encode")
-        learned = [parameter for parameter in network.parameters() if parameter.requires_grad]
-        self.optimizers = {"flow": torch.optim.AdamW(learned, lr=recipe.lr, betas=(0.9, 0.99), weight_decay=0.01)}
+        self.optimizers = _optimizers(recipe, network)
         self.phases = (Phase("flow", ("flow",), self.losses, max_norm=1.0),)
 
     def wrap(self, network: nn.Module) -> Any:
@@ -99,6 +99,24 @@ class Flow(Method):
         network = self.averages["flow"].module
         assert isinstance(network, Velocity)
         return network
+
+
+def _optimizers(recipe: TransformerRecipe, network: Velocity) -> dict[str, torch.optim.Optimizer]:
+    """AdamW, named flow; with muon, that of the matrices in the transformer's blocks, which steps when AdamW has."""
+    learned = {name: weights for name, weights in network.named_parameters() if weights.requires_grad}
+    hidden = [name for name, weights in learned.items() if recipe.muon and "blocks." in name and weights.ndim == 2]
+    matrices = [learned.pop(name) for name in hidden]
+    adam = torch.optim.AdamW(learned.values(), lr=recipe.lr, betas=(0.9, 0.99), weight_decay=0.01)
+    if not matrices:
+        return {"flow": adam}
+    muon = Muon(matrices, recipe.lr)
+
+    def follows(*_: object) -> None:
+        muon.step()
+        muon.zero_grad()
+
+    adam.register_step_post_hook(follows)
+    return {"flow": adam, "muon": muon}
 
 
 def compile_transformer(network: Velocity) -> None:

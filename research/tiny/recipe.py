@@ -59,6 +59,8 @@ class TransformerRecipe(TinyRecipe):
     """Steps."""
     compiled: bool = False
     """Run the transformer by torch.compile: a minute at the start, then a third less time. Needs a C++ compiler."""
+    muon: bool = False
+    """Muon for the matrices in the transformer's blocks, AdamW for all else; false: AdamW for all."""
 
 
 class NoisedRecipe(TransformerRecipe):
