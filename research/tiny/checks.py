@@ -68,16 +68,8 @@ def gap_values(student: Pixels, teacher: Pixels, reference: Pixels) -> dict[str,
     Returns: `student` and `teacher`, distances (FD from 1,000 images a side on, else KID), and `difference`; with FD
     `ratio` too: KID has no bias, so that its D(teacher) is 0 but for chance.
     """
-    extractor = load_extractor("alex-2", torch.device("cpu"))
-
-    def seen(name: str, images: Pixels) -> Points:
-        features = progressed(f"alex-2, {name}", spread(extractor, images), len(images))
-        return Points(
-            [f"{'b' if name == 'reference' else 'a'}{k}" for k in range(len(images))], np.stack(list(features))
-        )
-
     sets = {"student": student, "teacher": teacher, "reference": reference}
-    points = {name: seen(name, images) for name, images in sets.items()}
+    points = {name: _seen("alex-2", name, images, "b" if name == "reference" else "a") for name, images in sets.items()}
     # Fitted on all three: what it has not seen looks farther away, the more so the fewer images there are.
     both = Gap(points["student"], points["reference"], fitted_on(*points.values()))
     enough = min(len(some) for some in sets.values()) >= ENOUGH_FOR_FD
@@ -88,6 +80,35 @@ def gap_values(student: Pixels, teacher: Pixels, reference: Pixels) -> dict[str,
     far, near = distance(points["student"]), distance(points["teacher"])
     values = {"student": far, "teacher": near, "difference": far - near} | ({"ratio": far / near} if enough else {})
     return {name: interval(value, len(student)) for name, value in values.items()}
+
+
+def to_real(student: Pixels, teacher: Pixels, known: Pixels, real: Pixels) -> dict[str, Value]:
+    """KID of either side's images to real faces, on EfficientNet-Lite0, in a space fitted on other real ones.
+
+    Both sides are enlarged to ENLARGED px, so that pairs of any side can be compared: what they lack they lack.
+
+    Args:
+        known, real: of ENLARGED px, faces that were trained on, and faces that were not.
+    """
+    sides = {"student": _enlarged(student), "teacher": _enlarged(teacher)}
+    spaces = fitted_on(_seen("efficientnet-lite0", "known", known, "known"))
+    others = _seen("efficientnet-lite0", "real", real, "real")
+    gaps = {
+        side: Gap(_seen("efficientnet-lite0", side, images, "drawn"), others, spaces) for side, images in sides.items()
+    }
+    return {side: interval(gap.kid(gap.sides["student"], "teacher"), len(sides[side])) for side, gap in gaps.items()}
+
+
+def _enlarged(images: Pixels) -> Pixels:
+    size = (ENLARGED, ENLARGED)
+    return np.stack([np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC)) for image in images])
+
+
+def _seen(extractor: str, name: str, images: Pixels, of: str) -> Points:
+    """Features; ids begin with `of`."""
+    network = load_extractor(extractor, torch.device("cpu"))
+    features = progressed(f"{extractor}, {name}", spread(network, images), len(images))
+    return Points([f"{of}{k}" for k in range(len(images))], np.stack(list(features)))
 
 
 def likeness(student: Pixels, teacher: Pixels) -> dict[str, Value]:

@@ -2,9 +2,10 @@
 
     python -m research.tiny.measure --data ../shared/portraits -o run/tiny/measures
 
-Prompts obeyed, how much worse the student is, whether both draw the same person, whether the teacher copies its
-training set, and the time of an image. Prints a table, and leaves in OUT `measures.json` and sheets of 100 images of
-each side, the first hundred, as they came. Started again it goes on where it stopped.
+Prompts obeyed, how much worse the student is, how far both are from real faces, whether both draw the same person,
+whether the teacher copies its training set, and the time of an image. Prints a table, and leaves in OUT
+`measures.json` and sheets of 100 images of each side, the first hundred, as they came. Started again it goes on where
+it stopped.
 """
 
 import json
@@ -19,7 +20,7 @@ import torch
 import typer
 
 from research.tiny.captions import describe_person
-from research.tiny.checks import gap_values, likeness, nearest, obeyed
+from research.tiny.checks import ENLARGED, gap_values, likeness, nearest, obeyed, to_real
 from research.tiny.faces import face_pixels, list_faces
 from undistill.base.command import run
 from undistill.base.errors import UsageError
@@ -143,8 +144,10 @@ def measure(generator: Generator, data: Sequence[Path], out: Path, count: int) -
         write_grid(torch.split(to_tensor(images[: min(100, count // 10 * 10)]), 10), out / f"{side}.png")
 
     px = generator.spec.size
-    train, held_out = (list_faces(data, split, px) for split in ((0, 0.8), (0.8, 1)))
+    splits = ((0, 0.8), (0.8, 1))
+    train, held_out = (list_faces(data, split, px) for split in splits)
     known, real = face_pixels(train, px), face_pixels(held_out, px)
+    large = [face_pixels(list_faces(data, split, ENLARGED), ENLARGED) for split in splits]
     # Not more than there are real ones: of many, some lie near by chance.
     copies, unseen = nearest(teacher[: len(real)], known), nearest(real, known)
     return {
@@ -152,6 +155,7 @@ def measure(generator: Generator, data: Sequence[Path], out: Path, count: int) -
         "prompts obeyed by the teacher": obeyed(described[1], genders, ages),
         "prompts obeyed by real faces": obeyed(real, [face.gender for face in held_out], [f.age for f in held_out]),
         "distance to the teacher, alex-2": gap_values(student, teacher, reference),
+        "distance to faces not trained on, efficientnet-lite0": to_real(student, teacher, *large),
         "LPIPS of student to teacher": likeness(student, teacher),
         "LPIPS to the nearest training face, teacher's": _distribution(copies.tolist()),
         "LPIPS to the nearest training face, unseen real": _distribution(unseen.tolist()),

@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageFilter
-from research.tiny.checks import correlation, embed, gap_values, likeness, nearest
+from research.tiny.checks import correlation, embed, gap_values, likeness, nearest, to_real
 
 from undistill.images import Pixels, to_tensor
 from undistill.losses import LPIPS
@@ -58,6 +58,21 @@ def test_a_blurred_student_is_far_and_an_equal_one_is_not() -> None:
     assert equal["difference"].high is not None
     assert equal["difference"].low < 0 < equal["difference"].high
     assert "ratio" not in far
+
+
+def test_images_of_few_pixels_are_farther_from_real_ones() -> None:
+    known, real, near = (np.stack([large(image) for image in textures(24, seed)]) for seed in (1, 2, 3))
+    few = np.stack([large(image[::8, ::8]) for image in textures(24, 4)])
+    found = to_real(few[:, ::4, ::4], near, known, real)
+    assert found["teacher"].low is not None
+    assert found["student"].low is not None
+    assert found["teacher"].value is not None
+    assert found["teacher"].low < 0.1 * found["student"].low
+    assert found["student"].low > found["teacher"].value
+
+
+def large(image: Pixels) -> Pixels:
+    return np.asarray(Image.fromarray(image).resize((256, 256), Image.Resampling.BICUBIC))
 
 
 def test_correlation_against_a_known_value() -> None:

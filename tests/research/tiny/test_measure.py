@@ -33,6 +33,7 @@ def test_a_pair_is_measured_and_a_stopped_measure_goes_on(
     main([portraits_like], out, str(spec), None, 20)
     first = (out / "measures.json").read_text()
     assert json.loads(first)["distance to the teacher, alex-2"]["student"]["n"] == 20
+    assert json.loads(first)["distance to faces not trained on, efficientnet-lite0"]["teacher"]["n"] == 20
     assert Image.open(out / "student.png").size == (640, 128)
     assert "| LPIPS of student to teacher | own | " in capsys.readouterr().out
 
