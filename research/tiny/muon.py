@@ -46,7 +46,7 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonal(matrices: Tensor) -> Tensor:
-    """(N, rows, columns), singular values brought near 1, between 0.7 and 1.2, by Newton and Schulz's iteration."""
+    """(N, rows, columns), singular values brought near 1 by Newton and Schulz's iteration, but for the very small."""
     tall = matrices.shape[-2] > matrices.shape[-1]
     x: Tensor = matrices.mT if tall else matrices
     x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
