@@ -1,6 +1,7 @@
 """What makes two generators a true pair, each as a function of images, (N, side, side, 3) uint8."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from undistill.base.threads import spread
 from undistill.images import Pixels, to_tensor
 from undistill.losses import LPIPS
 from undistill.metrics.distance import Gap, Points, fitted_on
+from undistill.metrics.extraction import Extractor
 from undistill.metrics.features import load_extractor
 from undistill.metrics.jackknife import Value, interval, mean_value, proportion
 
@@ -67,8 +69,12 @@ def gap_values(student: Pixels, teacher: Pixels, reference: Pixels) -> dict[str,
     Returns: `student` and `teacher`, distances (FD from 1,000 images a side on, else KID), and `difference`; with FD
     `ratio` too: KID has no bias, so that its D(teacher) is 0 but for chance.
     """
+    extractor = load_extractor("alex-2", torch.device("cpu"))
     sets = {"student": student, "teacher": teacher, "reference": reference}
-    points = {name: _seen("alex-2", name, images, "b" if name == "reference" else "a") for name, images in sets.items()}
+    points = {
+        name: _seen(extractor, f"alex-2, {name}", images, "b" if name == "reference" else "a")
+        for name, images in sets.items()
+    }
     # Fitted on all three: what it has not seen looks farther away, the more so the fewer images there are.
     both = Gap(points["student"], points["reference"], fitted_on(*points.values()))
     enough = min(len(some) for some in sets.values()) >= ENOUGH_FOR_FD
@@ -89,11 +95,13 @@ def to_real(student: Pixels, teacher: Pixels, known: Pixels, real: Pixels) -> di
     Args:
         known, real: of ENLARGED px, faces that were trained on, and faces that were not.
     """
+    seen = partial(_seen, load_extractor("efficientnet-lite0", torch.device("cpu")))
     sides = {"student": _enlarged(student), "teacher": _enlarged(teacher)}
-    spaces = fitted_on(_seen("efficientnet-lite0", "known", known, "known"))
-    others = _seen("efficientnet-lite0", "real", real, "real")
+    spaces = fitted_on(seen("efficientnet-lite0, known", known, "known"))
+    others = seen("efficientnet-lite0, real", real, "real")
     gaps = {
-        side: Gap(_seen("efficientnet-lite0", side, images, "drawn"), others, spaces) for side, images in sides.items()
+        side: Gap(seen(f"efficientnet-lite0, {side}", images, "drawn"), others, spaces)
+        for side, images in sides.items()
     }
     return {side: interval(gap.kid(gap.sides["student"], "teacher"), len(sides[side])) for side, gap in gaps.items()}
 
@@ -103,10 +111,9 @@ def _enlarged(images: Pixels) -> Pixels:
     return np.stack([np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC)) for image in images])
 
 
-def _seen(extractor: str, name: str, images: Pixels, of: str) -> Points:
-    """Features; ids begin with `of`."""
-    network = load_extractor(extractor, torch.device("cpu"))
-    features = progressed(f"{extractor}, {name}", spread(network, images), len(images))
+def _seen(extractor: Extractor, what: str, images: Pixels, of: str) -> Points:
+    """Features, with a bar of this name; ids begin with `of`."""
+    features = progressed(what, spread(extractor, images), len(images))
     return Points([f"{of}{k}" for k in range(len(images))], np.stack(list(features)))
 
 
